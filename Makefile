@@ -1,0 +1,40 @@
+# Everything a person, the hooks and the CI call. VENV names the virtual environment.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+OUT ?= outputs/demo
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache.py --save-dir $(OUT)/adacache
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
+	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
+
+test: $(VENV)/.installed-dev  ## the fast tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2
+
+check: $(VENV)/.installed-dev  ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) outputs build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed
