@@ -1,0 +1,28 @@
+"""Adaptive caching for Open-Sora 1.2: AdaCache and MoReg, attached from outside.
+
+The public names are imported when they are first used, so that ``import opensora_adacache`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["AdaCacheConfig", "MoRegConfig", "__version__", "apply_cache"]
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+    from opensora_adacache.hosts import apply_cache
+
+_HOMES = {
+    "AdaCacheConfig": "opensora_adacache.caching.config",
+    "MoRegConfig": "opensora_adacache.caching.config",
+    "apply_cache": "opensora_adacache.hosts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

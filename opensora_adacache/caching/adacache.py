@@ -1,0 +1,74 @@
+"""AdaCache as a policy: measures residuals on the device, decides for each video on the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.distance import change_sums
+from opensora_adacache.caching.motion import motion_sums
+from opensora_adacache.caching.schedule import AdaCacheSchedule, Decision, SiteMeasurement
+
+
+class AdaCachePolicy:
+    """Decide which groups of rows compute. A group is what decides together: a batch, or one video.
+
+    Args:
+        config: the settings.
+        num_steps: denoising steps of the run.
+        groups: the rows of each group; every row is in one group.
+    """
+
+    def __init__(self, config: AdaCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
+        self.groups = groups
+        self.schedules = [AdaCacheSchedule(config, num_steps) for _ in groups]
+        self._strides = config.moreg.strides if config.moreg else ()
+        self._sums: list[Tensor] = []
+
+    def computes(self, step: int) -> list[bool]:
+        """Tell for each group whether `step` computes."""
+        return [schedule.computes(step) for schedule in self.schedules]
+
+    def observe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
+        """Measure the old and new residual [r, N, C] of one probe site; stays on the device."""
+        sums = change_sums(old, new)
+        if self.schedules[0].counts_motion(step):
+            motion = motion_sums(new, num_frames, self._strides)
+            sums = torch.cat([sums, motion.flatten(1)], dim=1)
+        self._sums.append(sums)
+
+    def take_measurements(self) -> Tensor:
+        """Return what the step measured so far, float32 [sites, r, sums] on their device, and forget it."""
+        sums, self._sums = self._sums, []
+        return torch.stack(sums) if sums else torch.empty(0, 0, 0)
+
+    def end_computed_step(
+        self, step: int, computed: list[bool], measured: list[list[list[float]]]
+    ) -> list[Decision | None]:
+        """Let the groups that computed decide.
+
+        Args:
+            step: counted from 1.
+            computed: for each group whether it computed; its rows were observed in rising order.
+            measured: `take_measurements` as numbers, [sites][r][sums].
+
+        Returns:
+            A decision for each group; None for one that did not compute or had nothing to measure.
+        """
+        rows = sorted(row for group, did in zip(self.groups, computed, strict=True) if did for row in group)
+        place = {row: index for index, row in enumerate(rows)}
+        decisions: list[Decision | None] = []
+        for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):
+            if not did:
+                decisions.append(None)
+                continue
+            sites = [pool([site[place[row]] for row in group]) for site in measured]
+            decisions.append(schedule.end_computed_step(step, sites))
+        return decisions
+
+
+def pool(rows: list[list[float]]) -> SiteMeasurement:
+    """Add up the sums of rows that decide together: [change, norm, then a difference and a norm per stride]."""
+    change, norm, *motion = (sum(column) for column in zip(*rows, strict=True))
+    return SiteMeasurement(change, norm, tuple(zip(motion[::2], motion[1::2], strict=True)))

@@ -1,0 +1,110 @@
+"""Settings of AdaCache and MoReg. Free of torch, so that configs can be checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opensora_adacache.caching.codebook import check_codebook
+
+RESIDUALS = ("t-attn", "s-attn", "ca-mlp")
+"""Names of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
+GRANULARITIES = ("stack", "block")
+DECISIONS = ("batch", "sample")
+
+
+@dataclass(frozen=True)
+class MoRegConfig:
+    """Motion regularization (MoReg): more motion, more computed steps. AdaCache paper, section 4.2.
+
+    Attributes:
+        strides: frame distances at which a residual is compared with itself; motion is their mean.
+        steps: first and last step, counted from 1 and both included, at which motion counts; elsewhere it is 1.
+        center: motion that leaves the distance as it is; motion m becomes (m / center)^power / divisor. Raising it
+            lowers the regularised motion of every video, which means fewer computed steps.
+        power: steepness around `center`.
+        divisor: plain divisor after the power.
+        gradient_weight: weight of the change of motion per step, which is added to motion.
+    """
+
+    strides: tuple[int, ...] = (1,)
+    steps: tuple[int, int] = (4, 26)
+    center: float = 0.385
+    power: float = 8
+    divisor: float = 1
+    gradient_weight: float = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.strides or any(not _is_count(stride) for stride in self.strides):
+            raise ValueError(f"MoReg strides must be whole numbers of at least 1, got {self.strides}")
+        if len(self.steps) != 2 or any(not _is_count(step) for step in self.steps) or self.steps[0] > self.steps[1]:
+            raise ValueError(f"MoReg steps must be (first, last), counted from 1 and first <= last, got {self.steps}")
+        for name in ("center", "divisor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"MoReg {name} must be above 0, got {getattr(self, name)}")
+        for name in ("power", "gradient_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"MoReg {name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class AdaCacheConfig:
+    """Adaptive caching (AdaCache), arXiv 2411.02397.
+
+    Attributes:
+        codebook: rising distance thresholds → rates (`codebook.Codebook`).
+        cache_res: residual that the distance is measured on: "t-attn", "s-attn" or "ca-mlp" (cross-attention + MLP
+            of the spatial and of the temporal block). None: the host's own choice.
+        cache_loc: layers, counted from 0, where it is measured; distances are averaged. None: the host's own choice.
+        moreg: motion regularization, or None for AdaCache alone.
+        granularity: "stack" holds one residual of the whole block stack; "block" holds two residuals for each block,
+            as the reference does. Both give the same videos.
+        decision: "batch" takes one decision for a whole batch, as the reference does; "sample" takes one for each
+            video, so that a batch gives the videos of single runs.
+    """
+
+    codebook: Mapping[float, int]
+    cache_res: str | None = None
+    cache_loc: tuple[int, ...] | None = None
+    moreg: MoRegConfig | None = None
+    granularity: str = "stack"
+    decision: str = "batch"
+
+    def __post_init__(self) -> None:
+        check_codebook(self.codebook)
+        object.__setattr__(self, "codebook", dict(self.codebook))
+        if self.cache_loc is not None:
+            layers = tuple(self.cache_loc)
+            if not layers or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in layers):
+                raise ValueError(f"cache_loc must name layers, counted from 0, like (13,), got {self.cache_loc!r}")
+            object.__setattr__(self, "cache_loc", tuple(sorted(set(layers))))
+        if self.cache_res is not None:
+            _check_choice("cache_res", self.cache_res, RESIDUALS)
+        _check_choice("granularity", self.granularity, GRANULARITIES)
+        _check_choice("decision", self.decision, DECISIONS)
+        if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
+            raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
+
+    def check_run(self, num_sampling_steps: int, depth: int) -> None:
+        """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""
+        if not _is_count(num_sampling_steps):
+            raise ValueError(f"num_sampling_steps must be a whole number of at least 1, got {num_sampling_steps!r}")
+        beyond = [layer for layer in self.cache_loc or () if layer >= depth]
+        if beyond:
+            raise ValueError(f"cache_loc must name layers of 0..{depth - 1}, got {beyond[0]}")
+        if self.moreg is not None and self.moreg.steps[1] > num_sampling_steps:
+            raise ValueError(
+                f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.moreg.steps}"
+            )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,49 @@
+"""Stored residuals of one run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class ResidualStore:
+    """Residuals by name, each [R, N, C] for the R rows of the batch; counts the bytes it holds.
+
+    `rows` is an int64 tensor [r] that names rows, or None for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._residuals: dict[str, Tensor] = {}
+        self.peak_bytes = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._residuals
+
+    def get(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """Return the residual of those rows."""
+        residual = self._residuals[name]
+        return residual if rows is None else residual[rows]
+
+    def put(self, name: str, residual: Tensor, rows: Tensor | None = None) -> None:
+        """Keep a residual. For all rows the tensor itself is kept, not a copy: it must not be changed afterwards."""
+        if rows is None:
+            self._residuals[name] = residual.detach()
+            self.peak_bytes = max(self.peak_bytes, self.num_bytes())
+        else:
+            self._residuals[name][rows] = residual.detach()
+
+    def put_difference(self, name: str, after: Tensor, before: Tensor, rows: Tensor | None = None) -> None:
+        """Keep after − before, written into the stored tensor where there is one, so that no second one is held."""
+        stored = self._residuals.get(name)
+        if stored is None or rows is not None:
+            self.put(name, after - before, rows)
+        else:
+            torch.sub(after.detach(), before.detach(), out=stored)
+
+    def num_bytes(self) -> int:
+        """Return the bytes held now."""
+        return sum(residual.untyped_storage().nbytes() for residual in self._residuals.values())
+
+    def clear(self) -> None:
+        """Forget everything but the peak."""
+        self._residuals.clear()

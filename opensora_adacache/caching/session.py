@@ -1,0 +1,295 @@
+"""One cached run after another on one model: counters, stored residuals, trace, lifecycle.
+
+A host (see `opensora_adacache.hosts`) calls the session from inside the model's forward pass; the sampler knows
+nothing of it. Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.adacache import AdaCachePolicy
+from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.schedule import Decision
+from opensora_adacache.caching.timer import Timer
+from opensora_adacache.caching.trace import StepRecord
+
+
+@dataclass
+class _Step:
+    """A finished step as it is kept until the trace is read (a timer may still be running on the device)."""
+
+    number: int
+    computed: list[bool]
+    decisions: list[Decision | None]
+    rates: list[int]
+    rows_computed: int
+    timer: Timer
+
+
+@dataclass
+class _Run:
+    """All mutable state of one run; a new run starts with a new one."""
+
+    policy: AdaCachePolicy
+    shape: torch.Size
+    row_order: Tensor
+    store: ResidualStore = field(default_factory=ResidualStore)
+    step: int = 0
+    computed: list[bool] = field(default_factory=list)
+    rows: Tensor | None = None
+    timesteps: list[Tensor] = field(default_factory=list)
+    last_timestep: float | None = None
+    end_of_previous: float | None = None
+    steps: list[_Step] = field(default_factory=list)
+
+
+class CacheSession:
+    """The cache of a model: attached by `apply_cache`, taken off by `detach` or at the end of a ``with`` block.
+
+    A run is `num_sampling_steps` calls of the model; the next call starts a new run. A run that raised inside the
+    model is forgotten, so the next one starts clean.
+
+    Args:
+        config: settings of the policy.
+        num_sampling_steps: n, as the sampler has it.
+        guidance_in_batch: whether a batch of the model is [prompts; nulls], so that row i and row i + R/2 are the two
+            guidance halves of one video.
+    """
+
+    def __init__(self, config: AdaCacheConfig, num_sampling_steps: int, guidance_in_batch: bool = True) -> None:
+        self.config = config
+        self.num_sampling_steps = num_sampling_steps
+        self.guidance_in_batch = guidance_in_batch
+        self.on_detach: Callable[[], None] = lambda: None
+        self._run: _Run | None = None
+        self._peak_bytes = 0
+
+    # What a user sees
+
+    def __enter__(self) -> CacheSession:
+        return self
+
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        self.detach()
+        step = self._run.step if self._run else 0
+        if exception_type is None and 0 < step < self.num_sampling_steps:
+            warnings.warn(
+                f"only {step} of {self.num_sampling_steps} steps ran before the cache was detached: "
+                "give apply_cache the sampler's num_sampling_steps",
+                stacklevel=2,
+            )
+
+    def detach(self) -> None:
+        """Take the cache off the model and free the stored residuals; the trace stays."""
+        self.on_detach()
+        self.on_detach = lambda: None
+        if self._run:
+            self._note_peak()
+            self._run.store.clear()
+
+    def reset(self) -> None:
+        """Forget the current run, so that the next call of the model is step 1."""
+        if self._run:
+            self._note_peak()
+        self._run = None
+
+    @property
+    def traces(self) -> list[list[StepRecord]]:
+        """The trace of the latest run: one list for each video with ``decision="sample"``, else one list."""
+        if self._run is None:
+            return []
+        num_groups = len(self._run.policy.groups)
+        return [[_record(step, group) for step in self._run.steps] for group in range(num_groups)]
+
+    @property
+    def trace(self) -> list[StepRecord]:
+        """The trace of the latest run where there is just one.
+
+        Raises:
+            ValueError: there are several, one for each video; see `traces`.
+        """
+        traces = self.traces
+        if len(traces) > 1:
+            raise ValueError(f"this run has {len(traces)} traces, one for each video: use session.traces")
+        return traces[0] if traces else []
+
+    def cache_bytes(self) -> int:
+        """Return the bytes held by cached residuals now."""
+        return self._run.store.num_bytes() if self._run else 0
+
+    @property
+    def peak_cache_bytes(self) -> int:
+        """The most bytes that cached residuals held in any run of the session."""
+        self._note_peak()
+        return self._peak_bytes
+
+    # What a host calls
+
+    @contextmanager
+    def model_call(self, latents: Tensor, timestep: Tensor) -> Iterator[None]:
+        """Span one call of the model: opens the step, closes it, and forgets the run if the call raises.
+
+        Args:
+            latents: input of the model; its first axis has the R rows.
+            timestep: [R], falling from call to call.
+        """
+        try:
+            run = self._open_step(latents, timestep)
+            timer = Timer(latents.device)
+            yield
+            timer.stop()
+            self._close_step(run, timer)
+        except BaseException:
+            self.reset()
+            raise
+
+    def run_stack(
+        self,
+        x: Tensor,
+        compute: Callable[[Tensor, Tensor | None], Tensor],
+        reuse: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
+        """Send the rows of x [R, N, C] that compute through `compute` and the others through `reuse`.
+
+        Both are called with the rows' tensor and their index (None for all rows).
+        """
+        run = self._current()
+        if all(run.computed):
+            return compute(x, None)
+        if not any(run.computed):
+            return reuse(x, None)
+        out = torch.empty_like(x)
+        run.rows = self._rows(run, computed=True)
+        out[run.rows] = compute(x[run.rows], run.rows)
+        reused = self._rows(run, computed=False)
+        out[reused] = reuse(x[reused], reused)
+        return out
+
+    def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
+        """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
+        run = self._current()
+        if site in run.store:
+            run.policy.observe(run.step, run.store.get(site, run.rows), residual, num_frames)
+        run.store.put(site, residual, run.rows)
+
+    @property
+    def store(self) -> ResidualStore:
+        """The stored residuals of the current run."""
+        return self._current().store
+
+    # Lifecycle of a run
+
+    def _current(self) -> _Run:
+        if self._run is None:
+            raise RuntimeError("no step is open: the blocks ran outside a call of the model")
+        return self._run
+
+    def _open_step(self, latents: Tensor, timestep: Tensor) -> _Run:
+        run = self._run
+        if run is None or run.step == self.num_sampling_steps:
+            run = self._start_run(latents, previous=run)
+        if latents.shape != run.shape:
+            raise ValueError(
+                f"latents changed from {tuple(run.shape)} to {tuple(latents.shape)} at step {run.step + 1} of "
+                f"{self.num_sampling_steps}: a run keeps one shape; call session.reset() before a new one"
+            )
+        run.step += 1
+        run.timesteps.append(timestep.detach().flatten()[:1])
+        if timestep.device.type == "cpu":
+            self._check_timesteps(run, [float(t) for t in run.timesteps])
+        run.computed = run.policy.computes(run.step)
+        run.rows = None
+        return run
+
+    def _start_run(self, latents: Tensor, previous: _Run | None) -> _Run:
+        self.reset()
+        num_rows = latents.shape[0]
+        policy = AdaCachePolicy(self.config, self.num_sampling_steps, self._groups(num_rows))
+        self._run = _Run(policy, latents.shape, torch.arange(num_rows, device=latents.device))
+        self._run.end_of_previous = previous.last_timestep if previous else None
+        return self._run
+
+    def _groups(self, num_rows: int) -> list[list[int]]:
+        """Return the rows that decide together."""
+        if self.config.decision == "batch":
+            return [list(range(num_rows))]
+        if not self.guidance_in_batch:
+            return [[row] for row in range(num_rows)]
+        if num_rows % 2:
+            raise ValueError(
+                f"decision='sample' needs both guidance halves of each video in the batch, got {num_rows} rows; "
+                "use decision='batch'"
+            )
+        half = num_rows // 2
+        return [[row, row + half] for row in range(half)]
+
+    def _close_step(self, run: _Run, timer: Timer) -> None:
+        num_rows = sum(len(group) for group, did in zip(run.policy.groups, run.computed, strict=True) if did)
+        decisions: list[Decision | None] = [None] * len(run.policy.groups)
+        if num_rows:
+            measured, timesteps = _read(run.policy.take_measurements(), *run.timesteps)
+            self._check_timesteps(run, timesteps)
+            decisions = run.policy.end_computed_step(run.step, run.computed, measured)
+        rates = [schedule.rate for schedule in run.policy.schedules]
+        run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer))
+
+    def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:
+        """Raise ValueError unless timesteps fall within a run and rise from one run to the next.
+
+        A rise within a run means that another run began; a fall at its start, that the sampler goes on.
+        """
+        run.timesteps.clear()
+        for timestep in timesteps:
+            before, end = run.last_timestep, run.end_of_previous
+            if before is None and end is not None and timestep < end:
+                raise ValueError(
+                    f"the sampler goes on to timestep {timestep:g} after {self.num_sampling_steps} steps: "
+                    "give apply_cache the sampler's num_sampling_steps"
+                )
+            if before is not None and not timestep < before:
+                raise ValueError(
+                    f"timestep went from {before:g} to {timestep:g} by step {run.step} of {self.num_sampling_steps}, "
+                    "it must fall: give apply_cache the sampler's num_sampling_steps, and call session.reset() "
+                    "after an interrupted run"
+                )
+            run.last_timestep = timestep
+
+    def _rows(self, run: _Run, computed: bool) -> Tensor:
+        """Return the rows, rising, of the groups that computed or not; built without a copy from the host."""
+        groups = zip(run.policy.groups, run.computed, strict=True)
+        rows = sorted(row for group, did in groups if did == computed for row in group)
+        return torch.cat([run.row_order[row : row + 1] for row in rows])
+
+    def _note_peak(self) -> None:
+        if self._run:
+            self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
+
+
+def _read(measured: Tensor, *timesteps: Tensor) -> tuple[list, list[float]]:
+    """Bring a step's measurements and the timesteps seen since the last ones to the host, in one synchronisation."""
+    numbers = iter(torch.cat([measured.flatten(), *timesteps]).tolist())
+    num_sites, num_rows, num_sums = measured.shape
+    sites = [[[next(numbers) for _ in range(num_sums)] for _ in range(num_rows)] for _ in range(num_sites)]
+    return sites, list(numbers)
+
+
+def _record(step: _Step, group: int) -> StepRecord:
+    decision = step.decisions[group]
+    return StepRecord(
+        step=step.number,
+        computed=step.computed[group],
+        distance=decision.distance if decision else None,
+        motion=decision.motion if decision else None,
+        motion_gradient=decision.motion_gradient if decision else None,
+        rate=step.rates[group],
+        rows_computed=step.rows_computed,
+        milliseconds=step.timer.milliseconds(),
+    )

@@ -1,0 +1,252 @@
+"""Layers of STDiT3.
+
+Letters: B rows of a batch, N tokens, L text tokens, C channels, H heads, D = C / H.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+ATTENTION_BACKENDS = ("auto", "no-flash", "xformers")
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
+    """Apply scaled dot-product attention.
+
+    Args:
+        q: queries [B, H, N, D].
+        k: keys [B, H, M, D].
+        v: values [B, H, M, D].
+        mask: bool [B, 1, 1, M], true where a key takes part; None for all.
+        backend: one of `ATTENTION_BACKENDS`: "auto" lets torch choose, "no-flash" keeps its flash kernels
+            out, "xformers" calls ``memory_efficient_attention``. All compute the same function.
+
+    Returns:
+        [B, H, N, D].
+    """
+    if backend == "xformers":
+        from xformers.ops import memory_efficient_attention
+
+        bias = None
+        if mask is not None:
+            bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+            bias = bias.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+        out = memory_efficient_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_bias=bias)
+        return out.transpose(1, 2)
+    if backend == "no-flash":
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def check_attention_backend(backend: str) -> str:
+    """Return `backend`, or raise ValueError when it is unknown or its package is missing."""
+    if backend not in ATTENTION_BACKENDS:
+        raise ValueError(f"attention backend must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
+    if backend == "xformers":
+        try:
+            import xformers.ops  # noqa: F401
+        except ImportError:
+            raise ValueError(
+                "attention backend 'xformers' needs a package that is not installed: "
+                "pip install 'opensora-adacache[xformers]', or choose 'auto'"
+            ) from None
+    return backend
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return x·(1 + scale) + shift; `shift` and `scale` broadcast against `x`."""
+    return x * (1 + scale) + shift
+
+
+def sinusoidal_embedding(values: Tensor, num_features: int) -> Tensor:
+    """Return [cos, sin] of values·10000^(−i / (num_features / 2)): [B] → [B, num_features], float32."""
+    half = num_features // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=values.device) * (-math.log(10000.0) / half)
+    angles = values.float()[:, None] * exponents.exp()
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def position_embedding_2d(
+    num_rows: int, num_columns: int, channels: int, scale: Tensor | float, device: torch.device
+) -> Tensor:
+    """Return the 2-D sine-cosine position embedding of one frame.
+
+    A coordinate is index / scale · base / count with base = round(sqrt(num_rows · num_columns)) and count the
+    patches along that axis. Channels hold [sin, cos] of the column coordinate, then of the row coordinate.
+
+    Args:
+        num_rows: patches from top to bottom.
+        num_columns: patches from left to right.
+        channels: C, divisible by 4.
+        scale: sqrt(height · width) / input_sq_size, a number or a 0-d tensor on `device` (so that reading it
+            needs no synchronisation).
+        device: where to compute.
+
+    Returns:
+        float32 [num_rows · num_columns, C], row-major.
+    """
+    base = round(math.sqrt(num_rows * num_columns))
+    half = channels // 2
+    frequencies = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32, device=device) / -half)
+
+    def features(count: int) -> Tensor:
+        coordinates = torch.arange(count, dtype=torch.float32, device=device) / scale * base / count
+        angles = coordinates[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    rows = features(num_rows)[:, None].expand(-1, num_columns, -1)
+    columns = features(num_columns)[None].expand(num_rows, -1, -1)
+    return torch.cat([columns, rows], dim=-1).reshape(num_rows * num_columns, channels)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, computed in float32 (eps 1e-6), with a weight."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=1e-6).to(x.dtype)
+
+
+class RotaryEmbedding(nn.Module):
+    """Rotary position embedding over interleaved pairs of features, base 10000.
+
+    `freqs` [D / 2] lies in the published checkpoint, so it is a parameter (not trained).
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        freqs = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        self.freqs = nn.Parameter(freqs, requires_grad=False)
+
+    def forward(self, num_positions: int) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines [num_positions, D / 2] in float32."""
+        positions = torch.arange(num_positions, dtype=torch.float32, device=self.freqs.device)
+        angles = positions[:, None] * self.freqs.float()
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate each pair (x[2i], x[2i+1]) of x [..., N, D] by its position's angle, in float32."""
+    cos, sin = rotary
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with fused projection, norms of queries and keys, and optional rotation."""
+
+    def __init__(self, channels: int, num_heads: int, qk_norm: bool, backend: str) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.backend = backend
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.q_norm = RMSNorm(channels // num_heads) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(channels // num_heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Map [B, N, C] to [B, N, C]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
+        out = attend(q, k, v, backend=self.backend)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of video tokens over the text tokens of their own row."""
+
+    def __init__(self, channels: int, num_heads: int, backend: str) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.backend = backend
+        self.q_linear = nn.Linear(channels, channels)
+        self.kv_linear = nn.Linear(channels, 2 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, y: Tensor, text_mask: Tensor | None) -> Tensor:
+        """Map x [B, N, C] with text y [B, L, C] and its bool mask [B, 1, 1, L] to [B, N, C]."""
+        q = self.q_linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k, v = self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out = attend(q, k, v, text_mask, self.backend)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Linear, tanh-GELU, linear."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_channels, hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class ScalarEmbedder(nn.Module):
+    """Embed one number per row (a timestep, a frame rate): sinusoid of 256 features, linear, SiLU, linear."""
+
+    def __init__(self, channels: int, num_features: int = 256) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.mlp = nn.Sequential(nn.Linear(num_features, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map [B] to [B, C]."""
+        dtype = next(self.mlp.parameters()).dtype
+        return self.mlp(sinusoidal_embedding(values, self.num_features).to(dtype))
+
+
+class CaptionEmbedder(nn.Module):
+    """Project text features to the model's width; holds the null text embedding of guidance."""
+
+    def __init__(self, caption_channels: int, channels: int, num_tokens: int) -> None:
+        super().__init__()
+        self.y_proj = FeedForward(caption_channels, channels, channels)
+        self.y_embedding = nn.Parameter(torch.randn(num_tokens, caption_channels) / caption_channels**0.5)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map [B, L, caption_channels] to [B, L, C]."""
+        return self.y_proj(y)
+
+
+class PatchEmbedder(nn.Module):
+    """Cut latents into patches by a convolution whose kernel equals its stride."""
+
+    def __init__(self, patch_size: tuple[int, int, int], in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv3d(in_channels, channels, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in, T, H, W], zero-padded at the end to whole patches, to [B, C, T', H', W']."""
+        padding = [-size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True)]
+        if any(padding):
+            x = F.pad(x, (0, padding[2], 0, padding[1], 0, padding[0]))
+        return self.proj(x)
+
+
+class FinalLayer(nn.Module):
+    """Norm, modulate by the timestep, project tokens to patches."""
+
+    def __init__(self, channels: int, num_outputs: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.linear = nn.Linear(channels, num_outputs)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, channels) / channels**0.5)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Map x [B, T, S, C] with t [B, T or 1, C] to [B, T, S, num_outputs]."""
+        shift, scale = (self.scale_shift_table[:, None, None] + t).unsqueeze(-2).unbind(0)
+        return self.linear(modulate(F.layer_norm(x, (self.channels,), eps=1e-6), shift, scale))

@@ -1,0 +1,312 @@
+"""STDiT3, the video diffusion transformer of Open-Sora 1.2.
+
+Letters: B rows of a batch (videos, doubled by guidance), T latent frames, S patches per frame, N = T·S tokens,
+L text tokens, C channels (hidden size).
+
+Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-STDiT-v3``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from opensora_adacache.models import checkpoint
+from opensora_adacache.models.layers import (
+    CaptionEmbedder,
+    CrossAttention,
+    FeedForward,
+    FinalLayer,
+    PatchEmbedder,
+    RotaryEmbedding,
+    ScalarEmbedder,
+    SelfAttention,
+    check_attention_backend,
+    modulate,
+    position_embedding_2d,
+)
+
+VARIANTS: dict[str, dict[str, int]] = {
+    "STDiT3-XL/2": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
+    "STDiT3-3B/2": {"depth": 28, "hidden_size": 1872, "num_heads": 26},
+}
+
+
+@dataclass(frozen=True)
+class STDiT3Config:
+    """Structure of an STDiT3; the defaults are the published XL/2."""
+
+    depth: int = 28
+    hidden_size: int = 1152
+    num_heads: int = 16
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    in_channels: int = 4
+    caption_channels: int = 4096
+    model_max_length: int = 300
+    input_sq_size: int = 512
+    qk_norm: bool = True
+    pred_sigma: bool = True
+    mlp_ratio: float = 4.0
+    class_dropout_prob: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch_size", tuple(self.patch_size))
+        if self.hidden_size % self.num_heads or self.hidden_size % 4 or (self.hidden_size // self.num_heads) % 2:
+            raise ValueError(
+                "hidden_size must be divisible by 4 and by num_heads, with an even number of features per head, "
+                f"got hidden_size {self.hidden_size} and num_heads {self.num_heads}"
+            )
+        if self.patch_size[0] != 1:
+            raise ValueError(f"patch_size must not join frames: expected (1, h, w), got {self.patch_size}")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output: the velocity, and as many again for an unused variance with pred_sigma."""
+        return self.in_channels * (2 if self.pred_sigma else 1)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> STDiT3Config:
+        """Read the structure out of a ``config.json``; keys that only concern training or kernels are passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+@dataclass(frozen=True)
+class BlockInputs:
+    """What every block of one forward pass reads beside x.
+
+    Attributes:
+        text: projected text [B, L, C].
+        text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
+        modulation: six vectors per row and frame [6, B, T or 1, 1, C].
+        rotary: cosines and sines [T, D / 2] of the frames.
+        num_frames: T.
+    """
+
+    text: Tensor
+    text_mask: Tensor | None
+    modulation: Tensor
+    rotary: tuple[Tensor, Tensor]
+    num_frames: int
+
+    def rows(self, index: Tensor) -> BlockInputs:
+        """Return the inputs of the rows named by `index` (int64 [R])."""
+        mask = None if self.text_mask is None else self.text_mask[index]
+        return replace(self, text=self.text[index], text_mask=mask, modulation=self.modulation[:, index])
+
+
+class STDiT3Block(nn.Module):
+    """One spatial or temporal block: attention residual, then cross-attention and MLP residual.
+
+    The two residuals are methods of their own, so that something outside can watch or replace one.
+    """
+
+    def __init__(self, config: STDiT3Config, temporal: bool, attention_backend: str) -> None:
+        super().__init__()
+        channels = config.hidden_size
+        self.temporal = temporal
+        self.attn = SelfAttention(channels, config.num_heads, config.qk_norm, attention_backend)
+        self.cross_attn = CrossAttention(channels, config.num_heads, attention_backend)
+        self.mlp = FeedForward(channels, int(channels * config.mlp_ratio), channels)
+        self.scale_shift_table = nn.Parameter(torch.randn(6, channels) / channels**0.5)
+
+    def _modulation(self, inputs: BlockInputs, first: int) -> tuple[Tensor, ...]:
+        """Return shift, scale and gate, each [B, T or 1, 1, C]: of attention (first = 0) or of the MLP (3)."""
+        vectors = self.scale_shift_table[first : first + 3, None, None, None] + inputs.modulation[first : first + 3]
+        return vectors.unbind(0)
+
+    def _modulated_norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return the modulated layer norm of x [B, T, S, C]."""
+        return modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale)
+
+    def attention_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return gate · Attention(modulated norm of x), [B, N, C]: over a frame, or over the frames of a place."""
+        shift, scale, gate = self._modulation(inputs, 0)
+        frames = inputs.num_frames
+        h = self._modulated_norm(x.unflatten(1, (frames, -1)), shift, scale)
+        if self.temporal:
+            h = self.attn(rearrange(h, "B T S C -> (B S) T C"), inputs.rotary)
+            h = rearrange(h, "(B S) T C -> B T S C", B=x.shape[0])
+        else:
+            h = self.attn(h.flatten(0, 1)).unflatten(0, (x.shape[0], frames))
+        return (gate * h).flatten(1, 2)
+
+    def cross_mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the sum of the cross-attention residual of x and the gated MLP residual that follows it, [B, N, C]."""
+        shift, scale, gate = self._modulation(inputs, 3)
+        cross = self.cross_attn(x, inputs.text, inputs.text_mask)
+        h = (x + cross).unflatten(1, (inputs.num_frames, -1))
+        mlp = gate * self.mlp(self._modulated_norm(h, shift, scale))
+        return cross + mlp.flatten(1, 2)
+
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Map [B, N, C] to [B, N, C]."""
+        x = x + self.attention_residual(x, inputs)
+        return x + self.cross_mlp_residual(x, inputs)
+
+
+class STDiT3(nn.Module):
+    """Spatial-temporal diffusion transformer that predicts the velocity of rectified flow.
+
+    Args:
+        config: its structure.
+        attention_backend: "auto", "no-flash" or "xformers" (see `layers.attend`).
+    """
+
+    def __init__(self, config: STDiT3Config, attention_backend: str = "auto") -> None:
+        super().__init__()
+        check_attention_backend(attention_backend)
+        self.config = config
+        channels = config.hidden_size
+        num_outputs = config.patch_size[1] * config.patch_size[2] * config.out_channels
+        self.x_embedder = PatchEmbedder(config.patch_size, config.in_channels, channels)
+        self.t_embedder = ScalarEmbedder(channels)
+        self.fps_embedder = ScalarEmbedder(channels)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
+        self.y_embedder = CaptionEmbedder(config.caption_channels, channels, config.model_max_length)
+        self.rope = RotaryEmbedding(channels // config.num_heads)
+        self.spatial_blocks = nn.ModuleList(
+            STDiT3Block(config, temporal=False, attention_backend=attention_backend) for _ in range(config.depth)
+        )
+        self.temporal_blocks = nn.ModuleList(
+            STDiT3Block(config, temporal=True, attention_backend=attention_backend) for _ in range(config.depth)
+        )
+        self.final_layer = FinalLayer(channels, num_outputs)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Initialise for training; temporal blocks start as the identity, as upstream's do."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("x_embedder") or not name.endswith((".weight", ".bias")) or "_norm." in name:
+                continue
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("temporal_blocks") and name.endswith(("proj.weight", "fc2.weight")):
+                nn.init.zeros_(parameter)
+            elif name.startswith(("t_embedder", "fps_embedder", "t_block")):
+                nn.init.normal_(parameter, std=0.02)
+            else:
+                nn.init.xavier_uniform_(parameter)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.x_embedder.proj.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.x_embedder.proj.weight.device
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        y: Tensor,
+        mask: Tensor | None = None,
+        x_mask: Tensor | None = None,
+        fps: Tensor | None = None,
+        height: Tensor | None = None,
+        width: Tensor | None = None,
+        **_: object,
+    ) -> Tensor:
+        """Predict the velocity.
+
+        Args:
+            x: latents [B, in_channels, T, H', W'].
+            timestep: [B], 0 (clean) to 1000 (noise).
+            y: text features [B, 1, L, caption_channels].
+            mask: 1 at real text tokens, [B or a divisor of B, L]; fewer rows are repeated (the null half of
+                guidance has the prompt's mask). None: all tokens are real.
+            x_mask: bool [B, T]; false marks clean frames that condition the others: they are modulated as at
+                timestep 0. Unlike the reference, which feeds such frames through the final norm twice (and then
+                discards them), they get the plain final layer here.
+            fps: frames per second, [B or a divisor of B].
+            height: of the video in pixels, [B or a divisor of B]; row 0 counts, as in the reference.
+            width: likewise.
+
+        Returns:
+            float32 [B, out_channels, T, H', W']; the first `in_channels` are the velocity.
+        """
+        if fps is None or height is None or width is None:
+            raise ValueError("STDiT3 needs fps, height and width (tensors with a value per row), got None")
+        num_rows, latent_size = x.shape[0], x.shape[2:]
+        x = self.x_embedder(x.to(self.dtype))
+        num_frames, rows, columns = x.shape[2:]
+        scale = (height[0].float() * width[0].float()).sqrt() / self.config.input_sq_size
+        position = position_embedding_2d(rows, columns, self.config.hidden_size, scale, x.device)
+        x = (rearrange(x, "B C T H W -> B T (H W) C") + position.to(x.dtype)).flatten(1, 2)
+
+        t, modulation = self._embed_time(timestep, fps, x_mask, num_rows)
+        inputs = BlockInputs(
+            text=self.y_embedder(y.to(self.dtype).squeeze(1)),
+            text_mask=None if mask is None else _repeat_rows(mask, num_rows).bool()[:, None, None],
+            modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
+            rotary=self.rope(num_frames),
+            num_frames=num_frames,
+        )
+        x = self.forward_blocks(x, inputs)
+        x = self.final_layer(x.unflatten(1, (num_frames, -1)), t)
+        return self._unpatch(x, rows, latent_size).float()
+
+    def forward_blocks(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Run the block stack on [B, N, C]: spatial block i, then temporal block i."""
+        for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
+            x = temporal(spatial(x, inputs), inputs)
+        return x
+
+    def _embed_time(self, timestep: Tensor, fps: Tensor, x_mask: Tensor | None, num_rows: int) -> tuple[Tensor, Tensor]:
+        """Return the embedding of timestep and fps [B, T or 1, C] and the blocks' modulation [B, T or 1, 6·C].
+
+        There is one for each frame where x_mask tells frames apart, else one for each row.
+        """
+        fps_embedding = self.fps_embedder(_repeat_rows(fps, num_rows))
+        t = self.t_embedder(timestep) + fps_embedding
+        if x_mask is None:
+            return t[:, None], self.t_block(t)[:, None]
+        clean = self.t_embedder(torch.zeros_like(timestep)) + fps_embedding
+        noisy = _repeat_rows(x_mask, num_rows)[..., None]
+        modulation = torch.where(noisy, self.t_block(t)[:, None], self.t_block(clean)[:, None])
+        return torch.where(noisy, t[:, None], clean[:, None]), modulation
+
+    def _unpatch(self, x: Tensor, rows: int, latent_size: torch.Size) -> Tensor:
+        """Turn patches [B, T, S, p·q·C_out] into latents [B, C_out, T, H', W'], padding cut off."""
+        _, p, q = self.config.patch_size
+        x = rearrange(x, "B T (H W) (p q C) -> B C T (H p) (W q)", H=rows, p=p, q=q)
+        return x[..., : latent_size[1], : latent_size[2]]
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_hub_name: str | Path, dtype: torch.dtype | None = None, attention_backend: str = "auto"
+    ) -> STDiT3:
+        """Load from a local folder (config.json + safetensors or .pt) or a hub name.
+
+        Weights are read straight into place: nothing is initialised first.
+
+        Raises:
+            OSError: the name is neither a folder nor reachable on the hub.
+            ValueError: the file is corrupt, or its keys or shapes do not fit.
+        """
+        folder = checkpoint.resolve(folder_or_hub_name)
+        config = STDiT3Config.from_dict(checkpoint.read_config(folder))
+        with torch.device("meta"):
+            model = cls(config, attention_backend)
+        state = checkpoint.read_state_dict(folder)
+        return checkpoint.load_into(model, state, source=str(folder_or_hub_name), dtype=dtype).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        checkpoint.save(folder, self, {"model_type": "STDiT3", **asdict(self.config)})
+
+
+def _repeat_rows(values: Tensor, num_rows: int) -> Tensor:
+    """Repeat `values` along its first axis until it has `num_rows` rows."""
+    if num_rows % values.shape[0]:
+        raise ValueError(f"expected a number of rows that divides {num_rows}, got {values.shape[0]}")
+    repeats = num_rows // values.shape[0]
+    return values if repeats == 1 else values.repeat(repeats, *[1] * (values.dim() - 1))

@@ -1,0 +1,5 @@
+"""Samplers. They know nothing of caching."""
+
+from opensora_adacache.schedulers.rectified_flow import RFLOW
+
+__all__ = ["RFLOW"]

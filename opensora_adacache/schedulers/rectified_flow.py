@@ -1,0 +1,211 @@
+"""Rectified-flow sampler of Open-Sora 1.2.
+
+Letters: B videos, T latent frames, t a timestep in 0..1000 (1000 is pure noise), i a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+
+class TextEncoder(Protocol):
+    """Anything that turns prompts into text features."""
+
+    def encode(self, prompts: list[str]) -> dict[str, Tensor]:
+        """Return ``{"y": [B, 1, L, C], "mask": [B, L]}``."""
+        ...
+
+    def null(self, n: int) -> Tensor:
+        """Return the null text embedding of guidance, [n, 1, L, C]."""
+        ...
+
+
+def transform_timestep(t: float, height: float, width: float, num_frames: int, num_timesteps: int = 1000) -> float:
+    """Shift a timestep towards noise for large videos: t' = r·t / (1 + (r − 1)·t) with t in 0..1.
+
+    r = sqrt(height · width / 512²) · sqrt(frames), frames = num_frames // 17 · 5, and at least 1 (the reference gives
+    0 for 2 to 16 frames, which makes every timestep 0). Written so that 1 maps to exactly 1: in the reference's
+    float32 it can come out larger, and then every frame counts as kept in the first step.
+
+    Args:
+        t: timestep in 0..num_timesteps.
+        height: of the video, in pixels.
+        width: likewise.
+        num_frames: video frames (not latent frames).
+        num_timesteps: timestep of pure noise.
+
+    >>> transform_timestep(500.0, 512, 512, 1)
+    500.0
+    """
+    frames = max(num_frames // 17 * 5, 1)
+    ratio = math.sqrt(height * width / 512**2) * math.sqrt(frames)
+    t = t / num_timesteps
+    return ratio * t / (ratio * t + (1 - t)) * num_timesteps
+
+
+class RFLOW:
+    """Sample videos by Euler steps along the rectified flow.
+
+    Args:
+        num_sampling_steps: n denoising steps.
+        num_timesteps: timestep of pure noise.
+        cfg_scale: guidance scale; v = v_null + scale·(v_prompt − v_null).
+        use_timestep_transform: shift timesteps by the size of the video (`transform_timestep`).
+    """
+
+    def __init__(
+        self,
+        num_sampling_steps: int = 30,
+        num_timesteps: int = 1000,
+        cfg_scale: float = 7.0,
+        use_timestep_transform: bool = True,
+    ) -> None:
+        if num_sampling_steps < 1:
+            raise ValueError(f"num_sampling_steps must be at least 1, got {num_sampling_steps}")
+        self.num_sampling_steps = num_sampling_steps
+        self.num_timesteps = num_timesteps
+        self.cfg_scale = cfg_scale
+        self.use_timestep_transform = use_timestep_transform
+
+    def timesteps(self, height: float = 512, width: float = 512, num_frames: int = 1) -> list[float]:
+        """Return t_i for i = 0..n−1, falling from `num_timesteps`, computed in float64."""
+        n = self.num_sampling_steps
+        uniform = [(1 - i / n) * self.num_timesteps for i in range(n)]
+        if not self.use_timestep_transform:
+            return uniform
+        return [transform_timestep(t, height, width, num_frames, self.num_timesteps) for t in uniform]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        model: Any,
+        text_encoder: TextEncoder,
+        z: Tensor,
+        prompts: list[str],
+        device: torch.device | str,
+        additional_args: dict[str, Tensor] | None = None,
+        mask: Tensor | None = None,
+        guidance_scale: float | None = None,
+        progress: bool = True,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Denoise `z` into the latents of videos.
+
+        Args:
+            model: called as ``model(z, t, y=…, mask=…, x_mask=…, **additional_args)`` on [z; z] and
+                [prompt; null]; returns [2B, C or 2C, T, H, W].
+            text_encoder: gives text features of the prompts and of the null prompt.
+            z: noise (or references where `mask` keeps frames) [B, C, T, H, W].
+            prompts: B prompts.
+            device: where to sample.
+            additional_args: conditions of the model: height, width, num_frames, fps, … [B]. The sizes of the
+                first video set the timesteps of the batch.
+            mask: per frame [B, T]: 1 generates, 0 keeps the frame of `z`, a value between starts generating it at
+                that share of the noise. A mask of all ones does the work of a mask; pass None instead.
+            guidance_scale: overrides `cfg_scale`.
+            progress: show a progress bar over steps.
+            generator: of the noise that masked frames get, drawn once per step for all frames whether needed or
+                not, as in the reference: one generator, one per video, or None for torch's global stream.
+
+        Returns:
+            Latents [B, C, T, H, W] in the dtype of `z`.
+        """
+        if len(prompts) != z.shape[0]:
+            raise ValueError(f"expected one prompt per video, got {len(prompts)} prompts for {z.shape[0]} videos")
+        if isinstance(generator, Sequence) and len(generator) != z.shape[0]:
+            raise ValueError(f"expected one generator per video, got {len(generator)} for {z.shape[0]} videos")
+        if mask is not None and mask.shape != (z.shape[0], z.shape[2]):
+            raise ValueError(f"mask must be [videos, frames] = {(z.shape[0], z.shape[2])}, got {tuple(mask.shape)}")
+        scale = self.cfg_scale if guidance_scale is None else guidance_scale
+        conditions: dict[str, Any] = dict(additional_args or {})
+        conditions.update(text_encoder.encode(prompts))
+        conditions["y"] = torch.cat([conditions["y"], text_encoder.null(len(prompts)).to(conditions["y"])])
+        conditions = {key: _to(value, device) for key, value in conditions.items()}
+        timesteps = self.timesteps(*_size(additional_args)) if self.use_timestep_transform else self.timesteps()
+        z = z.to(device)
+        frames = None if mask is None else FrameMask(mask, self.num_timesteps)
+
+        for i, t in enumerate(tqdm(timesteps, disable=not progress, desc="denoising", leave=False)):
+            kept = z
+            if frames is not None:
+                z = frames.add_noise(z, t, _randn_like(z, generator))
+                conditions["x_mask"] = frames.guided_x_mask(z.device)
+            t_model = torch.full((2 * z.shape[0],), t, dtype=torch.float32, device=z.device)
+            velocity = model(torch.cat([z, z]), t_model, **conditions)[:, : z.shape[1]]
+            prompt, null = velocity.chunk(2)
+            following = timesteps[i + 1] if i + 1 < len(timesteps) else 0.0
+            step = (t - following) / self.num_timesteps
+            z_next = z + (null + scale * (prompt - null)).to(z.dtype) * step
+            z = z_next if frames is None else frames.put_back(z_next, kept)
+        return z
+
+
+class FrameMask:
+    """Which frames a masked run generates at each step; decided on the host, once per step, without device reads.
+
+    Args:
+        mask: [B, T] in 0..1.
+        num_timesteps: timestep of pure noise.
+    """
+
+    def __init__(self, mask: Tensor, num_timesteps: int) -> None:
+        self.num_timesteps = num_timesteps
+        self.start = mask.detach().to("cpu", torch.float64) * num_timesteps
+        self.noised = self.start == num_timesteps
+        self.generated = self.noised
+
+    def add_noise(self, z: Tensor, t: float, noise: Tensor) -> Tensor:
+        """Begin the step at `t`: frames generated from now on, and not before, get noise of that level."""
+        self.generated = self.start >= t
+        added = self.generated & ~self.noised
+        self.noised = self.generated
+        if not added.any():
+            return z
+        tau = t / self.num_timesteps
+        return torch.where(self._frames(added, z), (1 - tau) * z + tau * noise, z)
+
+    def guided_x_mask(self, device: torch.device) -> Tensor | None:
+        """Return x_mask for both guidance halves, bool [2B, T]; None when every frame is generated."""
+        if self.generated.all():
+            return None
+        return self.generated.repeat(2, 1).to(device)
+
+    def put_back(self, z: Tensor, kept: Tensor) -> Tensor:
+        """End the step: frames that are not generated yet return to what they were."""
+        if self.generated.all():
+            return z
+        return torch.where(self._frames(self.generated, z), z, kept)
+
+    def _frames(self, frames: Tensor, z: Tensor) -> Tensor:
+        return frames[:, None, :, None, None].to(z.device)
+
+
+def _randn_like(z: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    """Draw noise of the shape of `z`; a generator draws on its own device, so that seeds pair across devices."""
+    if generator is None:
+        return torch.randn_like(z)
+    if isinstance(generator, torch.Generator):
+        return torch.randn(z.shape, generator=generator, device=generator.device, dtype=torch.float32).to(z)
+    return torch.cat([_randn_like(z[i : i + 1], single) for i, single in enumerate(generator)])
+
+
+def _to(value: Any, device: torch.device | str) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _size(additional_args: dict[str, Tensor] | None) -> tuple[float, float, int]:
+    """Return height, width and number of frames of the first video."""
+    try:
+        height, width, frames = (additional_args[key] for key in ("height", "width", "num_frames"))  # type: ignore[index]
+    except (KeyError, TypeError):
+        raise ValueError(
+            "use_timestep_transform needs additional_args with height, width and num_frames, "
+            f"got {sorted(additional_args or {})}"
+        ) from None
+    return float(height[0]), float(width[0]), int(frames[0])

@@ -1,0 +1,62 @@
+"""Settings refuse what cannot work, in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+
+BOOK = {0.1: 3, 1.0: 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache_res": "attn"}, "cache_res must be one of t-attn, s-attn, ca-mlp, got 'attn'"),
+        ({"granularity": "layer"}, "granularity must be one of stack, block, got 'layer'"),
+        ({"decision": "video"}, "decision must be one of batch, sample, got 'video'"),
+        ({"cache_loc": ()}, "cache_loc must name layers"),
+        ({"cache_loc": (-1,)}, "cache_loc must name layers"),
+        ({"moreg": True}, "moreg must be a MoRegConfig or None, got bool"),
+    ],
+)
+def test_bad_adacache(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdaCacheConfig(BOOK, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strides": (0,)}, "strides must be whole numbers of at least 1"),
+        ({"strides": ()}, "strides"),
+        ({"steps": (5, 4)}, "first <= last, got"),
+        ({"steps": (0, 4)}, "counted from 1"),
+        ({"center": 0}, "center must be above 0, got 0"),
+        ({"divisor": -1}, "divisor must be above 0, got -1"),
+        ({"power": -2}, "power must not be negative, got -2"),
+    ],
+)
+def test_bad_moreg(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MoRegConfig(**arguments)
+
+
+def test_lists_become_tuples_and_layers_sort():
+    config = AdaCacheConfig(BOOK, cache_loc=[3, 1, 3], moreg=MoRegConfig(strides=[1, 2], steps=[2, 9]))
+    assert config.cache_loc == (1, 3) and config.moreg.strides == (1, 2) and config.moreg.steps == (2, 9)
+
+
+def test_the_codebook_is_a_copy():
+    book = dict(BOOK)
+    config = AdaCacheConfig(book)
+    book[0.1] = 9
+    assert config.codebook == BOOK
+
+
+def test_settings_do_not_import_torch():
+    code = "import sys, opensora_adacache.caching.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
