@@ -24,13 +24,8 @@ def attach_stdit3(model: STDiT3, config: AdaCacheConfig, num_sampling_steps: int
 
     By default the probe is the temporal attention of layer depth // 2 − 1, which is the paper's 13 of 28.
     """
-    depth = model.config.depth
-    config = replace(
-        config,
-        cache_res=config.cache_res or "t-attn",
-        cache_loc=config.cache_loc or (max(depth // 2 - 1, 0),),
-    )
-    config.check_run(num_sampling_steps, depth)
+    config = with_host_defaults(model, config)
+    config.check_run(num_sampling_steps, model.config.depth)
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
     session = CacheSession(config, num_sampling_steps)
@@ -48,6 +43,12 @@ def attach_stdit3(model: STDiT3, config: AdaCacheConfig, num_sampling_steps: int
         for block, method, site in residual_sites(model):
             patches.wrap(block, method, _block_residual(session, reusing, site, site in probes))
     return session
+
+
+def with_host_defaults(model: STDiT3, config: AdaCacheConfig) -> AdaCacheConfig:
+    """Return the settings with the probe that this host chooses where they leave it open."""
+    middle = max(model.config.depth // 2 - 1, 0)
+    return replace(config, cache_res=config.cache_res or "t-attn", cache_loc=config.cache_loc or (middle,))
 
 
 def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:

@@ -56,22 +56,18 @@ def resolve(
         return path
     is_file_name = local.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if is_file_name or local.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise FileNotFoundError(
-            f"{name}: no such file or folder; pass an existing folder or a hub name owner/name"
-        )
+        raise FileNotFoundError(f"{name}: no such file or folder; pass an existing folder or a hub name owner/name")
     patterns = patterns or HUB_PATTERNS
     root = _download(name, subfolder, patterns)
     path = root / subfolder if subfolder else root
     if not path.is_dir():
-        raise FileNotFoundError(
-            f"{name}: the hub repository has no folder {subfolder!r} with {', '.join(patterns)}"
-        )
+        raise FileNotFoundError(f"{name}: the hub repository has no folder {subfolder!r} with {', '.join(patterns)}")
     return path
 
 
 def _download(name: str, subfolder: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.utils import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     prefix = f"{subfolder}/" if subfolder else ""
     try:
@@ -162,9 +158,7 @@ def _weight_files(folder: Path) -> list[Path]:
         if files or indices:
             names = ", ".join(file.name for file in (indices or files)[:NUM_LISTED])
             raise ValueError(f"{folder}: several files of weights ({names}); pass the one that is meant")
-    raise FileNotFoundError(
-        f"{folder}: no weights; expected *.safetensors or one of *{', *'.join(PICKLE_SUFFIXES)}"
-    )
+    raise FileNotFoundError(f"{folder}: no weights; expected *.safetensors or one of *{', *'.join(PICKLE_SUFFIXES)}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -187,9 +181,7 @@ def _read_file(file: Path) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except SafetensorError as error:
-            raise ValueError(
-                f"{file}: corrupt or truncated ({first_line(error)}); download it again"
-            ) from error
+            raise ValueError(f"{file}: corrupt or truncated ({first_line(error)}); download it again") from error
     if file.suffix in PICKLE_SUFFIXES:
         return _read_pickle(file)
     raise ValueError(f"{file}: expected a name ending in .safetensors or {', '.join(PICKLE_SUFFIXES)}")
@@ -240,9 +232,7 @@ def load_into(
     """
     ignore = tuple(ignore)
     given = {
-        name: tensor
-        for name, tensor in state_dict.items()
-        if not any(fnmatchcase(name, pattern) for pattern in ignore)
+        name: tensor for name, tensor in state_dict.items() if not any(fnmatchcase(name, pattern) for pattern in ignore)
     }
     expected = module.state_dict()
     problems = [
@@ -263,9 +253,7 @@ def load_into(
             "check that weights and config.json belong together"
         )
     if dtype is not None:
-        given = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in given.items()
-        }
+        given = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in given.items()}
     module.load_state_dict(given, assign=True)
     return module
 
@@ -277,9 +265,7 @@ def _listing(what: str, names: list[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:NUM_LISTED])}{more})"
 
 
-def save(
-    folder: str | Path, module_or_state: nn.Module | Mapping[str, Tensor], config: Mapping[str, Any]
-) -> None:
+def save(folder: str | Path, module_or_state: nn.Module | Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write ``config.json`` and ``model.safetensors``, each complete or not at all, creating the folder.
 
     Raises:

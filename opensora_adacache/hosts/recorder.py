@@ -1,0 +1,42 @@
+"""Watch the probe residuals of an uncached run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.hosts.patches import Patches
+from opensora_adacache.hosts.stdit3 import probe_sites, with_host_defaults
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+
+
+@contextmanager
+def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]]:
+    """Collect the residual [R, N, C] of the probe site at each call of the model, from outside.
+
+    Raises:
+        ValueError: the settings name several sites.
+    """
+    sites = probe_sites(model, with_host_defaults(model, config))
+    if len(sites) != 1:
+        raise ValueError(f"a recording has one probe site, but cache_res and cache_loc name {len(sites)}")
+    residuals: list[Tensor] = []
+
+    def keep(original: Callable) -> Callable:
+        def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
+            out = original(x, inputs)
+            residuals.append(out)
+            return out
+
+        return residual
+
+    patches = Patches()
+    block, method, _ = sites[0]
+    patches.wrap(block, method, keep)
+    try:
+        yield residuals
+    finally:
+        patches.restore()

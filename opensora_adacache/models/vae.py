@@ -1,0 +1,306 @@
+"""The Open-Sora VAE 1.2: an image VAE on every frame, then a temporal VAE on the frames' latents.
+
+Letters: B videos, F frames, H and W pixels, T latent frames, h and w latent height and width.
+
+Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-VAE-v1.2``: ``spatial_vae.module.*`` (a
+diffusers `AutoencoderKL`), ``temporal_vae.*``, and the buffers ``shift`` and ``scale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from opensora_adacache.models import checkpoint
+from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig, sample_posterior
+
+SPATIAL_SCALE = 0.18215
+SPATIAL_PREFIX = "spatial_vae.module."
+SPATIAL_HUB_NAME = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+SPATIAL_SUBFOLDER = "vae"
+
+
+@dataclass(frozen=True)
+class OpenSoraVAEConfig:
+    """Hold the structure of an `OpenSoraVAE`; the defaults are the published one.
+
+    Args:
+        temporal: structure of the temporal part.
+        block_out_channels: channels of each level of the spatial part; each step between levels halves H and W.
+        layers_per_block: residual blocks per level of the spatial part.
+        norm_num_groups: groups of the spatial part's GroupNorms; divides the channels of every level.
+        shift: mean of each latent channel, subtracted from the latents.
+        scale: deviation of each latent channel, by which the latents are then divided.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+
+    temporal: TemporalVAEConfig = field(default_factory=TemporalVAEConfig)
+    block_out_channels: Sequence[int] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    shift: Sequence[float] = (-0.10, 0.34, 0.27, 0.98)
+    scale: Sequence[float] = (3.85, 2.32, 2.33, 3.06)
+
+    def __post_init__(self) -> None:
+        num_channels = self.temporal.latent_channels
+        for name in ("shift", "scale"):
+            value = getattr(self, name)
+            # A single number stands for all channels.
+            value = (float(value),) * num_channels if isinstance(value, int | float) else tuple(map(float, value))
+            if len(value) != num_channels:
+                raise ValueError(f"VAE: expected {num_channels} values of {name}, one per channel, got {len(value)}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "block_out_channels", tuple(self.block_out_channels))
+        if not self.block_out_channels or any(n < 1 or n % self.norm_num_groups for n in self.block_out_channels):
+            raise ValueError(
+                f"VAE: expected block_out_channels that are multiples of norm_num_groups={self.norm_num_groups}, "
+                f"got {list(self.block_out_channels)}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> OpenSoraVAEConfig:
+        """Read the structure out of a ``config.json``.
+
+        As in the published file the parts are described under ``vae_2d`` and ``vae_temporal``. That file names only
+        their classes; structure it does not give is the published one. Keys that concern loading, training or
+        memory (``from_pretrained``, ``freeze_vae_2d``, ``cal_loss``, ``micro_frame_size``, …) are passed over.
+        """
+        spatial = _pick(values.get("vae_2d"), ("block_out_channels", "layers_per_block", "norm_num_groups"))
+        temporal = _pick(values.get("vae_temporal"), [part.name for part in fields(TemporalVAEConfig)])
+        return cls(temporal=TemporalVAEConfig(**temporal), **spatial, **_pick(values, ("shift", "scale")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of a ``config.json``."""
+        return {
+            "model_type": "VideoAutoencoderPipeline",
+            "vae_2d": {
+                "type": "VideoAutoencoderKL",
+                "block_out_channels": list(self.block_out_channels),
+                "layers_per_block": self.layers_per_block,
+                "norm_num_groups": self.norm_num_groups,
+            },
+            "vae_temporal": {"type": "VAE_Temporal", **asdict(self.temporal)},
+            "shift": list(self.shift),
+            "scale": list(self.scale),
+        }
+
+
+def _pick(values: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values} if values else {}
+
+
+class SpatialVAE(nn.Module):
+    """Encode and decode single frames, a few at a time; latents are scaled by 0.18215.
+
+    Attention and everything else inside is diffusers' `AutoencoderKL`.
+    """
+
+    def __init__(self, config: OpenSoraVAEConfig, micro_batch_size: int | None) -> None:
+        super().__init__()
+        from diffusers import AutoencoderKL
+
+        num_levels = len(config.block_out_channels)
+        self.micro_batch_size = micro_batch_size
+        self.module: Any = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * num_levels,
+            up_block_types=("UpDecoderBlock2D",) * num_levels,
+            block_out_channels=config.block_out_channels,
+            layers_per_block=config.layers_per_block,
+            latent_channels=config.temporal.latent_channels,
+            norm_num_groups=config.norm_num_groups,
+            scaling_factor=SPATIAL_SCALE,
+        )
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode frames [B, 3, F, H, W] to latents [B, 4, F, h, w]; a draw from the posterior with a generator."""
+
+        def encode_frames(frames: Tensor) -> Tensor:
+            posterior = self.module.encode(frames).latent_dist
+            return sample_posterior(posterior.mean, posterior.logvar, generator) * SPATIAL_SCALE
+
+        return self._by_frames(encode_frames, x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode latents [B, 4, F, h, w] to frames [B, 3, F, H, W]."""
+        return self._by_frames(lambda frames: self.module.decode(frames / SPATIAL_SCALE).sample, z)
+
+    def _by_frames(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        frames = rearrange(x, "b c f h w -> (b f) c h w")
+        done = torch.cat([function(part) for part in frames.split(self.micro_batch_size or len(frames))])
+        return rearrange(done, "(b f) c h w -> b c f h w", b=x.shape[0])
+
+
+class OpenSoraVAE(nn.Module):
+    """Turn videos into normalised latents and back.
+
+    A video is cut into chunks of `micro_frame_size` frames (17 frames are 5 latents), each encoded and decoded on its
+    own, without overlap; inside a chunk nothing depends on later frames. Every video of a batch is worked on alone,
+    so that its result does not depend on the batch.
+
+    Args:
+        config: the structure.
+        micro_frame_size: frames per chunk; None for the whole video at once. The published model was trained with
+            chunks of 17.
+        micro_batch_size: frames the spatial part works on at a time; None for all. Fewer take less memory.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, config: OpenSoraVAEConfig, micro_frame_size: int | None = 17, micro_batch_size: int | None = 4
+    ) -> None:
+        super().__init__()
+        for name, size in (("micro_frame_size", micro_frame_size), ("micro_batch_size", micro_batch_size)):
+            if size is not None and size < 1:
+                raise ValueError(f"VAE: {name} must be at least 1, or None for no limit; got {size}")
+        self.config = config
+        self.micro_frame_size = micro_frame_size
+        self.spatial_vae = SpatialVAE(config, micro_batch_size)
+        self.temporal_vae = TemporalVAE(config.temporal)
+        for name in ("shift", "scale"):
+            self.register_buffer(name, torch.tensor(getattr(config, name)).reshape(1, -1, 1, 1, 1))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_name: str | Path,
+        dtype: torch.dtype | None = None,
+        micro_frame_size: int | None = 17,
+        micro_batch_size: int | None = 4,
+        spatial_vae: str | Path = SPATIAL_HUB_NAME,
+    ) -> OpenSoraVAE:
+        """Load from a local folder (config.json + safetensors or .pt) or a hub name.
+
+        Weights are read straight into place: nothing is initialised first. They do not require gradients.
+
+        Args:
+            folder_or_hub_name: the checkpoint; published: ``hpcai-tech/OpenSora-VAE-v1.2``.
+            dtype: type to cast the weights to; None keeps the file's.
+            micro_frame_size: frames per chunk. As in the reference this counts, not the one in config.json.
+            micro_batch_size: frames the spatial part works on at a time.
+            spatial_vae: where to take the spatial part from when the checkpoint has none: a hub name, or a local
+                folder of a diffusers `AutoencoderKL` or of a pipeline with a ``vae/`` folder. Its structure is then
+                that of its own config.json.
+
+        Raises:
+            OSError: a name is neither a folder nor reachable on the hub.
+            ValueError: a file is corrupt, or its keys or shapes do not fit.
+        """
+        path = checkpoint.resolve(folder_or_hub_name)
+        values = checkpoint.read_config(path)
+        state = checkpoint.read_state_dict(path)
+        source = str(folder_or_hub_name)
+        if not any(name.startswith(SPATIAL_PREFIX) for name in state):
+            spatial_values, spatial_state = _read_spatial(spatial_vae)
+            values["vae_2d"] = spatial_values
+            dtype = dtype or next(iter(state.values())).dtype  # or the parts could differ
+            state.update({SPATIAL_PREFIX + name: tensor for name, tensor in spatial_state.items()})
+            source = f"{source} with the spatial part of {spatial_vae}"
+        with torch.device("meta"):
+            model = cls(OpenSoraVAEConfig.from_dict(values), micro_frame_size, micro_batch_size)
+        return checkpoint.load_into(model, state, source=source, dtype=dtype).eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        checkpoint.save(folder, self, self.config.to_dict())
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the latents."""
+        return self.config.temporal.latent_channels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.scale.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.scale.device
+
+    def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Return (T, h, w) of a video of (F, H, W).
+
+        Chunks of 17 frames have 5 latents, the rest one per 4 frames begun; h and w are H / 8 and W / 8 rounded down,
+        so that a decoded video can be some pixels smaller than the one encoded.
+        """
+        num_frames, height, width = size
+        factor = 2 ** (len(self.config.block_out_channels) - 1)
+        num_latents = sum(map(self.temporal_vae.num_latent_frames, self._chunk_lengths(num_frames)))
+        return num_latents, height // factor, width // factor
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode videos.
+
+        The reference draws from the posterior of the spatial part and from that of the temporal part, with torch's
+        global stream, also for reference images in sampling. Here the latents are the posteriors' means, unless a
+        generator is given: then both parts draw from it.
+
+        Args:
+            x: [B, 3, F, H, W] in -1..1; moved to the model's device and type.
+            generator: draws the noise.
+
+        Returns:
+            Normalised latents [B, 4, T, h, w] in the model's type.
+        """
+        return torch.cat([self._encode_video(video, generator) for video in x.to(self.shift).split(1)])
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        """Decode latents to the videos of `num_frames` frames that they stand for.
+
+        Args:
+            z: normalised latents [B, 4, T, h, w]; moved to the model's device and type.
+            num_frames: F.
+
+        Returns:
+            [B, 3, F, H, W] about in -1..1 (not clamped), in the model's type.
+
+        Raises:
+            ValueError: if `num_frames` frames do not have T latent frames.
+        """
+        num_latents = self.latent_size((num_frames, 0, 0))[0]
+        if num_frames < 1 or z.shape[2] != num_latents:
+            raise ValueError(
+                f"VAE: {num_frames} frames have {num_latents} latent frames, got {z.shape[2]}; "
+                "pass the number of frames that the latents were made for"
+            )
+        return torch.cat([self._decode_video(latents, num_frames) for latents in z.to(self.shift).split(1)])
+
+    def _encode_video(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        frames = self.spatial_vae.encode(x, generator)
+        chunks = frames.split(list(self._chunk_lengths(x.shape[2])), dim=2)
+        z = torch.cat([sample_posterior(*self.temporal_vae.encode(chunk), generator) for chunk in chunks], dim=2)
+        return (z - self.shift) / self.scale
+
+    def _decode_video(self, z: Tensor, num_frames: int) -> Tensor:
+        lengths = list(self._chunk_lengths(num_frames))
+        chunks = (z * self.scale + self.shift).split([self.temporal_vae.num_latent_frames(n) for n in lengths], dim=2)
+        parts = zip(chunks, lengths, strict=True)
+        return self.spatial_vae.decode(torch.cat([self.temporal_vae.decode(*part) for part in parts], dim=2))
+
+    def _chunk_lengths(self, num_frames: int) -> Iterator[int]:
+        size = self.micro_frame_size or num_frames
+        for start in range(0, num_frames, size):
+            yield min(size, num_frames - start)
+
+
+def _read_spatial(folder_or_hub_name: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read config.json and weights of a diffusers `AutoencoderKL` that lies apart from the temporal part."""
+    is_local = Path(folder_or_hub_name).expanduser().exists()
+    has_subfolder = (Path(folder_or_hub_name).expanduser() / SPATIAL_SUBFOLDER).is_dir()
+    subfolder = SPATIAL_SUBFOLDER if has_subfolder or not is_local else None
+    try:
+        path = checkpoint.resolve(folder_or_hub_name, subfolder=subfolder)
+    except OSError as error:
+        raise OSError(f"the VAE checkpoint has no spatial part, and the separate one cannot be had: {error}") from error
+    return checkpoint.read_config(path), checkpoint.read_state_dict(path)

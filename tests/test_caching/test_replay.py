@@ -1,0 +1,39 @@
+"""Offline replay against the real session."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+from opensora_adacache.caching.replay import record, replay
+
+
+def residuals_of(changes, frames=2):
+    """One-token-per-frame residuals whose first frame is ones and that change by the given amounts."""
+    values, residuals = 1.0, []
+    for change in [0.0, *changes]:
+        values += change
+        residuals.append(torch.full((2, frames, 3), values))
+    return residuals
+
+
+def test_constant_change_by_hand():
+    # norms grow, so distances fall slowly from 0.1; below 0.2: rate 3
+    recording = record(residuals_of([0.1] * 19), 2, (1,), max_rate=6)
+    assert replay(AdaCacheConfig({0.01: 6, 0.2: 3, 1.0: 1}), recording) == [1, 2, 5, 8, 11, 14, 17, 19, 20]
+    assert recording.changes[1, 3] == pytest.approx((0.2 * 12, 12.0))
+
+
+def test_still_frames_have_no_motion():
+    recording = record(residuals_of([0.1] * 9), 2, (1,), max_rate=2)
+    assert recording.motion_scores() == [0.0] * 10
+    # no motion: only the gradient (from 1 to 0 at its first step) speaks, then the factor is 0 and the rate the largest
+    moreg = MoRegConfig(steps=(2, 10), center=0.5, power=1, gradient_weight=20)
+    assert replay(AdaCacheConfig({0.5: 2, 1.0: 1}, moreg=moreg), recording) == [1, 2, 3, 5, 7, 9, 10]
+
+
+def test_rates_beyond_what_was_recorded():
+    recording = record(residuals_of([0.0] * 9), 2, (1,), max_rate=2)
+    with pytest.raises(ValueError, match="no change from step 2 to 6 was recorded"):
+        replay(AdaCacheConfig({1.0: 4}), recording)
