@@ -8,10 +8,11 @@ from torch import Tensor
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.motion import motion_sums
-from opensora_adacache.caching.schedule import AdaCacheSchedule, Decision, SiteMeasurement
+from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
+from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
 
 
-class AdaCachePolicy:
+class AdaCachePolicy(CachePolicy):
     """Decide which groups of rows compute. A group is what decides together: a batch, or one video.
 
     Args:
@@ -21,16 +22,19 @@ class AdaCachePolicy:
     """
 
     def __init__(self, config: AdaCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
-        self.groups = groups
+        super().__init__(groups)
         self.schedules = [AdaCacheSchedule(config, num_steps) for _ in groups]
         self._strides = config.moreg.strides if config.moreg else ()
         self._sums: list[Tensor] = []
 
-    def computes(self, step: int) -> list[bool]:
-        """Tell for each group whether `step` computes."""
-        return [schedule.computes(step) for schedule in self.schedules]
+    def decide(self, view: StackView) -> list[bool]:
+        return [schedule.computes(view.step) for schedule in self.schedules]
 
-    def observe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
+    @property
+    def rates(self) -> list[int]:
+        return [schedule.rate for schedule in self.schedules]
+
+    def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
         """Measure the old and new residual [r, N, C] of one probe site; stays on the device."""
         sums = change_sums(old, new)
         if self.schedules[0].counts_motion(step):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opensora_adacache.caching.codebook import check_codebook
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.policy import CachePolicy
 
 RESIDUALS = ("t-attn", "s-attn", "ca-mlp")
 """Names of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
@@ -50,6 +53,19 @@ class MoRegConfig:
                 raise ValueError(f"MoReg {name} must not be negative, got {getattr(self, name)}")
 
 
+class CacheConfig(Protocol):
+    """Settings of any caching policy."""
+
+    granularity: str
+    decision: str
+
+    def check_run(self, num_sampling_steps: int, depth: int) -> None:
+        """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run; `groups` are the rows that decide together."""
+
+
 @dataclass(frozen=True)
 class AdaCacheConfig:
     """Adaptive caching (AdaCache), arXiv 2411.02397.
@@ -87,6 +103,12 @@ class AdaCacheConfig:
         _check_choice("decision", self.decision, DECISIONS)
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run."""
+        from opensora_adacache.caching.adacache import AdaCachePolicy
+
+        return AdaCachePolicy(self, num_sampling_steps, groups)
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""

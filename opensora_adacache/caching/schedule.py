@@ -9,6 +9,7 @@ from opensora_adacache.caching.codebook import rate_of
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.distance import relative_change
 from opensora_adacache.caching.motion import motion_gradient, motion_score, regularize_motion
+from opensora_adacache.caching.policy import Decision
 
 
 @dataclass(frozen=True)
@@ -24,23 +25,6 @@ class SiteMeasurement:
     change: float
     norm: float
     motion: Sequence[tuple[float, float]] = ()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a computed step decided.
-
-    Attributes:
-        distance: mean relative change over the probe sites, before motion.
-        motion: shaped motion of the last site; 1 where it does not count.
-        motion_gradient: weighted change of motion of the last site.
-        rate: steps until the next computed one.
-    """
-
-    distance: float
-    motion: float
-    motion_gradient: float
-    rate: int
 
 
 class AdaCacheSchedule:

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.adacache import AdaCachePolicy
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.config import CacheConfig
 from opensora_adacache.caching.residuals import ResidualStore
-from opensora_adacache.caching.schedule import Decision
+from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.trace import StepRecord
 
@@ -38,7 +37,7 @@ class _Step:
 class _Run:
     """All mutable state of one run; a new run starts with a new one."""
 
-    policy: AdaCachePolicy
+    policy: CachePolicy
     shape: torch.Size
     row_order: Tensor
     store: ResidualStore = field(default_factory=ResidualStore)
@@ -64,7 +63,7 @@ class CacheSession:
             guidance halves of one video.
     """
 
-    def __init__(self, config: AdaCacheConfig, num_sampling_steps: int, guidance_in_batch: bool = True) -> None:
+    def __init__(self, config: CacheConfig, num_sampling_steps: int, guidance_in_batch: bool = True) -> None:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
         self.guidance_in_batch = guidance_in_batch
@@ -153,32 +152,49 @@ class CacheSession:
 
     def run_stack(
         self,
-        x: Tensor,
+        view: StackView,
         compute: Callable[[Tensor, Tensor | None], Tensor],
         reuse: Callable[[Tensor, Tensor | None], Tensor],
     ) -> Tensor:
-        """Send the rows of x [R, N, C] that compute through `compute` and the others through `reuse`.
+        """Ask the policy, then send the rows that compute through `compute` and the others through `reuse`.
 
-        Both are called with the rows' tensor and their index (None for all rows).
+        Both are called with their rows of `view.x` and the rows' index (None for all of them).
         """
         run = self._current()
+        run.computed = run.policy.decide(view)
+
+        def computed(x: Tensor, rows: Tensor | None) -> Tensor:
+            out = compute(x, rows)
+            run.policy.observe_output(view, out, rows)
+            return out
+
         if all(run.computed):
-            return compute(x, None)
+            return computed(view.x, None)
         if not any(run.computed):
-            return reuse(x, None)
-        out = torch.empty_like(x)
+            return reuse(view.x, None)
+        out = torch.empty_like(view.x)
         run.rows = self._rows(run, computed=True)
-        out[run.rows] = compute(x[run.rows], run.rows)
+        out[run.rows] = computed(view.x[run.rows], run.rows)
         reused = self._rows(run, computed=False)
-        out[reused] = reuse(x[reused], reused)
+        out[reused] = reuse(view.x[reused], reused)
         return out
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
         run = self._current()
         if site in run.store:
-            run.policy.observe(run.step, run.store.get(site, run.rows), residual, num_frames)
+            run.policy.observe_probe(run.step, run.store.get(site, run.rows), residual, num_frames)
         run.store.put(site, residual, run.rows)
+
+    @property
+    def step(self) -> int:
+        """The step that is open, counted from 1."""
+        return self._current().step
+
+    @property
+    def policy(self) -> CachePolicy:
+        """The policy of the current run."""
+        return self._current().policy
 
     @property
     def store(self) -> ResidualStore:
@@ -205,14 +221,14 @@ class CacheSession:
         run.timesteps.append(timestep.detach().flatten()[:1])
         if timestep.device.type == "cpu":
             self._check_timesteps(run, [float(t) for t in run.timesteps])
-        run.computed = run.policy.computes(run.step)
+        run.computed = []
         run.rows = None
         return run
 
     def _start_run(self, latents: Tensor, previous: _Run | None) -> _Run:
         self.reset()
         num_rows = latents.shape[0]
-        policy = AdaCachePolicy(self.config, self.num_sampling_steps, self._groups(num_rows))
+        policy = self.config.build(self.num_sampling_steps, self._groups(num_rows))
         self._run = _Run(policy, latents.shape, torch.arange(num_rows, device=latents.device))
         self._run.end_of_previous = previous.last_timestep if previous else None
         return self._run
@@ -238,7 +254,7 @@ class CacheSession:
             measured, timesteps = _read(run.policy.take_measurements(), *run.timesteps)
             self._check_timesteps(run, timesteps)
             decisions = run.policy.end_computed_step(run.step, run.computed, measured)
-        rates = [schedule.rate for schedule in run.policy.schedules]
+        rates = run.policy.rates
         run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer))
 
     def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:

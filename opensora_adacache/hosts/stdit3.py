@@ -11,6 +11,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.policy import StackView
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.hosts.patches import Patches
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
@@ -33,12 +34,12 @@ def attach_stdit3(model: STDiT3, config: AdaCacheConfig, num_sampling_steps: int
     session.on_detach = patches.restore
     patches.wrap(model, "forward", lambda original: _forward(session, original))
     if config.granularity == "stack":
-        patches.wrap(model, "forward_blocks", lambda original: _stack(session, original))
+        patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
         for block, method, site in probe_sites(model, config):
             patches.wrap(block, method, _probe(session, site))
     else:
         reusing = _Flag()
-        patches.wrap(model, "forward_blocks", lambda original: _blocks(session, reusing, original))
+        patches.wrap(model, "forward_blocks", lambda original: _blocks(session, model, reusing, original))
         probes = {site for _, _, site in probe_sites(model, config)}
         for block, method, site in residual_sites(model):
             patches.wrap(block, method, _block_residual(session, reusing, site, site in probes))
@@ -83,11 +84,22 @@ def _forward(session: CacheSession, original: Callable) -> Callable:
     return forward
 
 
+def _view(session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs) -> StackView:
+    """Return what a policy may look at at the entry of the stack."""
+    return StackView(
+        step=session.step,
+        x=x,
+        num_frames=inputs.num_frames,
+        modulated_input=lambda: model.spatial_blocks[0].modulated_input(x, inputs),
+        store=session.store,
+    )
+
+
 def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:
     return inputs if rows is None else inputs.rows(rows)
 
 
-def _stack(session: CacheSession, original: Callable) -> Callable:
+def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable:
     """All blocks skip together, so a reused step is x plus the residual of the whole stack."""
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -99,7 +111,7 @@ def _stack(session: CacheSession, original: Callable) -> Callable:
         def reuse(x: Tensor, rows: Tensor | None) -> Tensor:
             return x + session.store.get(STACK, rows)
 
-        return session.run_stack(x, compute, reuse)
+        return session.run_stack(_view(session, model, x, inputs), compute, reuse)
 
     return forward_blocks
 
@@ -116,7 +128,7 @@ def _probe(session: CacheSession, site: str) -> Callable:
     return wrapper
 
 
-def _blocks(session: CacheSession, reusing: _Flag, original: Callable) -> Callable:
+def _blocks(session: CacheSession, model: STDiT3, reusing: _Flag, original: Callable) -> Callable:
     """As in the reference: the blocks are walked on a reused step too, each adding its two stored residuals."""
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -124,7 +136,11 @@ def _blocks(session: CacheSession, reusing: _Flag, original: Callable) -> Callab
             reusing.on, reusing.rows = reuse, rows
             return original(x, _select(inputs, rows))
 
-        return session.run_stack(x, lambda x, rows: walk(x, rows, False), lambda x, rows: walk(x, rows, True))
+        return session.run_stack(
+            _view(session, model, x, inputs),
+            lambda x, rows: walk(x, rows, False),
+            lambda x, rows: walk(x, rows, True),
+        )
 
     return forward_blocks
 

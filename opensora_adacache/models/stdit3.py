@@ -124,11 +124,16 @@ class STDiT3Block(nn.Module):
         """Return the modulated layer norm of x [B, T, S, C]."""
         return modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale)
 
+    def modulated_input(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return what the attention reads, the modulated norm of x, [B, N, C]."""
+        shift, scale, _ = self._modulation(inputs, 0)
+        return self._modulated_norm(x.unflatten(1, (inputs.num_frames, -1)), shift, scale).flatten(1, 2)
+
     def attention_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return gate · Attention(modulated norm of x), [B, N, C]: over a frame, or over the frames of a place."""
-        shift, scale, gate = self._modulation(inputs, 0)
         frames = inputs.num_frames
-        h = self._modulated_norm(x.unflatten(1, (frames, -1)), shift, scale)
+        gate = self._modulation(inputs, 0)[2]
+        h = self.modulated_input(x, inputs).unflatten(1, (frames, -1))
         if self.temporal:
             h = self.attn(rearrange(h, "B T S C -> (B S) T C"), inputs.rotary)
             h = rearrange(h, "(B S) T C -> B T S C", B=x.shape[0])

@@ -1,0 +1,88 @@
+"""What a caching policy is: it decides, before the block stack runs, which groups of rows compute.
+
+A group is what decides together: a whole batch, or the guidance halves of one video. R rows of a batch, N tokens,
+C channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.residuals import ResidualStore
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a step measured and decided for one group.
+
+    Attributes:
+        distance: the policy's measure of change.
+        motion: shaped motion; 1 where it does not count.
+        motion_gradient: weighted change of motion.
+        rate: steps until the next computed one, where the policy plans ahead.
+    """
+
+    distance: float
+    motion: float | None = None
+    motion_gradient: float | None = None
+    rate: int = 1
+
+
+@dataclass(frozen=True)
+class StackView:
+    """What a policy may look at when the block stack is about to run.
+
+    Attributes:
+        step: counted from 1.
+        x: input of the stack [R, N, C].
+        num_frames: latent frames.
+        modulated_input: gives what the first block's attention reads [R, N, C]; computed when asked for.
+        store: where a policy keeps tensors, so that their bytes count.
+    """
+
+    step: int
+    x: Tensor
+    num_frames: int
+    modulated_input: Callable[[], Tensor]
+    store: ResidualStore
+
+
+class CachePolicy(ABC):
+    """Decisions for groups of rows during one run.
+
+    Args:
+        groups: the rows of each group; every row is in one group.
+    """
+
+    def __init__(self, groups: list[list[int]]) -> None:
+        self.groups = groups
+
+    @property
+    def rates(self) -> list[int]:
+        """The rate in force of each group; 1 where a policy does not plan ahead."""
+        return [1] * len(self.groups)
+
+    @abstractmethod
+    def decide(self, view: StackView) -> list[bool]:
+        """Tell for each group whether this step computes."""
+
+    def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
+        """See the old and new residual [r, N, C] of a probe site on a computed step."""
+
+    def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
+        """See the output [r, N, C] of the stack for the rows that computed (None: all)."""
+
+    def take_measurements(self) -> Tensor:
+        """Return what a computed step measured and is to be read on the host, float32 [sites, r, sums]."""
+        return torch.empty(0, 0, 0)
+
+    def end_computed_step(
+        self, step: int, computed: list[bool], measured: list[list[list[float]]]
+    ) -> list[Decision | None]:
+        """Take the measurements of a computed step; return a decision for each group, or None where there is none."""
+        return [None] * len(self.groups)
