@@ -52,9 +52,7 @@ def measure(num_prompts: int, threads: int) -> dict:
         pipeline.generate(jobs[:1], features)
 
     rows: dict = {name: defaultdict(list) for name in CONFIGS}
-    for number, (job, (_, spec)) in enumerate(
-        zip(tqdm(jobs, disable=not sys.stderr.isatty()), prompts, strict=True)
-    ):
+    for number, (job, (_, spec)) in enumerate(zip(tqdm(jobs, disable=not sys.stderr.isatty()), prompts, strict=True)):
         order = CONFIGS[number % 3 :] + CONFIGS[: number % 3]
         clips = {name: pipelines[name].generate([job], features)[0] for name in order}
         reference = clips[CONFIGS[0]].frames.clamp(-1, 1)
@@ -114,11 +112,19 @@ def report(result: dict, command: str, threads: int) -> str:
             f"| {name} | {fmean(row['computed']):.2f} of {num_steps} | {median(row['seconds']):.3f} | {speedup:.2f}× "
             f"| {ideal:.2f} | {speedup / ideal:.3f} | {psnr} | {max(row['cache_bytes']) / 1e6:.2f} MB |"
         )
-    lines += ["", "## Computed steps by motion class", "", "| config | still | slow | fast |", "| --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "## Computed steps by motion class",
+        "",
+        "| config | still | slow | fast |",
+        "| --- | --- | --- | --- |",
+    ]
     for name in CONFIGS[1:]:
         cells = []
         for speed in ("still", "slow", "fast"):
-            steps = [c for c, (_, spec) in zip(rows[name]["computed"], result["prompts"], strict=True) if spec.speed == speed]
+            steps = [
+                c for c, (_, spec) in zip(rows[name]["computed"], result["prompts"], strict=True) if spec.speed == speed
+            ]
             cells.append(f"{fmean(steps):.2f} ({len(steps)} clips)" if steps else "–")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,9 +42,9 @@ class MoRegConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))
         object.__setattr__(self, "steps", tuple(self.steps))
-        if not self.strides or any(not _is_count(stride) for stride in self.strides):
+        if not self.strides or any(not is_count(stride) for stride in self.strides):
             raise ValueError(f"MoReg strides must be whole numbers of at least 1, got {self.strides}")
-        if len(self.steps) != 2 or any(not _is_count(step) for step in self.steps) or self.steps[0] > self.steps[1]:
+        if len(self.steps) != 2 or any(not is_count(step) for step in self.steps) or self.steps[0] > self.steps[1]:
             raise ValueError(f"MoReg steps must be (first, last), counted from 1 and first <= last, got {self.steps}")
         for name in ("center", "divisor"):
             if not getattr(self, name) > 0:
@@ -56,8 +57,17 @@ class MoRegConfig:
 class CacheConfig(Protocol):
     """Settings of any caching policy."""
 
-    granularity: str
-    decision: str
+    @property
+    def granularity(self) -> str:
+        """Whether residuals of the stack or of each block are held."""
+
+    @property
+    def decision(self) -> str:
+        """Whether a batch or each video decides."""
+
+    @property
+    def forecast(self) -> int:
+        """Order of the Taylor series that stands in for the stack residual; 0 is plain reuse."""
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""
@@ -98,11 +108,16 @@ class AdaCacheConfig:
                 raise ValueError(f"cache_loc must name layers, counted from 0, like (13,), got {self.cache_loc!r}")
             object.__setattr__(self, "cache_loc", tuple(sorted(set(layers))))
         if self.cache_res is not None:
-            _check_choice("cache_res", self.cache_res, RESIDUALS)
-        _check_choice("granularity", self.granularity, GRANULARITIES)
-        _check_choice("decision", self.decision, DECISIONS)
+            check_choice("cache_res", self.cache_res, RESIDUALS)
+        check_choice("granularity", self.granularity, GRANULARITIES)
+        check_choice("decision", self.decision, DECISIONS)
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
+
+    @property
+    def forecast(self) -> int:
+        """Residuals are reused as they are."""
+        return 0
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         """Make the policy of one run."""
@@ -112,7 +127,7 @@ class AdaCacheConfig:
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""
-        if not _is_count(num_sampling_steps):
+        if not is_count(num_sampling_steps):
             raise ValueError(f"num_sampling_steps must be a whole number of at least 1, got {num_sampling_steps!r}")
         beyond = [layer for layer in self.cache_loc or () if layer >= depth]
         if beyond:
@@ -123,10 +138,17 @@ class AdaCacheConfig:
             )
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless a value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

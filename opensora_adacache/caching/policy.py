@@ -40,14 +40,18 @@ class StackView:
     Attributes:
         step: counted from 1.
         x: input of the stack [R, N, C].
+        timestep: [R], 0 to 1000.
         num_frames: latent frames.
+        frame_size: rows and columns of patches.
         modulated_input: gives what the first block's attention reads [R, N, C]; computed when asked for.
         store: where a policy keeps tensors, so that their bytes count.
     """
 
     step: int
     x: Tensor
+    timestep: Tensor
     num_frames: int
+    frame_size: tuple[int, int]
     modulated_input: Callable[[], Tensor]
     store: ResidualStore
 
@@ -73,9 +77,11 @@ class CachePolicy(ABC):
 
     def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
         """See the old and new residual [r, N, C] of a probe site on a computed step."""
+        return None
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
         """See the output [r, N, C] of the stack for the rows that computed (None: all)."""
+        return None
 
     def take_measurements(self) -> Tensor:
         """Return what a computed step measured and is to be read on the host, float32 [sites, r, sums]."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import CacheConfig
-from opensora_adacache.caching.residuals import ResidualStore
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
+from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.stack_residual import StackResidual
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.trace import StepRecord
 
@@ -40,7 +41,9 @@ class _Run:
     policy: CachePolicy
     shape: torch.Size
     row_order: Tensor
-    store: ResidualStore = field(default_factory=ResidualStore)
+    timestep: Tensor
+    store: ResidualStore
+    stack: StackResidual
     step: int = 0
     computed: list[bool] = field(default_factory=list)
     rows: Tensor | None = None
@@ -192,9 +195,14 @@ class CacheSession:
         return self._current().step
 
     @property
-    def policy(self) -> CachePolicy:
-        """The policy of the current run."""
-        return self._current().policy
+    def timestep(self) -> Tensor:
+        """The timesteps [R] of the step that is open."""
+        return self._current().timestep
+
+    @property
+    def stack(self) -> StackResidual:
+        """The residual of the block stack in the current run."""
+        return self._current().stack
 
     @property
     def store(self) -> ResidualStore:
@@ -211,7 +219,7 @@ class CacheSession:
     def _open_step(self, latents: Tensor, timestep: Tensor) -> _Run:
         run = self._run
         if run is None or run.step == self.num_sampling_steps:
-            run = self._start_run(latents, previous=run)
+            run = self._start_run(latents, timestep, previous=run)
         if latents.shape != run.shape:
             raise ValueError(
                 f"latents changed from {tuple(run.shape)} to {tuple(latents.shape)} at step {run.step + 1} of "
@@ -221,15 +229,19 @@ class CacheSession:
         run.timesteps.append(timestep.detach().flatten()[:1])
         if timestep.device.type == "cpu":
             self._check_timesteps(run, [float(t) for t in run.timesteps])
+        run.timestep = timestep
         run.computed = []
         run.rows = None
         return run
 
-    def _start_run(self, latents: Tensor, previous: _Run | None) -> _Run:
+    def _start_run(self, latents: Tensor, timestep: Tensor, previous: _Run | None) -> _Run:
         self.reset()
         num_rows = latents.shape[0]
         policy = self.config.build(self.num_sampling_steps, self._groups(num_rows))
-        self._run = _Run(policy, latents.shape, torch.arange(num_rows, device=latents.device))
+        store = ResidualStore()
+        stack = StackResidual(store, self.config.forecast, num_rows, latents.device)
+        order = torch.arange(num_rows, device=latents.device)
+        self._run = _Run(policy, latents.shape, order, timestep, store, stack)
         self._run.end_of_previous = previous.last_timestep if previous else None
         return self._run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.policies import POLICIES, is_config
 from opensora_adacache.caching.session import CacheSession
 
 
-def apply_cache(model: Any, config: AdaCacheConfig, num_sampling_steps: int) -> CacheSession:
+def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
     """Attach a cache to a model, from outside, and return its session.
 
     Use it in a ``with`` statement, or as a plain call that stays on until ``session.detach()``. Everything is checked
@@ -16,7 +17,7 @@ def apply_cache(model: Any, config: AdaCacheConfig, num_sampling_steps: int) -> 
 
     Args:
         model: an `opensora_adacache.models.STDiT3`.
-        config: settings of the policy.
+        config: settings of a policy: an `AdaCacheConfig`, or any other in `caching.policies`.
         num_sampling_steps: denoising steps of the sampler; the policy always computes the last two.
 
     Raises:
@@ -25,8 +26,10 @@ def apply_cache(model: Any, config: AdaCacheConfig, num_sampling_steps: int) -> 
     from opensora_adacache.hosts.stdit3 import attach_stdit3
     from opensora_adacache.models.stdit3 import STDiT3
 
-    if not isinstance(config, AdaCacheConfig):
-        raise ValueError(f"apply_cache expects an AdaCacheConfig, got {type(config).__name__}")
+    if not is_config(config):
+        raise ValueError(
+            f"apply_cache expects the settings of a policy ({', '.join(POLICIES)}), got {type(config).__name__}"
+        )
     if not isinstance(model, STDiT3):
         raise ValueError(f"apply_cache knows opensora_adacache.models.STDiT3, got {type(model).__name__}")
     return attach_stdit3(model, config, num_sampling_steps)

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from torch import Tensor, nn
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
 from opensora_adacache.caching.policy import StackView
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.hosts.patches import Patches
-from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
-
-STACK = "stack"
-"""Name of the one residual of the whole block stack."""
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 
-def attach_stdit3(model: STDiT3, config: AdaCacheConfig, num_sampling_steps: int) -> CacheSession:
+def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
     """Attach a session to an STDiT3; see `opensora_adacache.hosts.apply_cache`.
 
     By default the probe is the temporal attention of layer depth // 2 − 1, which is the paper's 13 of 28.
     """
-    config = with_host_defaults(model, config)
+    if isinstance(config, AdaCacheConfig):
+        config = with_host_defaults(model, config)
     config.check_run(num_sampling_steps, model.config.depth)
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
@@ -33,16 +32,17 @@ def attach_stdit3(model: STDiT3, config: AdaCacheConfig, num_sampling_steps: int
     patches = Patches()
     session.on_detach = patches.restore
     patches.wrap(model, "forward", lambda original: _forward(session, original))
+    probes = probe_sites(model, config) if isinstance(config, AdaCacheConfig) else []
     if config.granularity == "stack":
         patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
-        for block, method, site in probe_sites(model, config):
+        for block, method, site in probes:
             patches.wrap(block, method, _probe(session, site))
     else:
         reusing = _Flag()
         patches.wrap(model, "forward_blocks", lambda original: _blocks(session, model, reusing, original))
-        probes = {site for _, _, site in probe_sites(model, config)}
+        probed = {site for _, _, site in probes}
         for block, method, site in residual_sites(model):
-            patches.wrap(block, method, _block_residual(session, reusing, site, site in probes))
+            patches.wrap(block, method, _block_residual(session, reusing, site, site in probed))
     return session
 
 
@@ -86,11 +86,14 @@ def _forward(session: CacheSession, original: Callable) -> Callable:
 
 def _view(session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs) -> StackView:
     """Return what a policy may look at at the entry of the stack."""
+    first = cast(STDiT3Block, model.spatial_blocks[0])
     return StackView(
         step=session.step,
         x=x,
+        timestep=session.timestep,
         num_frames=inputs.num_frames,
-        modulated_input=lambda: model.spatial_blocks[0].modulated_input(x, inputs),
+        frame_size=inputs.frame_size,
+        modulated_input=lambda: first.modulated_input(x, inputs),
         store=session.store,
     )
 
@@ -105,11 +108,11 @@ def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
         def compute(x: Tensor, rows: Tensor | None) -> Tensor:
             out = original(x, _select(inputs, rows))
-            session.store.put_difference(STACK, out, x, rows)
+            session.stack.update(out, x, rows, session.step)
             return out
 
         def reuse(x: Tensor, rows: Tensor | None) -> Tensor:
-            return x + session.store.get(STACK, rows)
+            return session.stack.add_to(x, rows, session.step)
 
         return session.run_stack(_view(session, model, x, inputs), compute, reuse)
 

@@ -86,6 +86,7 @@ class BlockInputs:
         modulation: six vectors per row and frame [6, B, T or 1, 1, C].
         rotary: cosines and sines [T, D / 2] of the frames.
         num_frames: T.
+        frame_size: rows and columns of patches; S is their product.
     """
 
     text: Tensor
@@ -93,6 +94,7 @@ class BlockInputs:
     modulation: Tensor
     rotary: tuple[Tensor, Tensor]
     num_frames: int
+    frame_size: tuple[int, int]
 
     def rows(self, index: Tensor) -> BlockInputs:
         """Return the inputs of the rows named by `index` (int64 [R])."""
@@ -254,6 +256,7 @@ class STDiT3(nn.Module):
             modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
             rotary=self.rope(num_frames),
             num_frames=num_frames,
+            frame_size=(rows, columns),
         )
         x = self.forward_blocks(x, inputs)
         x = self.final_layer(x.unflatten(1, (num_frames, -1)), t)

@@ -1,0 +1,49 @@
+"""Policies that add up a signal from step to step and compute when the sum reaches a threshold."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from opensora_adacache.caching.policy import CachePolicy, StackView
+
+
+class AccumulatingPolicy(CachePolicy):
+    """Add up, per group, a signal between adjacent steps; compute where the sum reaches the threshold, then zero it.
+
+    The first and the last step always compute. Reading the signal is one synchronisation on every step.
+
+    Args:
+        threshold: raising it computes fewer steps.
+        num_steps: denoising steps of the run.
+        groups: the rows of each group.
+    """
+
+    def __init__(self, threshold: float, num_steps: int, groups: list[list[int]]) -> None:
+        super().__init__(groups)
+        self.threshold = threshold
+        self.num_steps = num_steps
+        self.sums = [0.0] * len(groups)
+
+    def decide(self, view: StackView) -> list[bool]:
+        measured = self.measure(view)
+        rows = [] if measured is None else measured.tolist()
+        computed = []
+        for index, group in enumerate(self.groups):
+            forced = view.step == 1 or view.step == self.num_steps
+            if rows and not forced:
+                pooled = [sum(column) for column in zip(*(rows[row] for row in group), strict=True)]
+                self.sums[index] += self.signal(index, pooled)
+            computed.append(forced or self.sums[index] >= self.threshold)
+            if computed[-1]:
+                self.sums[index] = 0.0
+        return computed
+
+    @abstractmethod
+    def measure(self, view: StackView) -> Tensor | None:
+        """Return sums per row, float32 [R, k], of this step against the one before; None where there is none."""
+
+    @abstractmethod
+    def signal(self, group: int, sums: list[float]) -> float:
+        """Return the signal of one group from its rows' added sums."""

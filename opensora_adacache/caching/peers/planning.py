@@ -1,0 +1,74 @@
+"""Exact planners of fixed schedules: which K of n steps to compute for the least cost.
+
+Costs come from calibration runs; both planners are dynamic programs over (number of computed steps, last one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+
+def plan_least_sum(costs: Mapping[tuple[int, int, int], float], num_steps: int, num_computed: int) -> list[int]:
+    """Return the schedule of least total cost where a cost depends on two computed steps and the next (DPCache).
+
+    DPCache's cost C[i, j, k] is the error over steps j + 1..k of forecasting from computed steps i and j. Its authors'
+    planner keeps a single predecessor for each state; this one is exact:
+    E[m, j, k] = min_i E[m − 1, i, j] + C[i, j, k].
+
+    Args:
+        costs: (i, j, k) with i < j < k → cost of computing k next after i and j; what is absent is forbidden. A
+            schedule begins with the two steps 1 and 2.
+        num_steps: n; the last step always computes.
+        num_computed: K.
+
+    Raises:
+        ValueError: no schedule of that many steps is allowed.
+    """
+    best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {(1, 2): (0.0, (1, 2))}
+    for _ in range(num_computed - 2):
+        following: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {}
+        for (i, j), (total, path) in best.items():
+            for k in range(j + 1, num_steps + 1):
+                cost = costs.get((i, j, k))
+                if cost is not None and total + cost < following.get((j, k), (math.inf, ()))[0]:
+                    following[j, k] = (total + cost, (*path, k))
+        best = following
+    ends = [entry for (_, last), entry in best.items() if last == num_steps]
+    return _path(min(ends, default=None), num_steps, num_computed)
+
+
+def plan_least_worst(costs: Mapping[tuple[int, int], float], num_steps: int, num_computed: int) -> list[int]:
+    """Return the schedule whose segment costs, sorted from the largest, are lexicographically least (LeMiCa).
+
+    Exact by L[b, j] = lexmin_i sort(L[b − 1, i] ∪ {w(i, j)}): adding the same cost to two sorted lists keeps their
+    order. LeMiCa's w(i, j) is the error of the final latents when only the steps between i and j reuse.
+
+    Args:
+        costs: (i, j) with i < j → cost of reusing from i until j computes; 0 for neighbours if absent; what else is
+            absent is forbidden.
+        num_steps: n; steps 1 and n always compute.
+        num_computed: K.
+
+    Raises:
+        ValueError: no schedule of that many steps is allowed.
+    """
+    best: dict[int, tuple[tuple[float, ...], tuple[int, ...]]] = {1: ((), (1,))}
+    for _ in range(num_computed - 1):
+        following: dict[int, tuple[tuple[float, ...], tuple[int, ...]]] = {}
+        for i, (worst, path) in best.items():
+            for j in range(i + 1, num_steps + 1):
+                cost = costs.get((i, j), 0.0 if j == i + 1 else None)
+                if cost is None:
+                    continue
+                entry = (tuple(sorted((*worst, cost), reverse=True)), (*path, j))
+                if j not in following or entry < following[j]:
+                    following[j] = entry
+        best = following
+    return _path(best.get(num_steps), num_steps, num_computed)
+
+
+def _path(entry: tuple[object, tuple[int, ...]] | None, num_steps: int, num_computed: int) -> list[int]:
+    if entry is None:
+        raise ValueError(f"no schedule computes {num_computed} of {num_steps} steps with the costs given")
+    return list(entry[1])

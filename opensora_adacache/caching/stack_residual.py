@@ -1,0 +1,70 @@
+"""The residual of the whole block stack: kept at computed steps, reused or extrapolated at the others.
+
+R rows of a batch, N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.residuals import ResidualStore
+
+
+class StackResidual:
+    """Residual x_out − x_in and its finite differences per step up to some order.
+
+    Order 0 is plain reuse. Order m adds m stored tensors and the Taylor series r + r'·k + r''·k²/2 + …, k the steps
+    since the last computed one (TaylorSeer, arXiv 2503.06923). A difference counts only once enough steps were
+    computed.
+
+    Args:
+        store: where the tensors are kept.
+        order: 0, 1 or 2.
+        num_rows: R.
+        device: of the rows.
+    """
+
+    def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
+        self.store = store
+        self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
+        # per row and on the device, so that rows may compute at steps of their own without a synchronisation
+        self._computed_at = torch.zeros(num_rows, device=device)
+        self._count = torch.zeros(num_rows, device=device)
+
+    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int) -> None:
+        """Take the stack's output and input [r, N, C] of the rows that computed."""
+        index = slice(None) if rows is None else rows
+        if len(self.names) > 1:
+            self._update_differences(after - before, rows, step)
+        else:
+            self.store.put_difference(self.names[0], after, before, rows)
+        self._computed_at[index] = float(step)
+        self._count[index] += 1
+
+    def add_to(self, x: Tensor, rows: Tensor | None, step: int) -> Tensor:
+        """Return x plus the residual expected at `step`, for those rows [r, N, C]."""
+        out = x + self.store.get(self.names[0], rows)
+        if len(self.names) > 1:
+            distance = self._since_computed(rows, step).to(x.dtype)
+            for power, name in enumerate(self.names[1:], start=1):
+                out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
+        return out
+
+    def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
+        computed_at = self._computed_at if rows is None else self._computed_at[rows]
+        return (step - computed_at)[:, None, None]
+
+    def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
+        gap = self._since_computed(rows, step).to(residual.dtype)
+        count = (self._count if rows is None else self._count[rows])[:, None, None]
+        new = residual
+        for order, name in enumerate(self.names):
+            old = self.store.get(name, rows) if name in self.store else None
+            following = torch.zeros_like(new)
+            if old is not None:
+                following = torch.where(count > order, (new - old) / gap, following)
+            self.store.put(name, new, rows)
+            new = following
