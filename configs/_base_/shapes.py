@@ -1,0 +1,19 @@
+# The embedded model: coloured shapes on plain backgrounds, small enough for a laptop's processor.
+
+image_size = (64, 64)
+num_frames = 17
+fps = 8
+save_fps = 8
+
+seed = 1024
+batch_size = 1
+dtype = "fp32"
+
+prompt_path = "assets/shapes/prompts.txt"
+save_dir = "samples/shapes/{config}"
+
+# The paths are found from the current folder, else beside the installed package.
+model = dict(type="STDiT3", from_pretrained="opensora_adacache/shapes/weights/transformer")
+vae = dict(from_pretrained="opensora_adacache/shapes/weights/vae", micro_batch_size=17, micro_frame_size=17)
+text_encoder = dict(from_pretrained="opensora_adacache/shapes/weights/text_encoder", model_max_length=32)
+scheduler = dict(type="rflow", num_sampling_steps=30, cfg_scale=4.0, use_timestep_transform=False)

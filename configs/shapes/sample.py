@@ -1,0 +1,2 @@
+# Baseline on the embedded model: every step is computed.
+_base_ = ["../_base_/shapes.py"]

@@ -1,0 +1,123 @@
+"""Read the reference's way of writing a cached run: its options lie among the keys of ``model``.
+
+The reference's configs repeat those options as variables at the top level, where nothing reads them. Here a
+variable that says something else than ``model`` is an error instead of an edit without effect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Option of the reference -> what it takes if it is left out.
+CACHE_DEFAULTS: dict[str, Any] = {
+    "do_cache": False,
+    "cache_res": "t-attn",
+    "cache_loc": (13,),
+    "codebook": {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.0: 3},
+    "apply_moreg": False,
+    "moreg_strides": (1,),
+    "moreg_steps": (10, 90),
+    "moreg_hyp": (0.385, 8, 1, 2),
+    "mograd_mul": 10,
+}
+STEPS = "num_sampling_steps"
+REFERENCE_KEYS = (STEPS, *CACHE_DEFAULTS)
+
+
+def forward_override(values: dict[str, Any], key: str, value: Any) -> bool:
+    """Apply an override of one of the reference's top-level variables to the sections that read it.
+
+    Returns:
+        Whether `key` is such a variable.
+    """
+    if key not in REFERENCE_KEYS:
+        return False
+    model = values.setdefault("model", {})
+    if key == STEPS:
+        values.setdefault("scheduler", {})[STEPS] = value
+        if STEPS in model:
+            model[STEPS] = value
+    else:
+        model[key] = value
+    if key in values:
+        values[key] = value
+    return True
+
+
+def translate(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with the reference's options moved out of ``model`` into a ``cache`` section.
+
+    A config without them is returned as it is.
+
+    Raises:
+        ValueError: both dialects in one config, or step counts of model and scheduler that differ in a cached
+            run.
+    """
+    values = dict(values)
+    for key in REFERENCE_KEYS:
+        values.pop(key, None)
+    model = dict(values.get("model") or {})
+    options = {key: model.pop(key) for key in REFERENCE_KEYS if key in model}
+    steps = (values.get("scheduler") or {}).get(STEPS)
+    model_steps = options.pop(STEPS, None)
+    values["model"] = model
+    if not options:
+        return values
+    if values.get("cache") is not None:
+        raise ValueError(
+            f"the config has a cache section and model.{next(iter(options))}; keep one of the two, "
+            "cache=dict(type='AdaCache', …) or the reference's keys of model"
+        )
+    options = {**CACHE_DEFAULTS, **options}
+    values["cache"] = _cache_section(options) if options["do_cache"] else None
+    if options["do_cache"] and model_steps is not None and model_steps != steps:
+        raise ValueError(
+            f"model.{STEPS} is {model_steps} but scheduler.{STEPS} is {steps}; set both, or pass --num-sampling-steps"
+        )
+    return values
+
+
+def check_variables(values: dict[str, Any]) -> None:
+    """Raise ValueError if one of the reference's top-level variables says something else than its section."""
+    for key in (key for key in REFERENCE_KEYS if key in values):
+        section = "scheduler" if key == STEPS else "model"
+        options = values.get(section)
+        options = options if isinstance(options, dict) else {}
+        value, used = values[key], options.get(key)
+        if key not in options:
+            raise ValueError(f"'{key}' at the top level of the config has no effect; write it into {section}=dict(…)")
+        if _plain(used) != _plain(value):
+            raise ValueError(
+                f"'{key}' is {value!r} at the top level of the config but {used!r} in {section}, "
+                f"which counts; write {section}=dict({key}=…)"
+            )
+
+
+def _cache_section(options: dict[str, Any]) -> dict[str, Any]:
+    section: dict[str, Any] = {"type": "AdaCache", "moreg": None}
+    section.update({key: options[key] for key in ("codebook", "cache_res", "cache_loc")})
+    if options["apply_moreg"]:
+        section["moreg"] = _moreg_section(options)
+    return section
+
+
+def _moreg_section(options: dict[str, Any]) -> dict[str, Any]:
+    constants = options["moreg_hyp"]
+    if not isinstance(constants, (list, tuple)) or len(constants) not in (3, 4):
+        raise ValueError(
+            f"model.moreg_hyp must be (center, power, divisor) and a fourth number that has no effect, "
+            f"got {constants!r}"
+        )
+    center, power, divisor = constants[:3]
+    return {
+        "strides": options["moreg_strides"],
+        "steps": options["moreg_steps"],
+        "center": center,
+        "power": power,
+        "divisor": divisor,
+        "gradient_weight": options["mograd_mul"],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,5 @@
+"""Several processes on one run."""
+
+from opensora_adacache.parallel.process_group import ProcessGroup, process_group
+
+__all__ = ["ProcessGroup", "process_group"]

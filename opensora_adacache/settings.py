@@ -1,0 +1,227 @@
+"""What a run is made of, as frozen dataclasses: each section of a config, and the whole.
+
+They hold plain values, are checked when they are made, and need no torch. `config.load_config` builds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from opensora_adacache.caching.config import AdaCacheConfig
+
+Dtype = Literal["fp32", "fp16", "bf16"]
+
+# Pixels per latent along a side, of the published VAE and of the embedded one.
+VAE_STRIDE = 8
+# Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
+FRAMES_PER_LATENT = 4
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The transformer.
+
+    Attributes:
+        from_pretrained: local folder, local checkpoint file (.pt, .safetensors) or hub name.
+        type: its structure; "STDiT3" takes whatever the checkpoint's config.json says.
+        qk_norm: must be what the checkpoint has; None takes it as it is.
+        enable_flash_attn: let PyTorch choose its fused attention; False keeps flash attention out.
+        enable_layernorm_kernel: accepted from configs of the reference; PyTorch's own layer norm is used.
+        attention_backend: overrides `enable_flash_attn`.
+    """
+
+    from_pretrained: str
+    type: Literal["STDiT3-XL/2", "STDiT3-3B/2", "STDiT3"] = "STDiT3-XL/2"
+    qk_norm: bool | None = None
+    enable_flash_attn: bool = True
+    enable_layernorm_kernel: bool = False
+    attention_backend: Literal["auto", "no-flash", "xformers"] | None = None
+
+    @property
+    def backend(self) -> str:
+        """The attention backend to build the model with."""
+        return self.attention_backend or ("auto" if self.enable_flash_attn else "no-flash")
+
+
+@dataclass(frozen=True)
+class VaeSettings:
+    """The video autoencoder.
+
+    Attributes:
+        from_pretrained: local folder or hub name.
+        micro_frame_size: frames encoded and decoded at a time; 17 in every published checkpoint.
+        micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
+    """
+
+    from_pretrained: str
+    type: Literal["OpenSoraVAE_V1_2"] = "OpenSoraVAE_V1_2"
+    micro_frame_size: int = 17
+    micro_batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        _positive(self, "micro_frame_size", "micro_batch_size")
+
+
+@dataclass(frozen=True)
+class TextEncoderSettings:
+    """The text encoder.
+
+    Attributes:
+        from_pretrained: local folder or hub name.
+        model_max_length: tokens per prompt; must be what the transformer was trained with.
+        dtype: of its weights; None takes that of the run. The reference keeps it in fp32.
+        offload: encode every prompt first and free the encoder before the transformer is loaded.
+    """
+
+    from_pretrained: str
+    type: Literal["t5"] = "t5"
+    model_max_length: int = 300
+    dtype: Dtype | None = "fp32"
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        _positive(self, "model_max_length")
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """The sampler; see `schedulers.RFLOW`."""
+
+    type: Literal["rflow"] = "rflow"
+    num_sampling_steps: int = 30
+    num_timesteps: int = 1000
+    cfg_scale: float = 7.0
+    use_timestep_transform: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "num_sampling_steps", "num_timesteps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run: which prompts become which files, and how.
+
+    Attributes:
+        path: the config file.
+        model: transformer.
+        vae: autoencoder.
+        text_encoder: text encoder.
+        scheduler: sampler.
+        cache: AdaCache, or None for the baseline.
+        image_size: height and width in pixels.
+        num_frames: frames per clip; 1 makes images.
+        fps: frames per second the model is told; images are conditioned on 120 instead.
+        save_fps: frames per second of the files.
+        dtype: of transformer and VAE.
+        prompts: the prompts of this run, as written (with options and loops).
+        start_index: index of the first of them; names and seeds count from it.
+        prompt_path: where they were read from, or None.
+        seed: video `index` draws from a random stream of its own, seeded with ``seed + index``.
+        batch_size: videos denoised together.
+        num_sample: videos per prompt.
+        reference_path: per prompt its references, separated by ";"; or one folder, or one entry, for all.
+        mask_strategy: likewise.
+        loop: clips generated one after the other, each conditioned on the end of the one before.
+        condition_frame_length: latents of a clip that condition the next; a multiple of 5 (5 are 17 frames).
+        condition_frame_edit: edit ratio of those latents.
+        align: starts in mask strategies are rounded to multiples of this.
+        aes: aesthetic score appended to prompts; None leaves it out.
+        flow: motion score, likewise.
+        camera_motion: likewise.
+        save_dir: folder of the videos.
+        sample_name: names start with it ("sample").
+        prompt_as_path: name videos by their prompts.
+        overwrite: make videos again that exist.
+        watermark: write "AI generated" into a corner.
+        verbose: 0 quiet, 1 progress and one line per video, 2 prompts as well.
+    """
+
+    path: Path
+    model: ModelSettings
+    vae: VaeSettings
+    text_encoder: TextEncoderSettings
+    scheduler: SchedulerSettings
+    cache: AdaCacheConfig | None = None
+    image_size: tuple[int, int]
+    num_frames: int
+    fps: int
+    save_fps: int
+    dtype: Dtype = "fp32"
+    prompts: tuple[str, ...]
+    start_index: int = 0
+    prompt_path: str | None = None
+    seed: int = 1024
+    batch_size: int = 1
+    num_sample: int = 1
+    reference_path: tuple[str, ...] = ()
+    mask_strategy: tuple[str, ...] = ("",)
+    loop: int = 1
+    condition_frame_length: int = 5
+    condition_frame_edit: float = 0.0
+    align: int | None = None
+    aes: float | None = None
+    flow: float | None = None
+    camera_motion: str | None = None
+    save_dir: Path
+    sample_name: str | None = None
+    prompt_as_path: bool = False
+    overwrite: bool = False
+    watermark: bool = False
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self, "num_frames", "fps", "save_fps", "batch_size", "num_sample", "loop")
+        _positive(self, "condition_frame_length")
+        if self.align is not None:
+            _positive(self, "align")
+        for name in ("seed", "start_index"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
+        if not 0.0 <= self.condition_frame_edit <= 1.0:
+            raise ValueError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
+        if min(self.image_size) < VAE_STRIDE:
+            raise ValueError(f"image_size must be at least {VAE_STRIDE} pixels each way, got {self.image_size}")
+        if self.loop > 1:
+            self._check_loop()
+
+    def _check_loop(self) -> None:
+        length = self.condition_frame_length
+        if length % 5:
+            raise ValueError(f"condition_frame_length must be a multiple of 5 (5 latents are 17 frames), got {length}")
+        if length >= self.num_latent_frames:
+            raise ValueError(
+                f"condition_frame_length {length} leaves nothing to generate in a loop of {self.num_frames} "
+                f"frames ({self.num_latent_frames} latents); pass more --num-frames"
+            )
+
+    @property
+    def num_latent_frames(self) -> int:
+        """Latent frames of a clip.
+
+        Each chunk of `vae.micro_frame_size` frames, and the rest, is encoded on its own.
+        """
+        chunks, rest = divmod(self.num_frames, self.vae.micro_frame_size)
+        return chunks * -(-self.vae.micro_frame_size // FRAMES_PER_LATENT) + -(-rest // FRAMES_PER_LATENT)
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether the run makes images."""
+        return self.num_frames == 1
+
+    @property
+    def decides_per_batch(self) -> bool:
+        """Whether a video depends on the others in its batch."""
+        return self.batch_size > 1 and self.cache is not None and self.cache.decision == "batch"
+
+    @property
+    def name(self) -> str:
+        """Stem of the config file."""
+        return self.path.stem
+
+
+def _positive(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")

@@ -1,0 +1,42 @@
+"""Text features of the prompts of a run, kept so that the text encoder may leave before the transformer comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from opensora_adacache.schedulers.rectified_flow import TextEncoder
+
+
+class TextFeatures:
+    """Stands in for a text encoder: answers for texts encoded before.
+
+    Each text is encoded on its own, so that its features do not depend on the texts it came with. They are kept
+    on the CPU.
+
+    Args:
+        encoder: the text encoder; it still gives the null features.
+        texts: the texts to encode.
+    """
+
+    def __init__(self, encoder: TextEncoder, texts: Iterable[str]) -> None:
+        self._encoder = encoder
+        self._features: dict[str, dict[str, Tensor]] = {}
+        for text in texts:
+            if text not in self._features:
+                encoded = encoder.encode([text])
+                self._features[text] = {name: value.cpu() for name, value in encoded.items()}
+
+    def encode(self, prompts: list[str]) -> dict[str, Tensor]:
+        """Return ``{"y": [B, 1, L, C], "mask": [B, L]}`` of B texts that were encoded before."""
+        features = [self._features[prompt] for prompt in prompts]
+        return {name: torch.cat([single[name] for single in features]) for name in ("y", "mask")}
+
+    def null(self, n: int) -> Tensor:
+        """Return the null text features of guidance, [n, 1, L, C]."""
+        return self._encoder.null(n)
