@@ -70,7 +70,7 @@ def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parse_dicts(options: dict[str, Any] | None) -> dict[str, Any]:
-    from opensora_adacache.config_file import parse_dict
+    from opensora_adacache.config.file import parse_dict
 
     return {key: parse_dict(value) for key, value in (options or {}).items()}
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
 from opensora_adacache.models.stdit3 import VARIANTS
-from opensora_adacache.settings import ModelSettings, TextEncoderSettings, VaeSettings
+from opensora_adacache.models.vae import SPATIAL_HUB_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,7 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
         dtype=dtype,
         micro_frame_size=settings.micro_frame_size,
         micro_batch_size=settings.micro_batch_size,
+        spatial_vae=settings.spatial_vae or SPATIAL_HUB_NAME,
     )
     return vae.to(device).eval()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache import prompts
+from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.prompts import MaskStrategy
 from opensora_adacache.references import ReferenceShelf, split_paths
-from opensora_adacache.settings import RunConfig
 
 _LONGEST_NAME = 200  # bytes; file systems end at 255, and a suffix follows
 
@@ -211,16 +211,17 @@ def first_difference(old: Any, new: Any, name: str = "") -> str | None:
 def _describe_cache(config: RunConfig) -> dict[str, Any] | None:
     if config.cache is None:
         return None
-    described = asdict(config.cache)
-    # JSON has no numbers as keys, and equal settings must compare equal after a round trip.
-    described["codebook"] = {f"{threshold:g}": rate for threshold, rate in config.cache.codebook.items()}
-    described["cache_loc"] = config.cache.cache_loc and list(config.cache.cache_loc)
-    if config.cache.moreg:
-        for name in ("strides", "steps"):
-            described["moreg"][name] = list(described["moreg"][name])
+    described = {"type": type(config.cache).__name__.removesuffix("Config"), **_plain(asdict(config.cache))}
     if config.decides_per_batch:
         described["batch_size"] = config.batch_size
     return described
+
+
+def _plain(value: Any) -> Any:
+    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists."""
+    if isinstance(value, dict):
+        return {f"{key:g}" if isinstance(key, float | int) else key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _digest(path: Path) -> str:

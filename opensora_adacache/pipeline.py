@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.hosts import apply_cache
 from opensora_adacache.jobs import VideoJob
 from opensora_adacache.media import read_reference
 from opensora_adacache.prompts import MaskStrategy, apply_mask_strategy
 from opensora_adacache.schedulers import RFLOW
-from opensora_adacache.settings import RunConfig
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.trace import StepRecord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.trace import computed_steps, summarize, trace_to_json
+from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.jobs import VideoJob, plan_jobs
 from opensora_adacache.media import read_reference, write_image, write_video
 from opensora_adacache.parallel import ProcessGroup
 from opensora_adacache.run_record import describe_device, is_finished, write_record, write_run
-from opensora_adacache.settings import RunConfig
 from opensora_adacache.watermark import add_watermark
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class _Worker:
         self.seconds = {"loading": 0.0, "text": 0.0, "denoising": 0.0, "decoding": 0.0, "total": 0.0}
         self._begin = time.perf_counter()
         self._shows = group.is_first and config.verbose > 0
+        self._bars = self._shows and sys.stderr.isatty()  # a log file would fill with them
         self._device: dict[str, Any] = {}
 
     def check(self, batches: Sequence[Batch]) -> None:
@@ -147,11 +149,11 @@ class _Worker:
         from opensora_adacache.text_features import TextFeatures
 
         pipeline, encoder, all_features = self._load(batches)
-        with tqdm(total=total, desc="videos", unit="video", disable=not self._shows) as bar:
+        with tqdm(total=total, desc="videos", unit="video", disable=not self._bars) as bar:
             for batch in batches:
                 with self._timing("text"):
                     features = all_features or TextFeatures(encoder, _texts((batch,)))
-                clips = pipeline.generate(batch.jobs, features, progress=self._shows)
+                clips = pipeline.generate(batch.jobs, features, progress=self._bars)
                 self.seconds["denoising"] += clips[0].denoising_seconds
                 self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
                 for job, clip in zip(batch.jobs, clips, strict=True):

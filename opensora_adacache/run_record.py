@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache import __version__
+from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.jobs import VideoJob, describe, first_difference
 from opensora_adacache.media import write_file
-from opensora_adacache.settings import RunConfig
 
 RUN_NAME = "run.json"
 _PACKAGES = ("torch", "diffusers", "transformers", "mmengine-lite", "mmengine", "einops", "av", "safetensors")

@@ -1,4 +1,6 @@
-"""Measure the embedded model with and without caching: ``python scripts/bench_shapes.py [--num-prompts N] [--out FILE]``.
+"""Measure the embedded model with and without caching.
+
+``python scripts/bench_shapes.py [--num-prompts N] [--out FILE]``
 
 Makes held-out prompts, none of which was used in training or calibration, with the three configs in configs/shapes, the
 configs in turn on each prompt, and writes a Markdown report: what the checker reads right, computed steps, the

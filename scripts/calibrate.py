@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=16, help="number of prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     options = parser.parse_args(arguments)
+    from opensora_adacache.caching.config import AdaCacheConfig
     from opensora_adacache.caching.replay import replay
     from opensora_adacache.config import load_config
     from opensora_adacache.evaluation.calibration import calibrate
@@ -63,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         overrides = {"prompt_path": options.prompt_path} if options.prompt_path else {}
         config = load_config(options.config, overrides)
-        if config.cache is None:
-            raise ValueError(f"'{options.config}' has no cache section to calibrate; name a config that has one")
+        if not isinstance(config.cache, AdaCacheConfig):
+            raise ValueError(f"'{options.config}' has no AdaCache section to calibrate; name a config that has one")
         if config.loop > 1:
             raise ValueError(f"calibration takes single clips, got loop {config.loop}; set loop=1")
         recordings, prompts = record_videos(config, options.limit)

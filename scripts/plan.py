@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.config import load_config, locate
-from opensora_adacache.settings import VAE_STRIDE, ModelSettings, RunConfig
+from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, RunConfig
 
 if TYPE_CHECKING:
     from opensora_adacache.models import STDiT3Config
@@ -88,6 +89,8 @@ def count_probe_sites(config: RunConfig) -> int:
     """Return at how many sites the config measures the distance; the host's own choice is one."""
     if config.cache is None:
         return 1
+    if not isinstance(config.cache, AdaCacheConfig):
+        return 0
     num_layers = 1 if config.cache.cache_loc is None else len(config.cache.cache_loc)
     # "ca-mlp" looks at the spatial and at the temporal block of a layer.
     return num_layers * (2 if config.cache.cache_res == "ca-mlp" else 1)

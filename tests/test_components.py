@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from opensora_adacache.components import load_text_encoder, load_transformer, load_vae
+from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
 from opensora_adacache.models import STDiT3, STDiT3Config
-from opensora_adacache.settings import ModelSettings, TextEncoderSettings, VaeSettings
 
 CPU = torch.device("cpu")
 

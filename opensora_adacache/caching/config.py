@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from opensora_adacache.caching.codebook import check_codebook
 
@@ -54,8 +54,11 @@ class MoRegConfig:
                 raise ValueError(f"MoReg {name} must not be negative, got {getattr(self, name)}")
 
 
+@runtime_checkable
 class CacheConfig(Protocol):
-    """Settings of any caching policy."""
+    """Settings of any caching policy: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def granularity(self) -> str:

@@ -14,11 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache import dialect, prompts, resolutions
-from opensora_adacache.caching.config import AdaCacheConfig
-from opensora_adacache.config_file import get_value, merge, read_file, set_value
-from opensora_adacache.section import build, check_keys, closest, convert
-from opensora_adacache.settings import (
+from opensora_adacache import prompts, resolutions
+from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.policies import POLICIES, config_class
+from opensora_adacache.config import dialect
+from opensora_adacache.config.file import get_value, merge, read_file, set_value
+from opensora_adacache.config.section import build, check_keys, closest, convert
+from opensora_adacache.config.settings import (
     VAE_STRIDE,
     ModelSettings,
     RunConfig,
@@ -111,7 +113,7 @@ def locate(path: str | Path) -> Path:
         The first that exists, or the path as it was given.
     """
     given = Path(path).expanduser()
-    beside_package = Path(__file__).resolve().parent.parent / given
+    beside_package = Path(__file__).resolve().parents[2] / given
     return beside_package if not given.exists() and beside_package.exists() else given
 
 
@@ -172,13 +174,18 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return section
 
 
-def _build_cache(section: Any) -> AdaCacheConfig | None:
+def _build_cache(section: Any) -> CacheConfig | None:
     if section is None:
         return None
-    section = _take_type(section, "cache", "AdaCache")
+    section = _plain_section(section, "cache")
+    kind = section.pop("type", "AdaCache")
+    if kind not in POLICIES:
+        raise ValueError(
+            f"cache.type is {kind!r}{closest(kind, POLICIES)}; expected one of {', '.join(POLICIES)} (or cache=None)"
+        )
     if section.get("moreg") is not None:
         section["moreg"] = _take_type(section["moreg"], "cache.moreg", "MoReg")
-    return build(AdaCacheConfig, section, "cache")
+    return build(config_class(kind), section, "cache")
 
 
 def _take_type(section: Any, where: str, expected: str) -> dict[str, Any]:
@@ -275,9 +282,9 @@ def _text_list(value: Any, where: str) -> tuple[str, ...]:
     return tuple(text or "" for text in convert(values, tuple[str | None, ...], where))
 
 
-def _without_motion(cache: AdaCacheConfig | None) -> AdaCacheConfig | None:
+def _without_motion(cache: CacheConfig | None) -> CacheConfig | None:
     """Drop motion regularization: a single frame does not move."""
-    return None if cache is None else replace(cache, moreg=None)
+    return replace(cache, moreg=None) if isinstance(cache, AdaCacheConfig) else cache
 
 
 def _check_cache(config: RunConfig) -> None:
@@ -287,7 +294,8 @@ def _check_cache(config: RunConfig) -> None:
     depth = _depth(config.model)
     if depth is not None:
         config.cache.check_run(config.scheduler.num_sampling_steps, depth)
-    strides = config.cache.moreg.strides if config.cache.moreg else ()
+    moreg = config.cache.moreg if isinstance(config.cache, AdaCacheConfig) else None
+    strides = moreg.strides if moreg else ()
     if any(stride >= config.num_latent_frames for stride in strides):
         raise ValueError(
             f"MoReg strides must be below {config.num_latent_frames}, "

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from opensora_adacache.section import build, closest, convert
+from opensora_adacache.config.section import build, closest, convert
 
 
 @dataclass(frozen=True)

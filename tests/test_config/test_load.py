@@ -12,10 +12,10 @@ import pytest
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig
 from opensora_adacache.config import load_config
-from opensora_adacache.config_file import parse_dict
+from opensora_adacache.config.file import parse_dict
 from opensora_adacache.models.stdit3 import VARIANTS
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 PUBLISHED = sorted(CONFIGS.glob("sample*.py"))
 CODEBOOK_100 = {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.0: 3}
 
@@ -164,7 +164,7 @@ def test_latent_frames_agree_with_the_reference(plain, data_folder):
 
 
 def test_depths_agree_with_the_model():
-    from opensora_adacache.config import _DEPTHS
+    from opensora_adacache.config.load import _DEPTHS
 
     assert {name: variant["depth"] for name, variant in VARIANTS.items()} == _DEPTHS
 
@@ -326,3 +326,21 @@ def test_reading_a_config_does_not_import_torch():
     code = f"import sys; from opensora_adacache.config import load_config; load_config({str(PUBLISHED[0])!r}); "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"type": "TeaCache", "threshold": 0.2, "coefficients": [1.0, 0.0]}, "TeaCacheConfig"),
+        ({"type": "Static", "interval": 2, "decision": "sample"}, "StaticConfig"),
+        ({"type": "Planned", "steps": [1, 2, 30]}, "PlannedConfig"),
+    ],
+)
+def test_other_policies(section, expected):
+    config = load_config(CONFIGS / "shapes" / "sample.py", {"cache": section, "prompt": ["a"]})
+    assert type(config.cache).__name__ == expected
+
+
+def test_unknown_policy_names_the_closest():
+    with pytest.raises(ValueError, match="cache.type is 'TeeCache', did you mean 'TeaCache'"):
+        load_config(CONFIGS / "shapes" / "sample.py", {"cache": {"type": "TeeCache"}, "prompt": ["a"]})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.config import CacheConfig
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 
@@ -53,12 +53,15 @@ class VaeSettings:
         from_pretrained: local folder or hub name.
         micro_frame_size: frames encoded and decoded at a time; 17 in every published checkpoint.
         micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
+        spatial_vae: local folder or hub name of the spatial part, for a checkpoint that lacks it; None takes the
+            published one.
     """
 
     from_pretrained: str
     type: Literal["OpenSoraVAE_V1_2"] = "OpenSoraVAE_V1_2"
     micro_frame_size: int = 17
     micro_batch_size: int = 4
+    spatial_vae: str | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "micro_frame_size", "micro_batch_size")
@@ -109,7 +112,7 @@ class RunConfig:
         vae: autoencoder.
         text_encoder: text encoder.
         scheduler: sampler.
-        cache: AdaCache, or None for the baseline.
+        cache: settings of a caching policy, or None for the baseline.
         image_size: height and width in pixels.
         num_frames: frames per clip; 1 makes images.
         fps: frames per second the model is told; images are conditioned on 120 instead.
@@ -143,7 +146,7 @@ class RunConfig:
     vae: VaeSettings
     text_encoder: TextEncoderSettings
     scheduler: SchedulerSettings
-    cache: AdaCacheConfig | None = None
+    cache: CacheConfig | None = None
     image_size: tuple[int, int]
     num_frames: int
     fps: int

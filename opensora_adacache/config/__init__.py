@@ -1,0 +1,6 @@
+"""Config files: read, checked, and turned into frozen dataclasses. Needs no torch."""
+
+from opensora_adacache.config.load import load_config, locate
+from opensora_adacache.config.settings import RunConfig
+
+__all__ = ["RunConfig", "load_config", "locate"]
