@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", help="a config with a cache section")
     parser.add_argument("--speedup", type=float, required=True, help="wanted n / computed steps, on average")
     parser.add_argument("--prompt-path", help="calibrate on these prompts instead of the config's")
-    parser.add_argument("--limit", type=int, default=16, help="number of prompts (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=24, help="number of prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     options = parser.parse_args(arguments)
     from opensora_adacache.caching.config import AdaCacheConfig
