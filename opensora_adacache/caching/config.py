@@ -72,6 +72,10 @@ class CacheConfig(Protocol):
     def forecast(self) -> int:
         """Order of the Taylor series that stands in for the stack residual; 0 is plain reuse."""
 
+    @property
+    def num_first_blocks(self) -> int:
+        """Blocks that run on every step; the others are the stack that skips."""
+
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         """Raise ValueError where the settings do not fit a run of that many steps on a model of that depth."""
 
@@ -120,6 +124,11 @@ class AdaCacheConfig:
     @property
     def forecast(self) -> int:
         """Residuals are reused as they are."""
+        return 0
+
+    @property
+    def num_first_blocks(self) -> int:
+        """The whole stack skips."""
         return 0
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:

@@ -8,6 +8,7 @@ from typing import Any
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
     "EasyCache": "opensora_adacache.caching.peers.easycache:EasyCacheConfig",
+    "FBCache": "opensora_adacache.caching.peers.fbcache:FBCacheConfig",
     "MagCache": "opensora_adacache.caching.peers.magcache:MagCacheConfig",
     "Planned": "opensora_adacache.caching.peers.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.peers.seacache:SeaCacheConfig",

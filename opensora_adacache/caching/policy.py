@@ -43,6 +43,8 @@ class StackView:
         timestep: [R], 0 to 1000.
         num_frames: latent frames.
         frame_size: rows and columns of patches.
+        first_residual: residual of the blocks that always run [R, N, C]; None where there are none (`x` is what comes
+            after them).
         modulated_input: gives what the first block's attention reads [R, N, C]; computed when asked for.
         store: where a policy keeps tensors, so that their bytes count.
     """
@@ -52,6 +54,7 @@ class StackView:
     timestep: Tensor
     num_frames: int
     frame_size: tuple[int, int]
+    first_residual: Tensor | None
     modulated_input: Callable[[], Tensor]
     store: ResidualStore
 

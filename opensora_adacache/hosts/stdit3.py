@@ -84,7 +84,9 @@ def _forward(session: CacheSession, original: Callable) -> Callable:
     return forward
 
 
-def _view(session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs) -> StackView:
+def _view(
+    session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs, first_residual: Tensor | None = None
+) -> StackView:
     """Return what a policy may look at at the entry of the stack."""
     first = cast(STDiT3Block, model.spatial_blocks[0])
     return StackView(
@@ -93,6 +95,7 @@ def _view(session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs) 
         timestep=session.timestep,
         num_frames=inputs.num_frames,
         frame_size=inputs.frame_size,
+        first_residual=first_residual,
         modulated_input=lambda: first.modulated_input(x, inputs),
         store=session.store,
     )
@@ -104,17 +107,23 @@ def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:
 
 def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable:
     """All blocks skip together, so a reused step is x plus the residual of the whole stack."""
+    num_first = session.config.num_first_blocks
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+        entry = x
+        for block in model.blocks()[:num_first]:
+            x = block(x, inputs)
+
         def compute(x: Tensor, rows: Tensor | None) -> Tensor:
-            out = original(x, _select(inputs, rows))
+            out = original(x, _select(inputs, rows), num_first)
             session.stack.update(out, x, rows, session.step)
             return out
 
         def reuse(x: Tensor, rows: Tensor | None) -> Tensor:
             return session.stack.add_to(x, rows, session.step)
 
-        return session.run_stack(_view(session, model, x, inputs), compute, reuse)
+        first_residual = x - entry if num_first else None
+        return session.run_stack(_view(session, model, x, inputs, first_residual), compute, reuse)
 
     return forward_blocks
 

@@ -262,10 +262,14 @@ class STDiT3(nn.Module):
         x = self.final_layer(x.unflatten(1, (num_frames, -1)), t)
         return self._unpatch(x, rows, latent_size).float()
 
-    def forward_blocks(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Run the block stack on [B, N, C]: spatial block i, then temporal block i."""
-        for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
-            x = temporal(spatial(x, inputs), inputs)
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks in order of execution: spatial block i, then temporal block i."""
+        return [block for pair in zip(self.spatial_blocks, self.temporal_blocks, strict=True) for block in pair]
+
+    def forward_blocks(self, x: Tensor, inputs: BlockInputs, start: int = 0) -> Tensor:
+        """Run the block stack on [B, N, C], from block `start` in order of execution."""
+        for block in self.blocks()[start:]:
+            x = block(x, inputs)
         return x
 
     def _embed_time(self, timestep: Tensor, fps: Tensor, x_mask: Tensor | None, num_rows: int) -> tuple[Tensor, Tensor]:

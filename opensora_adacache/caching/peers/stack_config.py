@@ -23,6 +23,11 @@ class StackCacheConfig:
         return 0
 
     @property
+    def num_first_blocks(self) -> int:
+        """Blocks that run on every step; the others are the stack that skips."""
+        return 0
+
+    @property
     def granularity(self) -> str:
         """These policies hold residuals of the whole stack."""
         return "stack"

@@ -16,13 +16,13 @@ def drive() -> Callable:
     """Return a function that runs a policy over inputs and tells which steps computed, for each group."""
 
     def run(config, inputs, outputs=None, groups=None, timesteps=None):
-        """`inputs`: per step the stack's input (and modulated input) [R, N, C]; `outputs`: per step its output."""
+        """`inputs`: per step what the policy sees, be it input or first residual; `outputs`: the stack's output."""
         groups = groups or [list(range(len(inputs[0])))]
         policy, store = config.build(len(inputs), groups), ResidualStore()
         computed = [[] for _ in groups]
         for step, x in enumerate(inputs, start=1):
             time = 1000.0 * (1 - (step - 1) / len(inputs)) if timesteps is None else timesteps[step - 1]
-            view = StackView(step, x, torch.full((len(x),), time), 1, (1, x.shape[1]), lambda x=x: x, store)
+            view = StackView(step, x, torch.full((len(x),), time), 1, (1, x.shape[1]), x, lambda x=x: x, store)
             decided = policy.decide(view)
             for group, did in enumerate(decided):
                 if did:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensora_adacache.caching.peers.easycache import EasyCacheConfig
+from opensora_adacache.caching.peers.fbcache import FBCacheConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig, magcache_steps
 from opensora_adacache.caching.peers.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.peers.planning import plan_least_sum, plan_least_worst
@@ -52,6 +53,14 @@ def test_easycache_by_hand(drive, line):
     # after step 3 (out 14): 2/14 a step, two reach 0.286 at 5; then (18): 2/18, three at 8; then (24): 2/24, four at 12
     assert drive(config, inputs, outputs) == [1, 2, 3, 5, 8, 12]
     assert drive(EasyCacheConfig(threshold=1e-9), inputs, outputs) == list(range(1, 13))
+
+
+def test_fbcache_by_hand(drive, line):
+    # a tenth of growth a step: against the last computed one 0.1, 0.21, 0.33; computes where 0.3 is reached
+    assert drive(FBCacheConfig(threshold=0.3), line([1.1**step for step in range(9)])) == [1, 4, 7]
+    # it falls back to where it was: the comparison is with the last computed step, not the step before
+    assert drive(FBCacheConfig(threshold=0.3), line([1.0, 1.2, 1.0, 1.2, 1.5, 1.2])) == [1, 5]
+    assert drive(FBCacheConfig(threshold=1e-9), line([1.1**step for step in range(4)])) == [1, 2, 3, 4]
 
 
 def test_magcache_by_hand():
