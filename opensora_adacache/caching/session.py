@@ -270,9 +270,10 @@ class CacheSession:
         run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer))
 
     def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:
-        """Raise ValueError unless timesteps fall within a run and rise from one run to the next.
+        """Raise ValueError where a timestep rises within a run, or falls from one run to the next.
 
-        A rise within a run means that another run began; a fall at its start, that the sampler goes on.
+        A rise within a run means that another run began; a fall at its start, that the sampler goes on. Equal ones
+        pass: half precision cannot tell neighbouring timesteps of a long run apart.
         """
         run.timesteps.clear()
         for timestep in timesteps:
@@ -282,7 +283,7 @@ class CacheSession:
                     f"the sampler goes on to timestep {timestep:g} after {self.num_sampling_steps} steps: "
                     "give apply_cache the sampler's num_sampling_steps"
                 )
-            if before is not None and not timestep < before:
+            if before is not None and timestep > before:
                 raise ValueError(
                     f"timestep went from {before:g} to {timestep:g} by step {run.step} of {self.num_sampling_steps}, "
                     "it must fall: give apply_cache the sampler's num_sampling_steps, and call session.reset() "
@@ -303,7 +304,8 @@ class CacheSession:
 
 def _read(measured: Tensor, *timesteps: Tensor) -> tuple[list, list[float]]:
     """Bring a step's measurements and the timesteps seen since the last ones to the host, in one synchronisation."""
-    numbers = iter(torch.cat([measured.flatten(), *timesteps]).tolist())
+    parts = [part for part in (measured.flatten(), *timesteps) if part.numel()]  # an empty one has no device of its own
+    numbers = iter(torch.cat(parts).tolist() if parts else [])
     num_sites, num_rows, num_sums = measured.shape
     sites = [[[next(numbers) for _ in range(num_sums)] for _ in range(num_rows)] for _ in range(num_sites)]
     return sites, list(numbers)

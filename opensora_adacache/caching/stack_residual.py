@@ -36,11 +36,11 @@ class StackResidual:
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int) -> None:
         """Take the stack's output and input [r, N, C] of the rows that computed."""
-        index = slice(None) if rows is None else rows
-        if len(self.names) > 1:
-            self._update_differences(after - before, rows, step)
-        else:
+        if len(self.names) == 1:
             self.store.put_difference(self.names[0], after, before, rows)
+            return
+        self._update_differences(after - before, rows, step)
+        index = slice(None) if rows is None else rows
         self._computed_at[index] = float(step)
         self._count[index] += 1
 
@@ -60,11 +60,9 @@ class StackResidual:
     def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
         gap = self._since_computed(rows, step).to(residual.dtype)
         count = (self._count if rows is None else self._count[rows])[:, None, None]
-        new = residual
         for order, name in enumerate(self.names):
             old = self.store.get(name, rows) if name in self.store else None
-            following = torch.zeros_like(new)
-            if old is not None:
-                following = torch.where(count > order, (new - old) / gap, following)
-            self.store.put(name, new, rows)
-            new = following
+            self.store.put(name, residual, rows)
+            if order + 1 < len(self.names):
+                difference = torch.zeros_like(residual) if old is None else (residual - old) / gap
+                residual = torch.where(count > order, difference, 0.0)

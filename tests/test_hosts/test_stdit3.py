@@ -306,3 +306,27 @@ def test_one_cache_at_a_time(golden_model):
 def test_unknown_model():
     with pytest.raises(ValueError, match="got Linear"):
         apply_cache(torch.nn.Linear(2, 2), AdaCacheConfig(MID), 30)
+
+
+def test_bfloat16(golden_model):
+    """Half precision runs through every part; its schedule may differ, the off switch may not."""
+    golden_model.to(torch.bfloat16)
+    plain = sample(golden_model, "mid")
+    with apply_cache(golden_model, AdaCacheConfig({1.0: 1}), 30):
+        assert torch.equal(sample(golden_model, "mid"), plain)
+    with apply_cache(golden_model, config_of("moreg_mid2"), 30) as session:
+        assert sample(golden_model, "mid").isfinite().all()
+        assert session.cache_bytes() == 2 * (2 * 5 * 16 * 64 * 2)  # two bytes a number
+    assert len(computed_steps(session.trace)) < 15
+
+
+def test_nothing_measured_is_read_from_any_device():
+    """At the first step there are timesteps but no measurements (whose empty tensor is on no device in particular)."""
+    from opensora_adacache.caching.session import _read
+
+    empty = torch.empty(0, 0, 0)
+    assert _read(empty) == ([], [])
+    assert _read(empty, torch.tensor([3.0]), torch.tensor([2.0])) == ([], [3.0, 2.0])
+    # a device of another kind must not be joined with the empty tensor: joining the two would raise
+    with pytest.raises(NotImplementedError, match="meta"):
+        _read(empty, torch.ones(1, device="meta"))
