@@ -11,11 +11,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+try:
+    import matplotlib
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+except ImportError:
+    raise SystemExit("error: drawing needs matplotlib: pip install 'opensora-adacache[eval]'") from None
 
 INK, FAINT, RULE = "#1f2933", "#66788a", "#d5dde5"
 COMPUTED, REUSED, REUSED_EDGE = "#2563a8", "#e6eef7", "#9fb8d3"
