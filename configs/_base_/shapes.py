@@ -16,4 +16,4 @@ save_dir = "samples/shapes/{config}"
 model = dict(type="STDiT3", from_pretrained="opensora_adacache/shapes/weights/transformer")
 vae = dict(from_pretrained="opensora_adacache/shapes/weights/vae", micro_batch_size=17, micro_frame_size=17)
 text_encoder = dict(from_pretrained="opensora_adacache/shapes/weights/text_encoder", model_max_length=32)
-scheduler = dict(type="rflow", num_sampling_steps=30, cfg_scale=4.0, use_timestep_transform=False)
+scheduler = dict(type="rflow", num_sampling_steps=30, cfg_scale=3.0, use_timestep_transform=False)

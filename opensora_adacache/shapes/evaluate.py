@@ -1,0 +1,123 @@
+"""Make held-out prompts with the embedded model and count what the checker reads right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.models.stdit3 import STDiT3
+from opensora_adacache.models.text_encoder import T5TextEncoder
+from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.schedulers.rectified_flow import RFLOW
+
+from .checker import ClipReading, ClipScore, add_scores, read_clip, score_clip
+from .scene import BASE_SIZE, NUM_FRAMES, SceneSpec
+
+WEIGHTS = Path(__file__).parent / "weights"
+FPS = 8
+TARGETS = {"colour": 0.95, "direction": 0.85, "speed": 0.80, "shape": 0.70}
+
+
+@dataclass(frozen=True)
+class ShapesModel:
+    """The loaded parts of the embedded model."""
+
+    transformer: STDiT3
+    vae: OpenSoraVAE
+    text_encoder: T5TextEncoder
+
+    @classmethod
+    def load(cls, folder: Path = WEIGHTS) -> ShapesModel:
+        """Load in float32 from a folder in the published layout."""
+        transformer = STDiT3.from_pretrained(folder / "transformer", dtype=torch.float32)
+        text_encoder = T5TextEncoder.from_pretrained(folder, transformer.config.model_max_length)
+        text_encoder.attach_null(transformer.y_embedder.y_embedding)
+        return cls(transformer, OpenSoraVAE.from_pretrained(folder / "vae", dtype=torch.float32), text_encoder)
+
+    def sample_latents(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        scheduler: RFLOW,
+        size: int = BASE_SIZE,
+        attach: Callable[[STDiT3], AbstractContextManager[Any]] | None = None,
+    ) -> Tensor:
+        """Return latents [B, 4, T, h, w]; the noise of a video depends on its own seed only.
+
+        Args:
+            attach: called with the transformer, gives the context in which sampling runs (a cache).
+        """
+        shape = (self.vae.out_channels, *self.vae.latent_size((NUM_FRAMES, size, size)))
+        z = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        ones = torch.ones(len(prompts))
+        conditions = {
+            "height": ones * size,
+            "width": ones * size,
+            "num_frames": ones * NUM_FRAMES,
+            "fps": ones * FPS,
+        }
+        with attach(self.transformer) if attach else nullcontext():
+            return scheduler.sample(
+                self.transformer,
+                self.text_encoder,
+                z=z,
+                prompts=list(prompts),
+                device="cpu",
+                additional_args=conditions,
+                progress=False,
+            )
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return clips [B, 3, F, H, W] in -1..1."""
+        return self.vae.decode(latents, NUM_FRAMES).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class CheckedClip:
+    """One prompt with what was read of its clip and how that compares."""
+
+    prompt: str
+    spec: SceneSpec
+    reading: ClipReading
+    score: ClipScore
+
+
+def check_clips(prompts: Sequence[tuple[str, SceneSpec]], clips: Tensor) -> list[CheckedClip]:
+    """Read clips [B, 3, F, H, W] and compare each with its prompt."""
+    readings = [read_clip(clip.float().numpy()) for clip in clips]
+    return [
+        CheckedClip(prompt, spec, reading, score_clip(spec, reading))
+        for (prompt, spec), reading in zip(prompts, readings, strict=True)
+    ]
+
+
+def accuracy_table(checked: Sequence[CheckedClip]) -> str:
+    """Return a Markdown table of the share right per attribute: all clips, one object, two objects.
+
+    Colour, shape, direction and speed count per object, direction over moving ones.
+    """
+    groups = {
+        f"all ({len(checked)} clips)": list(checked),
+        "one object": [c for c in checked if len(c.spec.objects) == 1],
+        "two objects": [c for c in checked if len(c.spec.objects) == 2],
+    }
+    names = ("colour", "direction", "speed", "shape", "background", "count", "arrangement")
+    lines = ["| clips | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for title, members in groups.items():
+        if members:
+            shares = add_scores(c.score for c in members)
+            lines.append(f"| {title} | " + " | ".join(_percent(shares[n]) for n in names) + " |")
+    lines.append("| wanted | " + " | ".join(f"{100 * TARGETS[n]:.0f} %" if n in TARGETS else "" for n in names) + " |")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f} %"

@@ -1,0 +1,57 @@
+"""Keep a training stage resumable: whole-state checkpoints, and losses as a CSV file."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Progress:
+    """The folder of one training stage: ``STAGE.pt`` (last checkpoint) and ``STAGE.csv`` (losses).
+
+    Args:
+        folder: where both files go; made if missing.
+        stage: their name.
+        parts: what a checkpoint holds: objects with ``state_dict``/``load_state_dict``.
+    """
+
+    def __init__(self, folder: Path, stage: str, **parts: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = folder / f"{stage}.pt"
+        self.log = folder / f"{stage}.csv"
+        self.parts = parts
+        self.step = 0
+        self.seconds = 0.0
+        self._since = time.monotonic()
+
+    def resume(self) -> int:
+        """Load the last checkpoint if there is one; return the number of finished steps."""
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.step, self.seconds = state["step"], state["seconds"]
+        rows = self.log.read_text().splitlines()[1:] if self.log.exists() else []
+        kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
+        self.log.write_text("\n".join(["step,seconds,loss", *kept]) + "\n")
+        self._since = time.monotonic()
+        return self.step
+
+    def record(self, step: int, loss: float) -> None:
+        """Append one line to the log and print it."""
+        seconds = self.seconds + time.monotonic() - self._since
+        with self.log.open("a") as file:
+            file.write(f"{step},{seconds:.1f},{loss:.6f}\n")
+        print(f"{self.checkpoint.stem} step {step} {seconds:.0f} s loss {loss:.5f}", flush=True)
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint under a temporary name and rename it."""
+        seconds = self.seconds + time.monotonic() - self._since
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state | {"step": step, "seconds": seconds}, temporary)
+        os.replace(temporary, self.checkpoint)

@@ -1,0 +1,194 @@
+"""Train the embedded STDiT3 and its text encoder by rectified flow on cached latents.
+
+z_t = (1 - tau) z0 + tau noise with tau = timestep / 1000; the model predicts z0 - noise, the direction in which the
+sampler walks from noise to video.
+
+Under ``torchrun`` every process takes its share of each batch, which is faster on a few cores than threads are; the
+result does not depend on the number of processes but for rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
+
+from .captions import NUM_PARAPHRASES, write_caption
+from .progress import Progress
+from .scene import BASE_SIZE, SceneSpec
+from .tokenizer import MAX_TOKENS, TEXT_CHANNELS, build_text_encoder, build_tokenizer
+
+FPS = 8
+
+
+@dataclass(frozen=True)
+class TransformerRecipe:
+    """Steps and rates of the transformer stage: warm-up, constant rate, then a linear fall to zero.
+
+    Clips of two objects learn slower than clips of one, and more of what goes wrong in them is decided near noise:
+    hence the raised share of such clips (``pair_share``) and the shift of the logit-normal timesteps towards noise.
+    """
+
+    steps: int = 7850
+    decay_steps: int = 2300
+    learning_rate: float = 1e-3
+    batch: int = 16
+    warm_up: int = 150
+    ema_decay: float = 0.998
+    empty_share: float = 0.1
+    uniform_share: float = 0.2
+    timestep_shift: float = 0.5
+    pair_share: float = 0.7
+    seed: int = 0
+
+
+class Generator(nn.Module):
+    """The two parts that learn together: the transformer and the text encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer()
+        self.text_encoder = build_text_encoder(len(self.tokenizer))
+        self.transformer = STDiT3(
+            STDiT3Config(
+                depth=6,
+                hidden_size=192,
+                num_heads=6,
+                caption_channels=TEXT_CHANNELS,
+                model_max_length=MAX_TOKENS,
+                input_sq_size=BASE_SIZE,
+            )
+        )
+
+    def encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Return features [B, 1, L, D] and the mask [B, L] of captions."""
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        y = self.text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return y[:, None], tokens.attention_mask
+
+    def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
+        """Return the predicted velocity, of the shape of z."""
+        rows = torch.ones(len(z))
+        out = self.transformer(z, timestep, y, mask=mask, fps=rows * FPS, height=rows * size, width=rows * size)
+        return out[:, : z.shape[1]]
+
+
+@dataclass
+class Average:
+    """Exponential moving average of the parameters of a module."""
+
+    values: dict[str, Tensor]
+    decay: float
+    count: int = 0
+
+    @classmethod
+    def of(cls, module: nn.Module, decay: float) -> Average:
+        """Start from the present values."""
+        return cls({name: value.detach().clone() for name, value in module.state_dict().items()}, decay)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move towards the present values; early averages forget faster."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        state = module.state_dict()
+        names = [name for name, value in self.values.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.values[n] for n in names], [state[n] for n in names], 1 - decay)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"values": self.values, "count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.values, self.count = state["values"], state["count"]
+
+
+def draw_timesteps(recipe: TransformerRecipe, generator: torch.Generator) -> Tensor:
+    """Return timesteps [batch] in 0..1000: logit-normal, with a share of uniform ones for the ends."""
+    normal = (torch.randn(recipe.batch, generator=generator) + recipe.timestep_shift).sigmoid()
+    uniform = torch.rand(recipe.batch, generator=generator)
+    chosen = torch.rand(recipe.batch, generator=generator) < recipe.uniform_share
+    return torch.where(chosen, uniform, normal) * 1000
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def train_transformer(
+    recipe: TransformerRecipe,
+    latents: Tensor,
+    specs: list[SceneSpec],
+    folder: Path,
+    stage: str = "transformer",
+    save_every: int = 250,
+    stop_after: int | None = None,
+) -> Generator:
+    """Train, or go on training, the transformer stage; return the averaged model in evaluation mode.
+
+    Args:
+        latents: [clips, 4, T, h, w], normalised.
+        specs: what each clip shows.
+        stop_after: end early, after this step, with a checkpoint; the rates are still those of the whole recipe.
+    """
+    torch.manual_seed(recipe.seed)
+    model = Generator().train()
+    average = Average.of(model, recipe.ema_decay)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    progress = Progress(folder, stage, model=model, optimizer=optimizer, average=average)
+    size = latents.shape[-1] * 8
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if recipe.batch % world:
+        raise ValueError(f"expected a number of processes that divides the batch of {recipe.batch}, got {world}")
+    own = slice(rank, None, world)
+    counts = np.array([len(spec.objects) for spec in specs])
+    singles, pairs = np.flatnonzero(counts == 1), np.flatnonzero(counts == 2)
+    mean_loss = 0.0
+    last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
+    for step in range(progress.resume(), last):
+        rate = min((step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.decay_steps, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * rate
+        draws = np.random.default_rng([recipe.seed, step])
+        pair = draws.random(recipe.batch) < recipe.pair_share
+        chosen = np.where(pair, draws.choice(pairs, recipe.batch), draws.choice(singles, recipe.batch))
+        captions = [write_caption(specs[i], int(draws.integers(NUM_PARAPHRASES))) for i in chosen]
+        empty = torch.from_numpy(draws.random(recipe.batch) < recipe.empty_share)
+        torch_draws = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        z0 = latents[torch.from_numpy(chosen)].float()
+        noise = torch.randn(z0.shape, generator=torch_draws)
+        timestep = draw_timesteps(recipe, torch_draws)
+        z0, noise, timestep, empty, captions = z0[own], noise[own], timestep[own], empty[own], captions[own]
+        tau = (timestep / 1000)[:, None, None, None, None]
+        y, mask = model.encode_text(captions)
+        # As in the null half of guidance: the null features under the prompt's own mask.
+        null = model.transformer.y_embedder.y_embedding
+        y = torch.where(empty[:, None, None, None], null, y)
+        predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
+        loss = (predicted - (z0 - noise)).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if world > 1:
+            average_gradients(trained)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        average.update(model)
+        mean_loss += (loss.item() - mean_loss) / (step % 50 + 1)
+        if rank == 0 and (step + 1) % 50 == 0:
+            progress.record(step + 1, mean_loss)
+        if rank == 0 and ((step + 1) % save_every == 0 or step + 1 == last):
+            progress.save(step + 1)
+    model.load_state_dict(average.values)
+    return model.eval()

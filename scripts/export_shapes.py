@@ -1,0 +1,26 @@
+"""Write the embedded model's weights from the checkpoints of its training.
+
+python scripts/export_shapes.py [--folder outputs/train_shapes] [--target opensora_adacache/shapes/weights]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from opensora_adacache.shapes.export import WEIGHTS, export
+from opensora_adacache.shapes.train import Recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
+    parser.add_argument("--target", type=Path, default=WEIGHTS)
+    args = parser.parse_args()
+    export(Recipe(), args.folder, args.target)
+    size = sum(path.stat().st_size for path in args.target.rglob("*") if path.is_file())
+    print(f"{args.target}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

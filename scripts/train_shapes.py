@@ -1,0 +1,41 @@
+"""Train the embedded model; every stage resumes from its checkpoint.
+
+python scripts/train_shapes.py [--stage spatial|temporal|transformer] [--folder outputs/train_shapes]
+
+The transformer stage, and only that one, also runs in several processes:
+torchrun --nproc_per_node 2 scripts/train_shapes.py --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from opensora_adacache.shapes.train import STAGES, Recipe, spatial_stage, temporal_stage, transformer_stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="train up to and with this stage")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, help="steps of the stage, instead of the recipe's")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    recipe = Recipe()
+    if args.steps and args.stage == "temporal":
+        recipe = replace(recipe, temporal=replace(recipe.temporal, steps=args.steps))
+    if args.steps and args.stage == "transformer":
+        recipe = replace(recipe, transformer=replace(recipe.transformer, steps=args.steps))
+    if "WORLD_SIZE" in os.environ:
+        torch.distributed.init_process_group("gloo")
+    stages = {"spatial": spatial_stage, "temporal": temporal_stage, "transformer": transformer_stage}
+    stages[args.stage](recipe, args.folder)
+
+
+if __name__ == "__main__":
+    main()
