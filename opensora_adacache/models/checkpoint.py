@@ -290,7 +290,10 @@ def _replacing(file: Path) -> Iterator[Path]:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the umask gives; safetensors leaves files that only their owner can read
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -262,3 +262,9 @@ def test_cached_snapshot_serves_without_network(offline, net):
     assert_equal(checkpoint.read_state_dict(folder), net)
     with pytest.raises(FileNotFoundError, match="no folder 'vae'"):
         checkpoint.resolve("somebody/net", subfolder="vae")
+
+
+def test_saved_files_can_be_read_like_any_other(tmp_path):
+    (tmp_path / "plain").write_text("")
+    checkpoint.save(tmp_path, {"weight": torch.ones(2)}, {})
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
