@@ -79,6 +79,13 @@ def test_cfg_options_reach_any_key_and_flags_count_over_them():
     }
 
 
+def test_a_terminal_gets_progress_bars(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main([config, "--prompt", "a red circle", "--save-dir", str(tmp_path / "out"), "--verbose", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "videos: 100%" in shown.err and "denoising" in shown.err
+
+
 def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):
     arguments = [config, "--prompt", "a red circle", "--save-dir", str(tmp_path / "out"), "--verbose", "2"]
     options = ["--cfg-options", "cache.type=AdaCache", "cache.codebook={0.1:4,1.0:1}"]
@@ -86,7 +93,7 @@ def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "sample_0000.mp4: computed " in shown.out and "of 8 steps [##" in shown.out
     assert "  a red circle\n" in shown.out and f"1 video in '{tmp_path}/out'" in shown.out
-    assert "videos: 100%" in shown.err and "denoising" in shown.err
+    assert "videos" not in shown.err  # no bars in a log file
     assert main([*arguments, *options]) == 0
     assert "1 were there already" in capsys.readouterr().out
 
