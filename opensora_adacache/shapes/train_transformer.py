@@ -35,7 +35,7 @@ class TransformerRecipe:
     hence the raised share of such clips (``pair_share``) and the shift of the logit-normal timesteps towards noise.
     """
 
-    steps: int = 7850
+    steps: int = 9150
     decay_steps: int = 2300
     learning_rate: float = 1e-3
     batch: int = 16
