@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
+    "DPCache": "opensora_adacache.caching.peers.dpcache:DPCacheConfig",
     "EasyCache": "opensora_adacache.caching.peers.easycache:EasyCacheConfig",
     "FBCache": "opensora_adacache.caching.peers.fbcache:FBCacheConfig",
+    "LeMiCa": "opensora_adacache.caching.peers.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.peers.magcache:MagCacheConfig",
     "Planned": "opensora_adacache.caching.peers.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.peers.seacache:SeaCacheConfig",
@@ -16,6 +19,20 @@ POLICIES: dict[str, str] = {
     "TaylorSeer": "opensora_adacache.caching.peers.taylorseer:TaylorSeerConfig",
     "TeaCache": "opensora_adacache.caching.peers.teacache:TeaCacheConfig",
 }
+
+COMMAND_NAMES: dict[str, str] = {
+    "adacache": "AdaCache",
+    "teacache": "TeaCache",
+    "fbcache": "FBCache",
+    "magcache": "MagCache",
+    "easycache": "EasyCache",
+    "taylorseer": "TaylorSeer",
+    "seacache": "SeaCache",
+    "dpcache": "DPCache",
+    "lemica": "LeMiCa",
+    "static": "Static",
+}
+"""Names of the published policies on the command line and in tables → names in configs."""
 
 
 def config_class(name: str) -> type[Any]:
@@ -31,3 +48,36 @@ def config_class(name: str) -> type[Any]:
 def is_config(value: object) -> bool:
     """Tell whether a value is the settings of a policy."""
     return f"{type(value).__module__}:{type(value).__name__}" in POLICIES.values()
+
+
+def type_name(config: type[Any]) -> str:
+    """Return the name in configs of a settings class.
+
+    >>> type_name(config_class("LeMiCa"))
+    'LeMiCa'
+    """
+    path = f"{config.__module__}:{config.__name__}"
+    return next(name for name, known in POLICIES.items() if known == path)
+
+
+def command_name(config: type[Any]) -> str:
+    """Return the name of a settings class on the command line and in tables.
+
+    >>> command_name(config_class("AdaCache"))
+    'adacache'
+    """
+    name = type_name(config)
+    return next((command for command, known in COMMAND_NAMES.items() if known == name), name.lower())
+
+
+def named_class(command: str) -> type[Any]:
+    """Return the settings class of a policy by its name on the command line.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if command not in COMMAND_NAMES:
+        close = difflib.get_close_matches(command, COMMAND_NAMES, n=1, cutoff=0.5)
+        hint = f", did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"unknown policy '{command}'{hint}; expected one of {', '.join(COMMAND_NAMES)}")
+    return config_class(COMMAND_NAMES[command])

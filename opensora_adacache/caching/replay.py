@@ -1,7 +1,8 @@
 """What another codebook would have done: replay a recorded run offline.
 
 An uncached run shows the residual of every step, so the distance between any two steps is known, and with it the
-schedule of any codebook. It is an estimate: a cached run walks a slightly different path.
+schedule of any codebook. It is an estimate: a cached run walks a slightly different path. The trace of a cached run
+shows less, the mean change per step between computed steps; a codebook is replayed on it as if changes added up.
 
 R rows of one video, N tokens, C channels, n steps.
 """
@@ -17,6 +18,7 @@ from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.motion import motion_score, motion_sums
 from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.trace import StepRecord, computed_steps
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,38 @@ def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:
         schedule.end_computed_step(step, sites)
         computed.append(step)
     return computed
+
+
+def replay_trace(codebook: Mapping[float, int], trace: Sequence[StepRecord]) -> list[int]:
+    """Return the steps that another codebook would compute, counted from 1, on the video of an AdaCache trace.
+
+    Motion regularization stays as it was: each change counts with the motion factor that the trace has for it.
+
+    Raises:
+        ValueError: the trace has no distances, so another policy made it.
+    """
+    changes = _changes_per_step(trace)
+    schedule = AdaCacheSchedule(AdaCacheConfig(codebook), len(trace))
+    computed: list[int] = []
+    for step in range(1, len(trace) + 1):
+        if schedule.computes(step):
+            since = range(computed[-1] + 1, step + 1) if computed else range(0)
+            sites = [SiteMeasurement(sum(changes[s] for s in since), 1.0)] if computed else []
+            schedule.end_computed_step(step, sites)
+            computed.append(step)
+    return computed
+
+
+def _changes_per_step(trace: Sequence[StepRecord]) -> dict[int, float]:
+    """Return step → relative change since the step before, with its motion factor, even between computed steps."""
+    changes: dict[int, float] = {}
+    steps = computed_steps(trace)
+    for early, late in zip(steps, steps[1:], strict=False):
+        record = trace[late - 1]
+        if record.distance is None:
+            raise ValueError("this trace has no distances: only AdaCache measures what a codebook needs")
+        factor = 1.0 if record.motion is None else record.motion + abs(record.motion_gradient or 0.0)
+        # the distance was divided by the rate in force, which a forced step cuts short
+        change = factor * record.distance * trace[early - 1].rate / (late - early)
+        changes.update(dict.fromkeys(range(early + 1, late + 1), change))
+    return changes

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
-from opensora_adacache.caching.replay import record, replay
+from opensora_adacache.caching.replay import record, replay, replay_trace
+from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.trace import StepRecord
 
 
 def residuals_of(changes, frames=2):
@@ -37,3 +41,40 @@ def test_rates_beyond_what_was_recorded():
     recording = record(residuals_of([0.0] * 9), 2, (1,), max_rate=2)
     with pytest.raises(ValueError, match="no change from step 2 to 6 was recorded"):
         replay(AdaCacheConfig({1.0: 4}), recording)
+
+
+def trace_of(codebook, changes):
+    """The trace of a video that changes by the given amount at each step, under a codebook."""
+    schedule, last, trace = AdaCacheSchedule(AdaCacheConfig(codebook), len(changes)), None, []
+    for step in range(1, len(changes) + 1):
+        computes, decision = schedule.computes(step), None
+        if computes:
+            sites = [SiteMeasurement(sum(changes[last:step]), 1.0)] if last else []
+            decision, last = schedule.end_computed_step(step, sites), step
+        distance = decision.distance if decision else None
+        trace.append(StepRecord(step, computes, distance, None, None, schedule.rate, 2 * computes, 1.0))
+    return trace
+
+
+SLOW, FAST = {0.05: 2, 1.0: 1}, {0.05: 4, 1.0: 1}
+
+
+def test_another_codebook_on_a_trace_by_hand():
+    trace = trace_of(SLOW, [0.01] * 12)
+    assert (
+        replay_trace(SLOW, trace) == [record.step for record in trace if record.computed] == [1, 2, 4, 6, 8, 10, 11, 12]
+    )
+    assert replay_trace(FAST, trace) == [1, 2, 6, 10, 11, 12]
+
+
+@given(st.lists(st.floats(0, 0.3), min_size=6, max_size=30))
+def test_a_trace_of_every_step_foretells_any_codebook(changes):
+    """Where every step was computed nothing is guessed: the replay equals the run."""
+    every = trace_of({1.0: 1}, changes)
+    run = [record.step for record in trace_of(FAST, changes) if record.computed]
+    assert replay_trace(FAST, every) == run
+
+
+def test_a_trace_of_another_policy():
+    with pytest.raises(ValueError, match="only AdaCache measures"):
+        replay_trace(FAST, [StepRecord(step, True, None, None, None, 1, 2, 1.0) for step in (1, 2, 3)])

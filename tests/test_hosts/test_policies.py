@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.peers.dpcache import DPCacheConfig
 from opensora_adacache.caching.peers.easycache import EasyCacheConfig
 from opensora_adacache.caching.peers.fbcache import FBCacheConfig
+from opensora_adacache.caching.peers.lemica import LeMiCaConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.peers.seacache import SeaCacheConfig
@@ -22,8 +24,10 @@ RATIOS = (1.0,) * (STEPS - 1)
 # name -> (setting that computes every step, setting that skips some)
 SETTINGS = {
     "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
+    "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),

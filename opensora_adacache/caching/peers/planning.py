@@ -1,12 +1,12 @@
 """Exact planners of fixed schedules: which K of n steps to compute for the least cost.
 
-Costs come from calibration runs; both planners are dynamic programs over (number of computed steps, last one).
+Costs come from calibration runs; all planners are dynamic programs over (number of computed steps, last one).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def plan_least_sum(costs: Mapping[tuple[int, int, int], float], num_steps: int, num_computed: int) -> list[int]:
@@ -66,6 +66,58 @@ def plan_least_worst(costs: Mapping[tuple[int, int], float], num_steps: int, num
                     following[j] = entry
         best = following
     return _path(best.get(num_steps), num_steps, num_computed)
+
+
+def plan_least_total(costs: Mapping[tuple[int, int], float], num_steps: int, num_computed: int) -> list[int]:
+    """Return the schedule of least total cost where a cost depends on a computed step and the next.
+
+    Exact by E[m, j] = min_i E[m − 1, i] + w(i, j). Planned on a video's own costs it tells what a policy could have
+    done.
+
+    Args:
+        costs: as in `plan_least_worst`.
+        num_steps: n; steps 1 and n always compute.
+        num_computed: K.
+
+    Raises:
+        ValueError: no schedule of that many steps is allowed.
+    """
+    best: dict[int, tuple[float, tuple[int, ...]]] = {1: (0.0, (1,))}
+    for _ in range(num_computed - 1):
+        following: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for i, (total, path) in best.items():
+            for j in range(i + 1, num_steps + 1):
+                cost = costs.get((i, j), 0.0 if j == i + 1 else None)
+                if cost is not None and total + cost < following.get(j, (math.inf, ()))[0]:
+                    following[j] = (total + cost, (*path, j))
+        best = following
+    return _path(best.get(num_steps), num_steps, num_computed)
+
+
+def split_budget(totals: Sequence[Mapping[int, float]], budget: int) -> list[int]:
+    """Return how many steps each video computes so that all together take `budget` steps at the least total cost.
+
+    Args:
+        totals: per video, K → cost of its best schedule of K steps.
+        budget: computed steps of all videos together.
+
+    Raises:
+        ValueError: no split adds up to the budget.
+
+    >>> split_budget([{2: 9.0, 3: 1.0, 4: 0.0}, {2: 2.0, 3: 1.5, 4: 0.0}], 5)
+    [3, 2]
+    """
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for choices in totals:
+        following: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for spent, (total, split) in best.items():
+            for steps, cost in choices.items():
+                if spent + steps <= budget and total + cost < following.get(spent + steps, (math.inf, ()))[0]:
+                    following[spent + steps] = (total + cost, (*split, steps))
+        best = following
+    if budget not in best:
+        raise ValueError(f"no split of {budget} computed steps over {len(totals)} videos; choose another budget")
+    return list(best[budget][1])
 
 
 def _path(entry: tuple[object, tuple[int, ...]] | None, num_steps: int, num_computed: int) -> list[int]:

@@ -13,7 +13,12 @@ from opensora_adacache.caching.peers.easycache import EasyCacheConfig
 from opensora_adacache.caching.peers.fbcache import FBCacheConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig, magcache_steps
 from opensora_adacache.caching.peers.planned import PlannedConfig, StaticConfig
-from opensora_adacache.caching.peers.planning import plan_least_sum, plan_least_worst
+from opensora_adacache.caching.peers.planning import (
+    plan_least_sum,
+    plan_least_total,
+    plan_least_worst,
+    split_budget,
+)
 from opensora_adacache.caching.peers.seacache import SeaCacheConfig, filter_by_noise
 from opensora_adacache.caching.peers.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.peers.teacache import TeaCacheConfig
@@ -123,6 +128,36 @@ def test_dpcache_plan_is_the_best_of_all(seed, num_computed):
 
     best = min(schedules(8, num_computed, [1, 2]), key=total)
     assert total(plan_least_sum(costs, 8, num_computed)) == pytest.approx(total(best))
+
+
+@given(st.integers(0, 999), st.integers(2, 7))
+def test_least_total_plan_is_the_best_of_all(seed, num_computed):
+    generator = torch.Generator().manual_seed(seed)
+    costs = {key: torch.rand((), generator=generator).item() for key in itertools.combinations(range(1, 9), 2)}
+
+    def total(steps):
+        return sum(costs[pair] for pair in itertools.pairwise(steps))
+
+    best = min(schedules(8, num_computed, [1]), key=total)
+    assert total(plan_least_total(costs, 8, num_computed)) == pytest.approx(total(best))
+
+
+@given(st.integers(0, 999), st.integers(3, 12))
+def test_the_split_of_a_budget_is_the_best_of_all(seed, budget):
+    generator = torch.Generator().manual_seed(seed)
+    totals = [{k: torch.rand((), generator=generator).item() for k in (1, 2, 3, 4)} for _ in range(3)]
+
+    def total(split):
+        return sum(video[steps] for video, steps in zip(totals, split, strict=True))
+
+    best = min((s for s in itertools.product(range(1, 5), repeat=3) if sum(s) == budget), key=total)
+    found = split_budget(totals, budget)
+    assert sum(found) == budget and total(found) == pytest.approx(total(best))
+
+
+def test_a_budget_that_cannot_be_split():
+    with pytest.raises(ValueError, match="no split of 9 computed steps over 2 videos"):
+        split_budget([{2: 1.0, 3: 0.5}, {2: 1.0}], 9)
 
 
 def test_impossible_plans():
