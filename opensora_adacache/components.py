@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
+from opensora_adacache.config.settings import ModelSettings, RunConfig, TextEncoderSettings, VaeSettings
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
 from opensora_adacache.models.stdit3 import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
+from opensora_adacache.text_features import TextFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from opensora_adacache.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """The models of a run on their device, and the features of its texts."""
+
+    transformer: STDiT3
+    vae: OpenSoraVAE
+    features: TextFeatures
+    device: torch.device
+
+    def pipeline(self, config: RunConfig) -> Pipeline:
+        """Return a pipeline for a run with these models; its cache, steps and prompts may be others."""
+        from opensora_adacache.pipeline import Pipeline
+
+        return Pipeline(config, self.transformer, self.vae, self.device)
+
+
+def load_models(config: RunConfig, texts: Iterable[str]) -> LoadedModels:
+    """Encode texts, free the text encoder, then load transformer and VAE; raises as `load_transformer` does."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = DTYPES[config.dtype]
+    encoder = load_text_encoder(config.text_encoder, dtype, device)
+    features = TextFeatures(encoder, texts)
+    encoder.release()
+    transformer = load_transformer(config.model, dtype, device)
+    encoder.attach_null(transformer.y_embedder.y_embedding)
+    return LoadedModels(transformer, load_vae(config.vae, dtype, device), features, device)
+
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

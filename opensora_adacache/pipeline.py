@@ -100,6 +100,14 @@ class Pipeline:
             clip.frames = torch.cat([video[0], *(self._new_frames(part) for part in video[1:])], dim=1)
         return clips
 
+    @torch.no_grad()
+    def denoise(self, jobs: Sequence[VideoJob], text_encoder: TextEncoder) -> tuple[Tensor, list[list[StepRecord]]]:
+        """Return the latents [B, C, T, H, W] of the first loop of jobs without references, and the traces."""
+        generators = [torch.Generator().manual_seed(job.loop_seed(0)) for job in jobs]
+        z, texts = self._draw_latents(generators), [job.texts[0] for job in jobs]
+        latents, traces, _, _ = self._denoise(z, None, texts, generators, text_encoder, progress=False)
+        return latents, traces
+
     def _generate_loop(
         self,
         loop: int,

@@ -1,14 +1,20 @@
-"""Find the codebook that gives a wanted speedup, from recordings of uncached videos."""
+"""Find constants and settings of policies from measurements of uncached videos."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import TypeVar
+
+import numpy as np
 
 from opensora_adacache.caching.codebook import Codebook
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.replay import Recording, replay
+from opensora_adacache.evaluation.step_costs import StepMeasurements
+
+_Setting = TypeVar("_Setting")
 
 
 def scale_codebook(codebook: Codebook, factor: float) -> dict[float, int]:
@@ -53,3 +59,43 @@ def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: 
         low, high = (middle, high) if steps_at(middle) > target else (low, middle)
     best = min((low, high), key=lambda factor: abs(steps_at(factor) - target))
     return replace(config, codebook=scale_codebook(config.codebook, best))
+
+
+def fit_polynomial(videos: Sequence[StepMeasurements], degree: int = 4) -> tuple[float, ...]:
+    """Fit TeaCache's polynomial from input change to output change, highest power first, six significant digits."""
+    changes = [(video.input_changes[s], video.output_changes[s]) for video in videos for s in video.input_changes]
+    return tuple(float(f"{value:.6g}") for value in np.polyfit(*zip(*changes, strict=True), degree))
+
+
+def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:
+    """Return MagCache's ratios of residual norms for steps 2..n, the mean over videos, six significant digits."""
+    steps = range(2, videos[0].num_steps + 1)
+    return tuple(float(f"{fmean(video.norm_ratios[s] for video in videos):.6g}") for s in steps)
+
+
+def search(settings: Sequence[_Setting], measure: Callable[[_Setting], float], target: float) -> tuple[_Setting, float]:
+    """Return the setting whose measure is nearest to the target, and that measure, by bisection.
+
+    Args:
+        settings: ordered so that the measure falls (computed steps, PSNR), nearly.
+        measure: called about log₂ of their number times.
+        target: the wanted value.
+
+    Raises:
+        ValueError: the target lies outside of what the first and the last setting give.
+
+    >>> search(range(1, 100), lambda setting: 100 / setting, 9.0)
+    (11, 9.090909090909092)
+    """
+    low, high = 0, len(settings) - 1
+    seen = {index: measure(settings[index]) for index in (low, high)}
+    if not seen[high] <= target <= seen[low]:
+        raise ValueError(
+            f"these settings reach {seen[high]:.4g} to {seen[low]:.4g}, got {target:.4g}; choose one between"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        seen[middle] = measure(settings[middle])
+        low, high = (middle, high) if seen[middle] > target else (low, middle)
+    best = min(seen, key=lambda index: abs(seen[index] - target))
+    return settings[best], seen[best]

@@ -1,16 +1,17 @@
-"""Watch the probe residuals of an uncached run."""
+"""Watch an uncached run: the residuals of its probe, or what goes into and comes out of its block stack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.hosts.patches import Patches
 from opensora_adacache.hosts.stdit3 import probe_sites, with_host_defaults
-from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 
 @contextmanager
@@ -38,5 +39,28 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
     patches.wrap(block, method, keep)
     try:
         yield residuals
+    finally:
+        patches.restore()
+
+
+@contextmanager
+def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
+    """Call ``observe(x, out, modulated_input)`` at each call of the model, from outside.
+
+    These are the input and output of the block stack and what the first block's attention reads, [R, N, C] each.
+    """
+
+    def watch(original: Callable) -> Callable:
+        def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+            out = original(x, inputs)
+            observe(x, out, cast(STDiT3Block, model.spatial_blocks[0]).modulated_input(x, inputs))
+            return out
+
+        return forward_blocks
+
+    patches = Patches()
+    patches.wrap(model, "forward_blocks", watch)
+    try:
+        yield
     finally:
         patches.restore()

@@ -1,0 +1,228 @@
+"""Find settings of any policy for a wanted speedup or a wanted PSNR, on one model and a few prompts.
+
+Constants of the model (TeaCache's polynomial, MagCache's ratios) and planned schedules (LeMiCa, DPCache) come from
+uncached videos; thresholds from a bisection over cached ones. AdaCache's codebook keeps its rates; its thresholds
+share one factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.peers.dpcache import FIRST_STEPS, LONGEST_GAP_SHARE, DPCacheConfig
+from opensora_adacache.caching.peers.lemica import LONGEST_GAP, LeMiCaConfig
+from opensora_adacache.caching.peers.magcache import MagCacheConfig
+from opensora_adacache.caching.peers.planned import PlannedConfig, PlannedPolicy, StaticConfig
+from opensora_adacache.caching.peers.planning import plan_least_sum, plan_least_worst
+from opensora_adacache.caching.peers.taylorseer import TaylorSeerConfig
+from opensora_adacache.caching.peers.teacache import TeaCacheConfig
+from opensora_adacache.caching.replay import Recording, record
+from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.components import LoadedModels
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.evaluation.calibration import (
+    calibrate,
+    fit_polynomial,
+    mean_computed_steps,
+    mean_ratios,
+    scale_codebook,
+    search,
+)
+from opensora_adacache.evaluation.metrics import psnr
+from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs
+from opensora_adacache.hosts.recorder import record_probe, record_stack
+from opensora_adacache.jobs import VideoJob
+
+PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
+"""AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
+
+# Thresholds and codebook factors that are tried: 2.3 % apart.
+_GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Settings that were found.
+
+    Attributes:
+        cache: of the policy.
+        computed_steps: mean over the calibration prompts.
+        psnr: mean over the calibration prompts in dB, where a PSNR was wanted.
+    """
+
+    cache: CacheConfig
+    computed_steps: float
+    psnr: float | None = None
+
+
+class Calibrator:
+    """A model and prompts to calibrate on.
+
+    Args:
+        config: of the run; its cache plays no part.
+        models: loaded, with the features of the jobs' texts.
+        jobs: videos to make, in one batch where videos decide for themselves.
+        on_run: called after each batch, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        models: LoadedModels,
+        jobs: Sequence[VideoJob],
+        on_run: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self.config = config
+        self.models = models
+        self.jobs = list(jobs)
+        self.on_run = on_run
+        self.num_steps = config.scheduler.num_sampling_steps
+        self._recordings: list[Recording] | None = None
+
+    def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
+        """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
+
+        AdaCache's schedules are replayed offline from the uncached videos; the other policies' videos are made.
+        """
+        if isinstance(cache, AdaCacheConfig):
+            found = calibrate(cache, self.recordings(cache), speedup)
+            return Found(found, mean_computed_steps(found, self.recordings(cache)))
+        found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup)
+        return Found(found, steps)
+
+    def for_psnr(self, cache: CacheConfig, wanted: float) -> Found:
+        """Return the settings of a policy whose videos have the wanted mean PSNR in dB to the uncached ones."""
+        found, value = search(self.family(cache), self.mean_psnr, wanted)
+        return Found(found, self.mean_steps(found), value)
+
+    def family(self, cache: CacheConfig) -> list[CacheConfig]:
+        """Return settings of a policy from the most computed steps to the fewest, with the constants of this model.
+
+        Raises:
+            ValueError: the policy has no knob to turn.
+        """
+        if isinstance(cache, AdaCacheConfig):
+            return [replace(cache, codebook=scale_codebook(cache.codebook, factor)) for factor in _GRID]
+        if isinstance(cache, StaticConfig | TaylorSeerConfig):
+            return [replace(cache, interval=interval) for interval in range(1, self.num_steps // 2)]
+        if isinstance(cache, PlannedConfig):
+            fewest = -(-self.num_steps // LONGEST_GAP) + 2
+            return [self.plan(cache, num_computed) for num_computed in range(self.num_steps, fewest - 1, -1)]
+        if isinstance(cache, TeaCacheConfig):
+            cache = replace(cache, coefficients=fit_polynomial(self.measurements))
+        if isinstance(cache, MagCacheConfig):
+            cache = replace(cache, ratios=mean_ratios(self.measurements))
+        if hasattr(cache, "threshold"):
+            return [replace(cache, threshold=float(f"{value:.4g}")) for value in _GRID]  # type: ignore[type-var]
+        raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
+
+    def plan(self, cache: PlannedConfig, num_computed: int) -> PlannedConfig:
+        """Return the schedule of `num_computed` steps that LeMiCa or DPCache plans on this model."""
+        if num_computed == self.num_steps:
+            return replace(cache, steps=tuple(range(1, self.num_steps + 1)))
+        if isinstance(cache, DPCacheConfig):
+            costs = {key: cost for key, cost in self.forecast_costs.items() if _keeps_first(key)}
+            return replace(cache, steps=tuple(plan_least_sum(costs, self.num_steps, num_computed)))
+        return replace(cache, steps=tuple(plan_least_worst(self.segment_costs, self.num_steps, num_computed)))
+
+    # What is measured, each once
+
+    def recordings(self, cache: AdaCacheConfig) -> list[Recording]:
+        """Return one recording of AdaCache's probe for each job; the settings' probe must not change."""
+        if self._recordings is None:
+            strides = cache.moreg.strides if cache.moreg else (1,)
+            self._recordings = []
+            for job in self.jobs:
+                with record_probe(self.models.transformer, cache) as residuals:
+                    self._denoise(None, [job])
+                recording = record(residuals, self.config.num_latent_frames, strides, max(cache.codebook.values()))
+                self._recordings.append(recording)
+        return self._recordings
+
+    @cached_property
+    def measurements(self) -> list[StepMeasurements]:
+        """One uncached video for each job."""
+        found = []
+        for job in self.jobs:
+            measured = StepMeasurements(max_gap=max(LONGEST_GAP, int(LONGEST_GAP_SHARE * self.num_steps)))
+            with record_stack(self.models.transformer, measured.observe):
+                self._denoise(None, [job])
+            found.append(measured)
+        return found
+
+    @cached_property
+    def forecast_costs(self) -> dict[tuple[int, int, int], float]:
+        """DPCache's costs, the mean over videos."""
+        max_gap = int(LONGEST_GAP_SHARE * self.num_steps)
+        return mean_costs(forecast_costs(measured, max_gap) for measured in self.measurements)
+
+    @cached_property
+    def segment_costs(self) -> dict[tuple[int, int], float]:
+        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse."""
+        costs, n = {}, self.num_steps
+        for i in range(1, n + 1):
+            for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
+                steps = tuple(step for step in range(1, n + 1) if not i < step < j)
+                latents, _ = self._denoise(LeMiCaConfig(steps=steps))
+                costs[i, j] = (latents - self.uncached).abs().mean().item()
+        return costs
+
+    @cached_property
+    def uncached(self) -> Tensor:
+        """Latents [B, C, T, H, W] of the jobs without a cache."""
+        return self._denoise(None)[0]
+
+    @cached_property
+    def _uncached_frames(self) -> list[Tensor]:
+        return self._decode(self.uncached)
+
+    def mean_steps(self, cache: CacheConfig) -> float:
+        """Return the mean number of computed steps of the jobs' videos."""
+        policy = cache.build(self.num_steps, [[0]])
+        if isinstance(policy, PlannedPolicy):
+            return len(policy.steps)
+        _, traces = self._denoise(cache)
+        return fmean(len(computed_steps(trace)) for trace in traces)
+
+    def mean_psnr(self, cache: CacheConfig) -> float:
+        """Return the mean PSNR in dB of the jobs' videos to the uncached ones."""
+        frames = self._decode(self._denoise(cache)[0])
+        return fmean(psnr(one, other) for one, other in zip(frames, self._uncached_frames, strict=True))
+
+    def _denoise(self, cache: CacheConfig | None, jobs: Sequence[VideoJob] | None = None) -> tuple[Tensor, list]:
+        if cache is not None:
+            cache = replace(cache, decision="sample")  # type: ignore[type-var]
+        pipeline = self.models.pipeline(replace(self.config, cache=cache))
+        result = pipeline.denoise(jobs or self.jobs, self.models.features)
+        self.on_run()
+        return result
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> list[Tensor]:
+        vae = self.models.vae
+        videos = (vae.decode(z[None].to(vae.dtype), num_frames=self.config.num_frames)[0] for z in latents)
+        return [video.float().clamp(-1, 1).cpu() for video in videos]
+
+
+def _keeps_first(key: tuple[int, int, int]) -> bool:
+    """Tell whether a transition leaves no gap among the first steps."""
+    return all(late == early + 1 for early, late in zip(key, key[1:], strict=False) if early < FIRST_STEPS)
+
+
+def starting_settings(policy: type[Any]) -> CacheConfig:
+    """Return settings of a policy to calibrate from: published values, and stand-ins for constants of the model."""
+    needed: dict[type, dict[str, Any]] = {
+        AdaCacheConfig: {"codebook": PUBLISHED_FAST},
+        MagCacheConfig: {"ratios": (1.0,)},
+        LeMiCaConfig: {"steps": (1,)},
+        DPCacheConfig: {"steps": (1,)},
+    }
+    return policy(**needed.get(policy, {}))

@@ -1,0 +1,105 @@
+"""What skipping steps would cost, measured on one uncached video: the errors a plan is made from.
+
+R rows, N tokens, C channels; r_s is the residual of the block stack at step s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+_Key = TypeVar("_Key", bound=tuple)
+
+
+@dataclass
+class StepMeasurements:
+    """Measurements of an uncached video, taken step by step; only the last residuals are held.
+
+    Attributes:
+        max_gap: most steps from one computed step to the next that are to be priced.
+        forecasts: whether to measure `forecast_errors` too, which takes longer.
+        reuse_errors: (i, s) → mean |r_s − r_i|: the error of reusing step i's residual at step s.
+        forecast_errors: (i, j, s) → mean |r_s − (r_j + (r_j − r_i)·(s − j)/(j − i))|: that of a linear forecast.
+        norm_ratios: s → mean over tokens of ‖r_s‖ / ‖r_{s−1}‖ (MagCache's γ).
+        input_changes: s → ‖m_s − m_{s−1}‖₁ / ‖m_{s−1}‖₁ of the first block's modulated input (TeaCache).
+        output_changes: likewise of the stack's output.
+    """
+
+    max_gap: int
+    forecasts: bool = True
+    reuse_errors: dict[tuple[int, int], float] = field(default_factory=dict)
+    forecast_errors: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    norm_ratios: dict[int, float] = field(default_factory=dict)
+    input_changes: dict[int, float] = field(default_factory=dict)
+    output_changes: dict[int, float] = field(default_factory=dict)
+    num_steps: int = 0
+    _residuals: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _last: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+
+    def observe(self, x: Tensor, out: Tensor, modulated_input: Tensor) -> None:
+        """Take the next step: input and output of the stack and the first block's modulated input [R, N, C]."""
+        self.num_steps += 1
+        step, residual = self.num_steps, out - x
+        if self._last:
+            self.input_changes[step] = relative_change(self._last[0], modulated_input)
+            self.output_changes[step] = relative_change(self._last[1], out)
+            ratio = residual.float().norm(dim=-1) / self._residuals[step - 1].float().norm(dim=-1)
+            self.norm_ratios[step] = ratio.mean().item()
+        for late, newer in self._residuals.items():
+            if step - late > self.max_gap:
+                continue
+            self.reuse_errors[late, step] = (residual - newer).abs().mean().item()
+            for early, older in self._residuals.items():
+                if self.forecasts and early < late and late - early <= self.max_gap:
+                    forecast = torch.lerp(older, newer, (step - early) / (late - early))
+                    self.forecast_errors[early, late, step] = (residual - forecast).abs().mean().item()
+        self._residuals[step] = residual
+        self._residuals.pop(step - 2 * self.max_gap, None)  # the oldest pair that still forecasts the next step
+        self._last = (modulated_input, out)
+
+
+def relative_change(old: Tensor, new: Tensor) -> float:
+    """Return ‖new − old‖₁ / ‖old‖₁."""
+    return ((new - old).abs().sum() / old.abs().sum()).item()
+
+
+def reuse_costs(measured: StepMeasurements, weights: Mapping[int, float]) -> dict[tuple[int, int], float]:
+    """Return (i, j) → Σ over i < s < j of weight_s · error of reusing i at s, for gaps of 2 up to `max_gap`.
+
+    Args:
+        measured: of one video.
+        weights: s → how far an error at step s moves the latents: the length of the sampler's step.
+    """
+    return {
+        (i, j): sum(weights[s] * measured.reuse_errors[i, s] for s in range(i + 1, j))
+        for i in range(1, measured.num_steps + 1)
+        for j in range(i + 2, min(i + measured.max_gap, measured.num_steps) + 1)
+    }
+
+
+def forecast_costs(measured: StepMeasurements, max_gap: int) -> dict[tuple[int, int, int], float]:
+    """Return DPCache's (i, j, k) → Σ over j < s ≤ k of the error of forecasting s from computed steps i and j.
+
+    Args:
+        measured: of one video.
+        max_gap: most steps between computed ones; the paper allows 0.3 · n.
+    """
+    num_steps, costs = measured.num_steps, {}
+    for i in range(1, num_steps + 1):
+        for j in range(i + 1, min(i + max_gap, num_steps) + 1):
+            total = 0.0
+            for k in range(j + 1, min(j + max_gap, num_steps) + 1):
+                total += measured.forecast_errors[i, j, k]
+                costs[i, j, k] = total
+    return costs
+
+
+def mean_costs(videos: Iterable[Mapping[_Key, float]]) -> dict[_Key, float]:
+    """Return the mean over videos of costs with the same keys."""
+    first, *others = videos
+    return {key: fmean([value, *(costs[key] for costs in others)]) for key, value in first.items()}
