@@ -7,6 +7,7 @@ share one factor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,7 +115,8 @@ class Calibrator:
         if isinstance(cache, StaticConfig | TaylorSeerConfig):
             return [replace(cache, interval=interval) for interval in range(1, self.num_steps // 2)]
         if isinstance(cache, PlannedConfig):
-            fewest = -(-self.num_steps // LONGEST_GAP) + 2
+            first, gap = (FIRST_STEPS, self._forecast_gap) if isinstance(cache, DPCacheConfig) else (1, LONGEST_GAP)
+            fewest = first + math.ceil((self.num_steps - first) / gap)
             return [self.plan(cache, num_computed) for num_computed in range(self.num_steps, fewest - 1, -1)]
         if isinstance(cache, TeaCacheConfig):
             cache = replace(cache, coefficients=fit_polynomial(self.measurements))
@@ -152,7 +154,7 @@ class Calibrator:
         """One uncached video for each job."""
         found = []
         for job in self.jobs:
-            measured = StepMeasurements(max_gap=max(LONGEST_GAP, int(LONGEST_GAP_SHARE * self.num_steps)))
+            measured = StepMeasurements(max_gap=self._forecast_gap)
             with record_stack(self.models.transformer, measured.observe):
                 self._denoise(None, [job])
             found.append(measured)
@@ -161,8 +163,11 @@ class Calibrator:
     @cached_property
     def forecast_costs(self) -> dict[tuple[int, int, int], float]:
         """DPCache's costs, the mean over videos."""
-        max_gap = int(LONGEST_GAP_SHARE * self.num_steps)
-        return mean_costs(forecast_costs(measured, max_gap) for measured in self.measurements)
+        return mean_costs(forecast_costs(measured, self._forecast_gap) for measured in self.measurements)
+
+    @property
+    def _forecast_gap(self) -> int:
+        return max(int(LONGEST_GAP_SHARE * self.num_steps), 2)
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:

@@ -12,6 +12,7 @@ import torch
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.config.comparison import load_comparison
 from opensora_adacache.hosts.recorder import record_probe
 
 ROOT = Path(__file__).parent.parent
@@ -22,24 +23,67 @@ def calibrate():
     return runpy.run_path(str(ROOT / "scripts" / "calibrate.py"))["main"]
 
 
-def test_a_wanted_speedup(calibrate, tiny_config, tmp_path, capsys):
-    config, out = tmp_path / "config.py", tmp_path / "codebook.json"
-    cache = 'cache = dict(type="AdaCache", codebook={0.02: 4, 0.05: 3, 0.1: 2, 1.0: 1}, cache_loc=(2,))\n'
-    config.write_text(tiny_config + f'prompt = ["a red circle", "a blue square"]\nsave_dir = "{tmp_path}"\n' + cache)
-    assert calibrate([str(config), "--speedup", "1.6", "--out", str(out)]) == 0
-    assert "codebook = {" in capsys.readouterr().out
-    found = json.loads(out.read_text())
-    assert list(found["codebook"].values()) == [4, 3, 2, 1]
-    assert found["mean_computed_steps"] == pytest.approx(8 / 1.6, abs=1)
-    assert len(found["schedules"]) == 2 and all({1, 2, 7, 8} <= set(steps) for steps in found["schedules"])
+PROMPTS = 'prompt = ["a red circle", "a blue square"]\n'
+ADACACHE = 'cache = dict(type="AdaCache", codebook={0.02: 4, 0.05: 3, 0.1: 2, 1.0: 1}, cache_loc=(2,))\n'
 
 
-def test_a_config_without_a_cache(calibrate, tiny_config, tmp_path, capsys):
-    config = tmp_path / "config.py"
-    config.write_text(tiny_config + f'prompt = ["a"]\nsave_dir = "{tmp_path}"\n')
-    assert calibrate([str(config), "--speedup", "2"]) == 2
+@pytest.fixture
+def write_config(tiny_config, tmp_path):
+    """Return a function that writes a run config on the small checkpoints."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "config.py"
+        path.write_text(f'{tiny_config}{PROMPTS}save_dir = "{tmp_path}"\n{text}')
+        return str(path)
+
+    return write
+
+
+def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, capsys):
+    out = tmp_path / "codebook.json"
+    assert calibrate([write_config(ADACACHE), "--speedup", "1.6", "--out", str(out)]) == 0
+    assert "'codebook': {" in capsys.readouterr().out
+    found = json.loads(out.read_text())["found"]["adacache-1.6x"]
+    assert list(found["cache"]["codebook"].values()) == [4, 3, 2, 1]
+    assert found["computed_steps"] == pytest.approx(8 / 1.6, abs=1)
+
+
+def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
+    """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
+    out = tmp_path / "calibrated.py"
+    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica"]
+    assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
+    comparison = tmp_path / "compare.py"
+    comparison.write_text(f'_base_ = ["{out.name}"]\nrun = "config.py"\n')
+    settings = load_comparison(comparison).settings
+    assert [setting.name for setting in settings] == [f"{name}-1.33x" for name in names]
+    caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
+    assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
+    assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
+    assert len(caches["magcache"].ratios) == 7 and len(caches["teacache"].coefficients) == 5
+
+
+def test_a_wanted_psnr(calibrate, write_config, tmp_path):
+    config, out = write_config('cache = dict(type="Static", interval=2)\n'), tmp_path / "found.json"
+    assert calibrate([config, "--psnr", "100", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["found"]["static-100db"]
+    assert found["computed_steps"] == 8 and found["psnr"] == 100  # only computing every step leaves no error
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("", ["--speedup", "2"], "no cache section to calibrate"),
+        ("", ["--speedup", "2", "--policy", "tecache"], "unknown policy 'tecache', did you mean 'teacache'"),
+        ("", ["--speedup", "-1", "--policy", "static"], "must be above 0"),
+        (ADACACHE, ["--speedup", "50"], "these rates reach speedups"),
+        ('cache = dict(type="Planned", steps=(1, 2, 8))\n', ["--speedup", "50"], "these settings reach"),
+    ],
+)
+def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
+    assert calibrate([write_config(text), *arguments]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error:") and "no AdaCache section to calibrate" in error and error.count("\n") == 1
+    assert error.startswith("error:") and message in error and error.count("\n") == 1
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 A comparison config is a Python file with these keys: ``run`` (path, relative to the file, of a run config without a
 cache), ``settings`` (name → ``dict(cache=dict(type=…, …))`` and optionally ``title``, ``overrides``, ``paper``,
-``computed_steps``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics`` and ``paper``. The baseline
-is implied and bears the name "baseline". No model is loaded here.
+``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics`` and
+``paper``. The baseline is implied and bears the name "baseline". No model is loaded here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.load import load_config, locate
@@ -49,11 +49,12 @@ class Setting:
     """One policy with its constants.
 
     Attributes:
-        name: short and fit for a file name.
-        config: the run, with the cache; the policy is its type.
-        title: as tables show it.
-        paper: the row's method name in the paper's table, or None.
-        computed_steps: planned computed steps of a policy that decides as it goes, from a source the config quotes.
+        name: short and fit for a file name. config: the run, with the cache; the policy is its type. title: as tables
+        show it. paper: the row's method name in the paper's table, or None. computed_steps: planned computed steps of
+        a policy that decides as it goes, from a source the config quotes; of an
+            oracle, the steps it spends per video.
+        oracle: what knows more than a policy can: "static" is the best fixed schedule (its cache section holds it),
+            "video" the best schedule of each video, "budget" that with the best split of the steps over the videos.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Setting:
     title: str
     paper: str | None = None
     computed_steps: float | None = None
+    oracle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,24 @@ class _ComparisonKeys:
 class _SettingKeys:
     """The keys of one entry of ``settings``."""
 
-    cache: Mapping[str, Any]
+    cache: Mapping[str, Any] | None = None
     title: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     paper: str | None = None
     computed_steps: float | None = None
+    oracle: Literal["static", "video", "budget"] | None = None
+
+    def __post_init__(self) -> None:
+        plans = self.oracle in ("video", "budget")
+        if plans and (self.cache is not None or self.computed_steps is None):
+            raise ValueError(f"oracle '{self.oracle}' plans from the videos: it needs computed_steps and no cache")
+        if not plans and self.cache is None:
+            raise ValueError("a setting needs a cache, such as cache=dict(type='AdaCache', codebook={…})")
+
+    @property
+    def cache_section(self) -> dict[str, Any]:
+        """The cache of the run config; what an oracle plans takes the place of the first step alone."""
+        return {"type": "Planned", "steps": (1,)} if self.cache is None else dict(self.cache)
 
 
 def is_comparison(path: str | Path) -> bool:
@@ -154,7 +169,7 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
             )
         values = build(_SettingKeys, section, where)
         _refuse_cache(values.overrides, f"{where}.overrides")
-        changes = {**common, **values.overrides, "cache": dict(values.cache), **last}
+        changes = {**common, **values.overrides, "cache": values.cache_section, **last}
         try:
             config = load_config(run_path, changes)
         except FileNotFoundError as error:
@@ -162,7 +177,8 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         _check_computed_steps(values.computed_steps, config, where)
-        settings.append(Setting(name, config, values.title or name, values.paper, values.computed_steps))
+        title = values.title or name
+        settings.append(Setting(name, config, title, values.paper, values.computed_steps, values.oracle))
     return Comparison(path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, tuple(settings))
 
 

@@ -35,8 +35,8 @@ class TransformerRecipe:
     hence the raised share of such clips (``pair_share``) and the shift of the logit-normal timesteps towards noise.
     """
 
-    steps: int = 13650
-    decay_steps: int = 2500
+    steps: int = 13000
+    decay_steps: int = 1560
     learning_rate: float = 1e-3
     batch: int = 16
     warm_up: int = 150

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.caching.config import AdaCacheConfig
-from opensora_adacache.caching.peers.planned import StaticConfig
+from opensora_adacache.caching.peers.planned import PlannedConfig, StaticConfig
 from opensora_adacache.config.comparison import Prompts, is_comparison, load_comparison
 
 STATIC = "settings = dict(every2=dict(cache=dict(type='Static', interval=2)))\n"
@@ -85,6 +85,12 @@ def test_overrides_of_the_caller_count_most(write):
     assert comparison.run.seed == comparison.settings[0].config.seed == 9
 
 
+def test_oracles(write):
+    oracle = "settings = dict(best=dict(oracle='budget', computed_steps=4.5))\n"
+    (best,) = load_comparison(write(f"run = 'run.py'\n{oracle}")).settings
+    assert (best.oracle, best.computed_steps, best.config.cache) == ("budget", 4.5, PlannedConfig(steps=(1,)))
+
+
 def test_a_comparison_is_told_from_a_run(write, tmp_path):
     assert is_comparison(write(f"run = 'run.py'\n{STATIC}"))
     assert not is_comparison(tmp_path / "run.py")
@@ -107,8 +113,10 @@ def test_a_comparison_is_told_from_a_run(write, tmp_path):
             "unknown key 'sede' in the config, did you mean 'seed'",
         ),
         ("run = 'run.py'\nsettings = dict()\n", "settings must name at least one setting"),
-        ("run = 'run.py'\nsettings = dict(a=dict(cache=None))\n", "settings.a.cache must be a dict"),
-        ("run = 'run.py'\nsettings = dict(a=dict())\n", "the config needs 'settings.a.cache', which is missing"),
+        ("run = 'run.py'\nsettings = dict(a=dict(cache=3))\n", "settings.a.cache must be a dict"),
+        ("run = 'run.py'\nsettings = dict(a=dict())\n", "settings.a: a setting needs a cache"),
+        ("run = 'run.py'\nsettings = dict(a=dict(oracle='video'))\n", "oracle 'video' plans .* needs computed_steps"),
+        ("run = 'run.py'\nsettings = dict(a=dict(oracle='vidio'))\n", "settings.a.oracle .*static.*video.*budget"),
         (f"run = 'run.py'\n{STATIC.replace('every2', 'baseline')}", "'baseline' cannot name a setting"),
         ("run = 'run.py'\nsettings = {'a b': dict(cache=dict(type='Static'))}\n", "'a b' cannot name a setting"),
         (f"run = 'run.py'\n{STATIC.replace('cache=', 'cahce=')}", "unknown key 'settings.every2.cahce'.*'cache'"),
