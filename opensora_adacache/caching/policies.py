@@ -7,12 +7,15 @@ from typing import Any
 
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
+    "DeltaDiT": "opensora_adacache.caching.peers.delta_dit:DeltaDiTConfig",
     "EasyCache": "opensora_adacache.caching.peers.easycache:EasyCacheConfig",
     "FBCache": "opensora_adacache.caching.peers.fbcache:FBCacheConfig",
     "MagCache": "opensora_adacache.caching.peers.magcache:MagCacheConfig",
+    "PAB": "opensora_adacache.caching.peers.pab:PABConfig",
     "Planned": "opensora_adacache.caching.peers.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.peers.seacache:SeaCacheConfig",
     "Static": "opensora_adacache.caching.peers.planned:StaticConfig",
+    "TGATE": "opensora_adacache.caching.peers.tgate:TGATEConfig",
     "TaylorSeer": "opensora_adacache.caching.peers.taylorseer:TaylorSeerConfig",
     "TeaCache": "opensora_adacache.caching.peers.teacache:TeaCacheConfig",
 }
