@@ -9,19 +9,25 @@ from typing import Any
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
     "DPCache": "opensora_adacache.caching.peers.dpcache:DPCacheConfig",
+    "DeltaDiT": "opensora_adacache.caching.peers.delta_dit:DeltaDiTConfig",
     "EasyCache": "opensora_adacache.caching.peers.easycache:EasyCacheConfig",
     "FBCache": "opensora_adacache.caching.peers.fbcache:FBCacheConfig",
     "LeMiCa": "opensora_adacache.caching.peers.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.peers.magcache:MagCacheConfig",
+    "PAB": "opensora_adacache.caching.peers.pab:PABConfig",
     "Planned": "opensora_adacache.caching.peers.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.peers.seacache:SeaCacheConfig",
     "Static": "opensora_adacache.caching.peers.planned:StaticConfig",
+    "TGATE": "opensora_adacache.caching.peers.tgate:TGATEConfig",
     "TaylorSeer": "opensora_adacache.caching.peers.taylorseer:TaylorSeerConfig",
     "TeaCache": "opensora_adacache.caching.peers.teacache:TeaCacheConfig",
 }
 
 COMMAND_NAMES: dict[str, str] = {
     "adacache": "AdaCache",
+    "pab": "PAB",
+    "tgate": "TGATE",
+    "delta-dit": "DeltaDiT",
     "teacache": "TeaCache",
     "fbcache": "FBCache",
     "magcache": "MagCache",

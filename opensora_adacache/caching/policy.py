@@ -9,11 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from opensora_adacache.caching.residuals import ResidualStore
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.site_policy import Site
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class StackView:
             after them).
         modulated_input: gives what the first block's attention reads [R, N, C]; computed when asked for.
         store: where a policy keeps tensors, so that their bytes count.
+        sites: the stack's residuals in order of execution, for policies that decide for each.
+        time: the timestep as a number where the host knows it without waiting for the device, or had to read it.
     """
 
     step: int
@@ -57,6 +63,8 @@ class StackView:
     first_residual: Tensor | None
     modulated_input: Callable[[], Tensor]
     store: ResidualStore
+    sites: tuple[Site, ...] = ()
+    time: float | None = None
 
 
 class CachePolicy(ABC):
@@ -73,6 +81,16 @@ class CachePolicy(ABC):
     def rates(self) -> list[int]:
         """The rate in force of each group; 1 where a policy does not plan ahead."""
         return [1] * len(self.groups)
+
+    @property
+    def needs_timestep(self) -> bool:
+        """Whether the timestep must be read as a number before the stack runs: a synchronisation on every step."""
+        return False
+
+    @property
+    def share(self) -> float | None:
+        """Share of the stack's residuals that compute in the open step; None where it is all of them or none."""
+        return None
 
     @abstractmethod
     def decide(self, view: StackView) -> list[bool]:

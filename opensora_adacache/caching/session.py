@@ -32,6 +32,7 @@ class _Step:
     rates: list[int]
     rows_computed: int
     timer: Timer
+    share: float | None
 
 
 @dataclass
@@ -200,6 +201,17 @@ class CacheSession:
         return self._current().timestep
 
     @property
+    def time(self) -> float | None:
+        """The timestep of the open step as a number, if it has been read."""
+        run = self._current()
+        return None if run.timesteps else run.last_timestep
+
+    @property
+    def policy(self) -> CachePolicy:
+        """The policy of the current run."""
+        return self._current().policy
+
+    @property
     def stack(self) -> StackResidual:
         """The residual of the block stack in the current run."""
         return self._current().stack
@@ -227,7 +239,7 @@ class CacheSession:
             )
         run.step += 1
         run.timesteps.append(timestep.detach().flatten()[:1])
-        if timestep.device.type == "cpu":
+        if timestep.device.type == "cpu" or run.policy.needs_timestep:
             self._check_timesteps(run, [float(t) for t in run.timesteps])
         run.timestep = timestep
         run.computed = []
@@ -267,7 +279,7 @@ class CacheSession:
             self._check_timesteps(run, timesteps)
             decisions = run.policy.end_computed_step(run.step, run.computed, measured)
         rates = run.policy.rates
-        run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer))
+        run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer, run.policy.share))
 
     def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:
         """Raise ValueError where a timestep rises within a run, or falls from one run to the next.
@@ -322,4 +334,5 @@ def _record(step: _Step, group: int) -> StepRecord:
         rate=step.rates[group],
         rows_computed=step.rows_computed,
         milliseconds=step.timer.milliseconds(),
+        share=step.share,
     )

@@ -12,13 +12,15 @@ class StepRecord:
 
     Attributes:
         step: counted from 1.
-        computed: whether the blocks ran; otherwise stored residuals were reused.
+        computed: whether blocks ran, any part of them; otherwise stored residuals were reused.
         distance: mean relative change of the probe residuals; None where nothing was measured.
         motion: shaped motion, 1 where it does not count; None where nothing was measured.
         motion_gradient: weighted change of motion per step; None where nothing was measured.
         rate: rate in force after the step.
         rows_computed: rows of the whole batch (videos × guidance halves) that went through the blocks.
         milliseconds: duration of the model call, by the device's clock.
+        share: share of the stack's residuals that were computed, for policies that decide for each; None where it was
+            all of them or none. It counts residuals, not FLOPs (see `evaluation.flops`).
     """
 
     step: int
@@ -29,6 +31,7 @@ class StepRecord:
     rate: int
     rows_computed: int
     milliseconds: float
+    share: float | None = None
 
 
 def trace_to_json(trace: Sequence[StepRecord]) -> list[dict]:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
 from opensora_adacache.caching.policy import StackView
 from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.site_policy import SiteCacheConfig
 from opensora_adacache.hosts.patches import Patches
+from opensora_adacache.hosts.stdit3_sites import attach_sites
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 
@@ -32,6 +34,9 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     patches = Patches()
     session.on_detach = patches.restore
     patches.wrap(model, "forward", lambda original: _forward(session, original))
+    if isinstance(config, SiteCacheConfig):
+        attach_sites(session, model, config, patches)
+        return session
     probes = probe_sites(model, config) if isinstance(config, AdaCacheConfig) else []
     if config.granularity == "stack":
         patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))

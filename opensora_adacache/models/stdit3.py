@@ -103,9 +103,10 @@ class BlockInputs:
 
 
 class STDiT3Block(nn.Module):
-    """One spatial or temporal block: attention residual, then cross-attention and MLP residual.
+    """One spatial or temporal block: attention residual, cross-attention residual, MLP residual.
 
-    The two residuals are methods of their own, so that something outside can watch or replace one.
+    The residuals, and the sum of the last two, are methods of their own, so that something outside can watch or
+    replace one.
     """
 
     def __init__(self, config: STDiT3Config, temporal: bool, attention_backend: str) -> None:
@@ -143,13 +144,20 @@ class STDiT3Block(nn.Module):
             h = self.attn(h.flatten(0, 1)).unflatten(0, (x.shape[0], frames))
         return (gate * h).flatten(1, 2)
 
-    def cross_mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return the sum of the cross-attention residual of x and the gated MLP residual that follows it, [B, N, C]."""
+    def cross_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the cross-attention of x over the text, [B, N, C]; it has no norm and no gate."""
+        return self.cross_attn(x, inputs.text, inputs.text_mask)
+
+    def mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return gate · MLP(modulated norm of x), [B, N, C]."""
         shift, scale, gate = self._modulation(inputs, 3)
-        cross = self.cross_attn(x, inputs.text, inputs.text_mask)
-        h = (x + cross).unflatten(1, (inputs.num_frames, -1))
-        mlp = gate * self.mlp(self._modulated_norm(h, shift, scale))
-        return cross + mlp.flatten(1, 2)
+        h = x.unflatten(1, (inputs.num_frames, -1))
+        return (gate * self.mlp(self._modulated_norm(h, shift, scale))).flatten(1, 2)
+
+    def cross_mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the sum of the cross-attention residual of x and the MLP residual that follows it, [B, N, C]."""
+        cross = self.cross_residual(x, inputs)
+        return cross + self.mlp_residual(x + cross, inputs)
 
     def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Map [B, N, C] to [B, N, C]."""
@@ -266,9 +274,9 @@ class STDiT3(nn.Module):
         """Return the blocks in order of execution: spatial block i, then temporal block i."""
         return [block for pair in zip(self.spatial_blocks, self.temporal_blocks, strict=True) for block in pair]
 
-    def forward_blocks(self, x: Tensor, inputs: BlockInputs, start: int = 0) -> Tensor:
-        """Run the block stack on [B, N, C], from block `start` in order of execution."""
-        for block in self.blocks()[start:]:
+    def forward_blocks(self, x: Tensor, inputs: BlockInputs, start: int = 0, stop: int | None = None) -> Tensor:
+        """Run the block stack on [B, N, C]: blocks `start` to `stop` (excluded) in order of execution."""
+        for block in self.blocks()[start:stop]:
             x = block(x, inputs)
         return x
 

@@ -1,0 +1,77 @@
+"""PAB (pyramid attention broadcast): each kind of attention is reused over a range of steps of its own.
+
+Source: Zhao et al., "Real-Time Video Generation with Pyramid Attention Broadcast", arXiv 2408.12588, and its public
+code for Open-Sora 1.2. A setting is named by its ranges: PAB246, PAB357, PAB579.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from opensora_adacache.caching.config import is_count, is_number
+from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+
+
+@dataclass(frozen=True)
+class PABConfig(SiteCacheConfig):
+    """PAB. The defaults are PAB246, with the window and the timesteps published for Open-Sora 1.2 at 30 steps.
+
+    Attributes:
+        spatial: range of spatial attention: inside the window it computes at every such step, counted from the first
+            of the run, and is reused between. Raising it computes less.
+        temporal: range of temporal attention.
+        cross: range of cross-attention.
+        window: timesteps between which anything is reused, exclusive.
+        mlp_timesteps: where the MLPs compute to be reused: at the first step at or below each. (The published code
+            asks for equality with the timestep rounded to bfloat16, so with other sizes or numbers of steps its MLPs
+            are never reused; at the published setting both give the same steps.)
+        mlp_layers: layers whose two MLPs are reused.
+        mlp_skips: steps that reuse them, after each of those.
+    """
+
+    needs_timestep: ClassVar[bool] = True
+
+    spatial: int = 2
+    temporal: int = 4
+    cross: int = 6
+    window: tuple[float, float] = (450, 930)
+    mlp_timesteps: tuple[float, ...] = (864, 788, 676)
+    mlp_layers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    mlp_skips: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("window", "mlp_timesteps", "mlp_layers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("spatial", "temporal", "cross", "mlp_skips"):
+            if not is_count(getattr(self, name)):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        if len(self.window) != 2 or not all(map(is_number, self.window)) or self.window[0] > self.window[1]:
+            raise ValueError(f"window must be two timesteps, the lower one first, got {self.window}")
+        if not all(map(is_number, self.mlp_timesteps)):
+            raise ValueError(f"mlp_timesteps must be numbers, got {self.mlp_timesteps}")
+        if not all(layer == 0 or is_count(layer) for layer in self.mlp_layers):
+            raise ValueError(f"mlp_layers must be layers, counted from 0, got {self.mlp_layers}")
+
+    def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
+        if site.kind == "mlp":
+            return not (self.stores(site) and self._reuses_mlp(step, timesteps))
+        low, high = self.window
+        return not low < timesteps[step - 1] < high or (step - 1) % self._range(site) == 0
+
+    def stores(self, site: Site) -> bool:
+        if site.kind == "mlp":
+            return site.layer in self.mlp_layers and bool(self.mlp_timesteps)
+        return self._range(site) > 1
+
+    def _range(self, site: Site) -> int:
+        if site.kind == "cross":
+            return self.cross
+        return self.spatial if site.axis == "s" else self.temporal
+
+    def _reuses_mlp(self, step: int, timesteps: Sequence[float]) -> bool:
+        """Tell whether a listed timestep was first reached 1 to `mlp_skips` steps ago, and none at this step."""
+        starts = {sum(t > listed for t in timesteps[:step]) + 1 for listed in self.mlp_timesteps}
+        return step not in starts and any(0 < step - start <= self.mlp_skips for start in starts)
