@@ -22,6 +22,7 @@ from opensora_adacache.caching.policies import command_name
 from opensora_adacache.config.comparison import BASELINE, Comparison, Setting
 from opensora_adacache.evaluation.flops import count_step
 from opensora_adacache.evaluation.memory import MemoryPeak
+from opensora_adacache.evaluation.metrics import check_metrics, load_metrics, lpips_missing
 from opensora_adacache.evaluation.motion import flicker, motion_error
 from opensora_adacache.evaluation.paper import paper_rows
 from opensora_adacache.evaluation.results import CHECKS, ResultRow, append_result, read_results
@@ -93,6 +94,8 @@ class ComparisonRun:
     """
 
     def __init__(self, comparison: Comparison, folder: Path, limit: int | None, command: str) -> None:
+        check_metrics(comparison.metrics)
+        check_pairs(comparison)
         self.comparison, self.tasks = plan_tasks(comparison, limit)
         self.folder = folder
         self.command = command
@@ -132,8 +135,6 @@ class ComparisonRun:
         """Return what ``comparison.json`` holds."""
         import torch
 
-        from opensora_adacache.evaluation.metrics import lpips_missing
-
         comparison = self.comparison
         rows, source = paper_rows(comparison.paper) if comparison.paper else ([], "")
         settings = [{"name": BASELINE, "title": "baseline", "policy": BASELINE, "paper": BASELINE, "oracle": False}]
@@ -149,7 +150,7 @@ class ComparisonRun:
             "torch": torch.__version__,
             "num_prompts": len(comparison.run.prompts),
             "num_seeds": comparison.num_seeds,
-            "title": comparison.title,
+            "title": comparison.path.stem,
             "paper": comparison.paper,
             "paper_rows": rows,
             "paper_source": source,
@@ -173,6 +174,18 @@ class ComparisonRun:
             if difference:
                 raise ValueError(
                     f"'{self.folder}' holds '{name}' with other settings ({difference}); choose another --out"
+                )
+
+
+def check_pairs(comparison: Comparison) -> None:
+    """Raise ValueError where a setting's videos would not pair with the baseline's."""
+    for setting in comparison.settings:
+        for name in ("image_size", "num_frames", "loop", "seed"):
+            ours, theirs = getattr(setting.config, name), getattr(comparison.run, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: to be held against "
+                    "each other videos need one size and seed; give it a comparison of its own"
                 )
 
 
@@ -203,8 +216,6 @@ class _Worker:
     """The loaded models of a comparison and what is computed once."""
 
     def __init__(self, run: ComparisonRun, models: LoadedModels) -> None:
-        from opensora_adacache.evaluation.metrics import load_metrics
-
         self.run, self.models = run, models
         self.settings = {setting.name: setting for setting in run.comparison.settings}
         self.measures = load_metrics(run.comparison.metrics)
