@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from opensora_adacache.evaluation.comparison import Comparison, PaperRow, Setting
+from opensora_adacache.evaluation.results import ResultRow
 from opensora_adacache.models import STDiT3, STDiT3Config
 
 hypothesis.settings.register_profile("default", deadline=None)  # no test asserts a time
@@ -81,3 +84,80 @@ vae = dict(type="OpenSoraVAE_V1_2", from_pretrained="{tiny_checkpoints}/vae")
 text_encoder = dict(type="t5", from_pretrained="{tiny_checkpoints}/text_encoder", model_max_length=12)
 scheduler = dict(type="rflow", num_sampling_steps=8, cfg_scale=7.0, use_timestep_transform=True)
 """
+
+
+@pytest.fixture(scope="session")
+def make_row() -> Callable[..., ResultRow]:
+    """Makes a row of a comparison, of an AdaCache video unless told otherwise."""
+
+    def make(**values: object) -> ResultRow:
+        row: dict = dict(policy="adacache", setting="adacache-fast", title="AdaCache & co", prompt="a red circle")
+        row |= dict(index=0, seed=0, psnr=25.0, ssim=0.9, lpips=None, psnr_mp4=24.0, ssim_mp4=0.85, lpips_mp4=None)
+        row |= dict(flicker=0.5, motion_error=0.1, latency_s=2.5, loop_s=2.0, tflops=3.0)
+        row |= dict(computed_steps=3, num_steps=6, cache_bytes=1000, peak_memory_bytes=None, motion="still")
+        row |= dict(checks={"colour": [1, 2]}, schedule="##...#", distances=[None, 0.3, None, None, None, 0.1])
+        row |= dict(motions=[None, 1.0, None, None, None, 1.5])
+        row |= values
+        name = f"videos/{row['setting']}-{row['index']:04d}-{row['seed']}.mp4"
+        return ResultRow(**{"video": name, **row})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_baseline_row(make_row: Callable[..., ResultRow]) -> Callable[..., ResultRow]:
+    """Makes a row of the baseline."""
+
+    def make(**values: object) -> ResultRow:
+        row: dict = dict(policy="baseline", setting="baseline", title="Baseline", schedule="######")
+        row |= dict.fromkeys(("psnr", "ssim", "psnr_mp4", "ssim_mp4"))
+        row |= dict(loop_s=4.0, latency_s=5.0, tflops=6.0, computed_steps=6, cache_bytes=0)
+        row |= dict(distances=[None] * 6, motions=[None] * 6)
+        return make_row(**row | values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    """What a comparison of three settings, one of them an oracle, says of itself."""
+    return Comparison(
+        config="configs/shapes/compare.py",
+        command="python scripts/compare.py configs/shapes/compare.py",
+        machine="a laptop",
+        date="2026-01-02",
+        torch="2.13.0",
+        num_prompts=3,
+        num_seeds=1,
+        title="Policies <compared>",
+        settings=(
+            Setting("baseline", "Baseline", "baseline", paper="baseline"),
+            Setting("adacache-fast", "AdaCache & co", "adacache", paper="AdaCache-fast"),
+            Setting("oracle", "Δ_best", "oracle-video", oracle=True),
+        ),
+        paper="Table 1",
+        paper_rows=(
+            PaperRow("baseline", 79.22, None, None, None, 3230.24, 54.02, 1.0),
+            PaperRow("PAB-fast", 76.95, 23.58, 0.1743, 0.822, 2558.25, 40.23, 1.34),
+            PaperRow("AdaCache-fast", 79.39, 24.92, 0.0981, 0.8375, 1331.97, 24.16, 2.24),
+        ),
+        paper_source="arXiv 2411.02397v2",
+        lpips_missing="no weights",
+    )
+
+
+@pytest.fixture(scope="session")
+def rows(make_row: Callable[..., ResultRow], make_baseline_row: Callable[..., ResultRow]) -> list[ResultRow]:
+    """Three prompts, one of each motion class, with every setting of `comparison`."""
+    rows = []
+    for index, (motion, prompt) in enumerate(
+        (("still", "a red circle"), ("slow", "a <blue> square moves slowly"), ("fast", "a red square rushes by"))
+    ):
+        prompt_values = dict(index=index, motion=motion, prompt=prompt)
+        oracle: dict = dict(policy="oracle-video", setting="oracle", title="Δ_best", schedule="#....#")
+        # eight dB come before 24 unless numbers are sorted as texts
+        oracle |= dict(psnr=8.0 + index, loop_s=1.0, computed_steps=2, tflops=2.0)
+        rows.append(make_baseline_row(**prompt_values))
+        rows.append(make_row(**prompt_values, psnr=24.0 + index))
+        rows.append(make_row(**prompt_values, **oracle))
+    return rows

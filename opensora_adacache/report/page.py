@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
 
 from opensora_adacache.media import write_file
 from opensora_adacache.report.runs import ComparedRun
+from opensora_adacache.report.template import data_uri, render
 
 
 def write_page(path: Path, runs: list[ComparedRun], title: str) -> None:
@@ -20,12 +17,5 @@ def write_page(path: Path, runs: list[ComparedRun], title: str) -> None:
     Raises:
         OSError: the page cannot be written.
     """
-    template = files("opensora_adacache.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    sources = [[_data_uri(video.record.path) for video in run.videos] for run in runs]
-    html = environment.from_string(template).render(title=title, runs=runs, sources=sources)
-    write_file(path, html.encode())
-
-
-def _data_uri(path: Path) -> str:
-    return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    sources = [[data_uri("video/mp4", video.record.path.read_bytes()) for video in run.videos] for run in runs]
+    write_file(path, render("page.html.jinja", title=title, runs=runs, sources=sources).encode())

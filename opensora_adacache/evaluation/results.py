@@ -1,0 +1,186 @@
+"""The rows that a comparison writes, one for each video: ``results.jsonl``.
+
+A row is one line, appended when its video is finished. A run that was interrupted may leave part of a line at the end;
+reading drops it and the next append overwrites it. Anything else that is not a row is an error of reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MOTIONS = ("still", "slow", "fast")
+CHECKS = ("colour", "shape", "direction", "speed")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One video of one setting. None where something does not apply or was not measured.
+
+    Attributes:
+        policy: name on the command line; "baseline" for uncached videos.
+        setting: name, unique within a comparison.
+        title: of the setting, for tables.
+        prompt: as written.
+        index: number of the prompt.
+        seed: of the random stream; a video pairs with the baseline's of the same index and seed.
+        psnr, ssim, lpips: to the baseline's video, from raw frames; PSNR in dB.
+        psnr_mp4, ssim_mp4, lpips_mp4: the same from the decoded files.
+        flicker: as the metric of that name gives it.
+        motion_error: as the metric of that name gives it.
+        latency_s: whole run of the video.
+        loop_s: denoising loop.
+        tflops: of the denoising loop.
+        computed_steps: steps that ran the transformer.
+        num_steps: denoising steps.
+        cache_bytes: the most that cached residuals held.
+        peak_memory_bytes: of the device, or resident.
+        video: path of the file, relative to the folder of the results.
+        motion: class of the prompt, one of `MOTIONS`.
+        checks: for each of `CHECKS` how many answers were right and how many were asked for.
+        schedule: a character for each step, "#" where it computed.
+        distances: for each step the distance that its policy decides from.
+        motions: for each step the motion factor.
+    """
+
+    policy: str
+    setting: str
+    title: str
+    prompt: str
+    index: int
+    seed: int
+    psnr: float | None
+    ssim: float | None
+    lpips: float | None
+    psnr_mp4: float | None
+    ssim_mp4: float | None
+    lpips_mp4: float | None
+    flicker: float | None
+    motion_error: float | None
+    latency_s: float
+    loop_s: float
+    tflops: float
+    computed_steps: int
+    num_steps: int
+    cache_bytes: int
+    peak_memory_bytes: int | None
+    video: str
+    motion: str | None
+    checks: Mapping[str, Sequence[int]] | None
+    schedule: str
+    distances: Sequence[float | None]
+    motions: Sequence[float | None]
+
+    def __post_init__(self) -> None:
+        if self.motion is not None and self.motion not in MOTIONS:
+            raise ValueError(f"motion must be one of {', '.join(MOTIONS)} or None, got {self.motion!r}")
+        for name in ("schedule", "distances", "motions"):
+            if len(getattr(self, name)) != self.num_steps:
+                raise ValueError(f"{name} must hold {self.num_steps} steps, got {len(getattr(self, name))}")
+        if self.loop_s <= 0:
+            raise ValueError(f"loop_s must be above 0, got {self.loop_s}")
+
+    @property
+    def video_key(self) -> tuple[int, int]:
+        """Prompt number and seed: what pairs videos of different settings."""
+        return self.index, self.seed
+
+
+_KEYS = tuple(field.name for field in fields(ResultRow))
+_TEXTS = ("policy", "setting", "title", "prompt", "video", "schedule")
+_COUNTS = ("index", "seed", "computed_steps", "num_steps", "cache_bytes")
+_NUMBERS = ("latency_s", "loop_s", "tflops")
+
+
+def read_results(path: Path) -> list[ResultRow]:
+    """Read the rows of finished videos, in their order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not a row, or a video occurs twice.
+    """
+    rows: list[ResultRow] = []
+    seen: dict[tuple[str, int, int], int] = {}
+    for number, line in enumerate(_whole_lines(path), start=1):
+        try:
+            row = _row(json.loads(line))
+        except ValueError as error:
+            reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+            raise ValueError(
+                f"'{path}' line {number} is not a result ({reason}); repair it or choose another folder"
+            ) from None
+        before = seen.setdefault((row.setting, *row.video_key), number)
+        if before != number:
+            raise ValueError(
+                f"'{path}' lines {before} and {number} hold the same video ('{row.setting}', prompt {row.index}, "
+                f"seed {row.seed}); remove one of them"
+            )
+        rows.append(row)
+    return rows
+
+
+def append_result(path: Path, row: ResultRow) -> None:
+    """Append a row; it is on the disk when this returns. The folder is made if it is missing.
+
+    Raises:
+        ValueError: a figure of the row is infinite or NaN, which JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    try:
+        line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except ValueError:
+        raise ValueError(
+            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None where there is none"
+        ) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as file:
+            _drop_partial_line(file)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(f"cannot write '{path}': {error.strerror or error}; free the disk or choose another") from None
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"'{path}' does not exist; name a folder that scripts/compare.py wrote") from None
+
+
+def _drop_partial_line(file: BinaryIO) -> None:
+    """Cut off what follows the last newline, which nearly always is nothing."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 1, 0))
+    if file.read(1) not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _row(content: Any) -> ResultRow:
+    if not isinstance(content, dict):
+        raise ValueError("no object")
+    for key in _KEYS:
+        if key not in content:
+            raise ValueError(f"'{key}' is missing")
+    for key in content:
+        if key not in _KEYS:
+            raise ValueError(f"'{key}' is unknown")
+    for keys, kind, name in (
+        (_TEXTS, str, "a text"),
+        (_COUNTS, int, "a whole number"),
+        (_NUMBERS, int | float, "a number"),
+    ):
+        for key in keys:
+            if not isinstance(content[key], kind):
+                raise ValueError(f"'{key}' must be {name}, got {content[key]!r}")
+    for key in ("distances", "motions"):
+        if not isinstance(content[key], list):
+            raise ValueError(f"'{key}' must be a list, got {content[key]!r}")
+    return ResultRow(**content)

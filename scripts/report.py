@@ -1,0 +1,40 @@
+"""Rebuild tables and page of a comparison: ``python scripts/report.py DIR [--title TEXT] [--num-videos N]``.
+
+Reads DIR/results.jsonl, DIR/comparison.json and the videos; writes DIR/table.md, .csv, .tex and DIR/index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description="Rebuild tables and page of a comparison from its results.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that scripts/compare.py wrote")
+    parser.add_argument("--title", help="title of tables and page (default: as in the comparison)")
+    parser.add_argument(
+        "--num-videos",
+        type=int,
+        metavar="N",
+        help="prompts whose videos the page embeds (default: as many as keep it below 5 MB)",
+    )
+    options = parser.parse_args(arguments)
+    if options.num_videos is not None and options.num_videos < 0:
+        parser.error(f"--num-videos must be 0 or more, got {options.num_videos}")
+    from opensora_adacache.report.bench import write_report
+
+    try:
+        write_report(options.folder, options.num_videos, options.title)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name in ("table.md", "table.csv", "table.tex", "index.html"):
+        print(options.folder / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
