@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -48,7 +49,7 @@ class Browser:
         commands_out, self._commands = os.pipe()
         self._answers, answers_in = os.pipe()
         # The protocol's pipes are 3 and 4 in the browser; a copy further up keeps one from overwriting the other.
-        ends = [os.dup(os.dup(commands_out)), os.dup(os.dup(answers_in))]
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (commands_out, answers_in)]
         nowhere = os.open(os.devnull, os.O_WRONLY)
         actions = [(os.POSIX_SPAWN_DUP2, nowhere, 2)]
         actions += [(os.POSIX_SPAWN_DUP2, end, number) for end, number in zip(ends, (3, 4), strict=True)]
