@@ -10,10 +10,10 @@ from pathlib import Path
 from opensora_adacache.evaluation.comparison import Comparison, read_comparison
 from opensora_adacache.evaluation.results import MOTIONS, ResultRow, read_results
 from opensora_adacache.evaluation.summary import BASELINE, summarize
-from opensora_adacache.evaluation.table import QUOTED, build_tables, notes
+from opensora_adacache.evaluation.table import build_tables, notes
 from opensora_adacache.evaluation.table_files import write_csv, write_latex, write_markdown
 from opensora_adacache.media import write_file
-from opensora_adacache.report.plots import draw_plots
+from opensora_adacache.report.plots import Plot, draw_plots
 from opensora_adacache.report.template import data_uri, render
 
 PAGE_BYTES = 5_000_000
@@ -62,33 +62,42 @@ def write_report(folder: Path, num_videos: int | None = None, title: str | None 
     write_csv(folder / "table.csv", tables, comparison)
     write_latex(folder / "table.tex", tables, comparison, facts)
 
-    plots = [(plot, data_uri("image/svg+xml", plot.svg.encode())) for plot in draw_plots(rows, summaries, comparison)]
+    plots = draw_plots(rows, summaries, comparison)
+    write_file(folder / "index.html", build_page(folder, rows, comparison, plots, num_videos))
+
+
+def build_page(
+    folder: Path,
+    rows: Sequence[ResultRow],
+    comparison: Comparison,
+    plots: Sequence[Plot],
+    num_videos: int | None = None,
+) -> bytes:
+    """Return the self-contained page; see `write_report`."""
+    summaries = summarize(rows, comparison)
+    values = {
+        "comparison": comparison,
+        "settings": [summary.setting for summary in summaries],
+        "tables": build_tables(summaries, comparison),
+        "notes": notes(summaries, comparison),
+        "baseline": BASELINE,
+        "plots": [(plot, data_uri("image/svg+xml", plot.svg.encode())) for plot in plots],
+        "num_all": len({row.video_key for row in rows}),
+        "motions": [motion for motion in MOTIONS if any(row.motion == motion for row in rows)],
+    }
 
     def page(num_prompts: int) -> bytes:
-        return render(
-            "bench.html.jinja",
-            comparison=comparison,
-            settings=[summary.setting for summary in summaries],
-            tables=tables,
-            notes=facts,
-            quoted=QUOTED,
-            baseline=BASELINE,
-            plots=plots,
-            prompts=_shown_prompts(folder, rows, comparison, num_prompts),
-            num_all=len({row.video_key for row in rows}),
-            motions=[motion for motion in MOTIONS if any(row.motion == motion for row in rows)],
-        ).encode()
+        prompts = _shown_prompts(folder, rows, comparison, num_prompts)
+        return render("bench.html.jinja", **values, prompts=prompts).encode()
 
-    if num_videos is None:
-        html = page(0)
-        # Figures and strips of the videos need room too, so the last ones may have to go again.
-        count = _num_that_fit(folder, rows, PAGE_BYTES - len(html))
-        while count and len(html := page(count)) >= PAGE_BYTES:
-            count -= 1
-        html = html if count else page(0)
-    else:
-        html = page(num_videos)
-    write_file(folder / "index.html", html)
+    if num_videos is not None:
+        return page(num_videos)
+    html = page(0)
+    # Captions and strips of the videos need room too, so the last ones may have to go again.
+    for count in range(_num_that_fit(folder, rows, PAGE_BYTES - len(html)), 0, -1):
+        if len(with_videos := page(count)) < PAGE_BYTES:
+            return with_videos
+    return html
 
 
 def spread_prompts(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from opensora_adacache.evaluation.comparison import read_comparison
+from opensora_adacache.evaluation.results import read_results
 from opensora_adacache.report import bench
-from opensora_adacache.report.bench import spread_prompts, write_report
+from opensora_adacache.report.bench import build_page, spread_prompts
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,35 +34,27 @@ def test_the_command_writes_everything(command, bench_folder, capsys):
     assert (bench_folder / "table.md").read_text().startswith("# Mine & yours")
 
 
-def test_the_same_results_give_the_same_files(bench_folder):
-    def written():
-        write_report(bench_folder)
-        return [(bench_folder / name).read_bytes() for name in ("table.md", "table.csv", "table.tex", "index.html")]
-
-    assert written() == written()
+def build(folder, rows, comparison, num_videos=None):
+    return build_page(folder, rows, comparison, [], num_videos).decode()
 
 
-def test_a_chosen_number_of_videos(bench_folder):
-    write_report(bench_folder, num_videos=2)
-    html = (bench_folder / "index.html").read_text()
+def test_a_chosen_number_of_videos(bench_folder, rows, comparison):
+    html = build(bench_folder, rows, comparison, num_videos=2)
     assert html.count("data:video/mp4;base64,") == 6 and "2 of 3 prompts" in html
-    write_report(bench_folder, num_videos=0)
-    html = (bench_folder / "index.html").read_text()
+    html = build(bench_folder, rows, comparison, num_videos=0)
     assert "data:video" not in html and "No video is embedded" in html and "player" not in html.split("<script>")[1]
+    assert html == build(bench_folder, rows, comparison, num_videos=0)
 
 
-def test_the_page_stays_small(bench_folder, monkeypatch):
-    write_report(bench_folder, num_videos=1)
-    size = (bench_folder / "index.html").stat().st_size
+def test_the_page_stays_small(bench_folder, rows, comparison, monkeypatch):
+    size = len(build(bench_folder, rows, comparison, num_videos=1).encode())
     # room for the videos of a second prompt, not for their captions and strips
     video_bytes = sum(path.stat().st_size for path in (bench_folder / "videos").glob("*-0001-0.mp4"))
     monkeypatch.setattr(bench, "PAGE_BYTES", size + video_bytes * 4 // 3 + 100)
-    write_report(bench_folder)
-    html = (bench_folder / "index.html").read_text()
+    html = build(bench_folder, rows, comparison)
     assert html.count("data:video/mp4;base64,") == 3 and len(html.encode()) < bench.PAGE_BYTES
     monkeypatch.setattr(bench, "PAGE_BYTES", 1000)
-    write_report(bench_folder)
-    assert "No video is embedded" in (bench_folder / "index.html").read_text()
+    assert "No video is embedded" in build(bench_folder, rows, comparison)
 
 
 def test_first_prompts_show_every_motion_class(make_row):
@@ -72,9 +66,8 @@ def test_first_prompts_show_every_motion_class(make_row):
 def test_an_interrupted_comparison(bench_folder):
     path = bench_folder / "results.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    write_report(bench_folder)
-    assert "Unfinished, with fewer than 3 videos: Δ" in (bench_folder / "table.md").read_text()
-    assert (bench_folder / "index.html").read_text().count("data:video/mp4;base64,") == 8
+    html = build(bench_folder, read_results(path), read_comparison(bench_folder / "comparison.json"))
+    assert "Unfinished, with fewer than 3 videos: Δ_best" in html and html.count("data:video/mp4;base64,") == 8
 
 
 @pytest.mark.parametrize(
@@ -84,7 +77,6 @@ def test_an_interrupted_comparison(bench_folder):
         (lambda folder: (folder / "results.jsonl").write_text(""), "no result yet"),
         (lambda folder: (folder / "results.jsonl").write_text("a,b\n"), "line 1 is not a result"),
         (lambda folder: (folder / "comparison.json").unlink(), "comparison.json' does not exist"),
-        (lambda folder: (folder / "videos" / "oracle-0002-0.mp4").unlink(), "oracle-0002-0.mp4' is named by"),
     ],
 )
 def test_bad_input_is_one_line(command, bench_folder, spoil, message, capsys):
@@ -92,6 +84,13 @@ def test_bad_input_is_one_line(command, bench_folder, spoil, message, capsys):
     assert command([str(bench_folder)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_video_that_is_gone(bench_folder, rows, comparison):
+    (bench_folder / "videos" / "oracle-0002-0.mp4").unlink()
+    for num_videos in (None, 3):
+        with pytest.raises(FileNotFoundError, match="oracle-0002-0.mp4' is named by results.jsonl but does not exist"):
+            build(bench_folder, rows, comparison, num_videos)
 
 
 def test_a_negative_number_of_videos(command, bench_folder, capsys):
