@@ -42,7 +42,7 @@ def record_videos(config, limit):
     for job in tqdm(jobs, desc="recording", disable=not sys.stderr.isatty()):
         with record_probe(transformer, config.cache) as residuals:
             pipeline.generate([job], features)
-        recordings.append(record(residuals, config.num_latent_frames, strides, max_rate))
+        recordings.append(record(residuals, config.num_latent_frames, strides, max_rate, config.cache.metric))
     return recordings, [job.prompt for job in jobs]
 
 
