@@ -145,8 +145,8 @@ class Calibrator:
             for job in self.jobs:
                 with record_probe(self.models.transformer, cache) as residuals:
                     self._denoise(None, [job])
-                recording = record(residuals, self.config.num_latent_frames, strides, max(cache.codebook.values()))
-                self._recordings.append(recording)
+                frames, max_rate = self.config.num_latent_frames, max(cache.codebook.values())
+                self._recordings.append(record(residuals, frames, strides, max_rate, cache.metric))
         return self._recordings
 
     @cached_property

@@ -20,12 +20,12 @@ from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.peers.planning import plan_least_total, split_budget
 from opensora_adacache.caching.policies import command_name
 from opensora_adacache.config.comparison import BASELINE, Comparison, Setting
-from opensora_adacache.evaluation.flops import count_step
 from opensora_adacache.evaluation.memory import MemoryPeak
 from opensora_adacache.evaluation.metrics import check_metrics, load_metrics, lpips_missing
 from opensora_adacache.evaluation.motion import flicker, motion_error
-from opensora_adacache.evaluation.paper import paper_rows
+from opensora_adacache.evaluation.paper import find_table
 from opensora_adacache.evaluation.results import CHECKS, ResultRow, append_result, read_results
+from opensora_adacache.evaluation.run_flops import count_run
 from opensora_adacache.jobs import VideoJob, first_difference, plan_jobs
 from opensora_adacache.media import read_video, write_file, write_video
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from opensora_adacache.components import LoadedModels
     from opensora_adacache.config.settings import RunConfig
-    from opensora_adacache.evaluation.flops import StepFlops
     from opensora_adacache.pipeline import Clip
     from opensora_adacache.schedulers import RFLOW
     from opensora_adacache.shapes.scene import SceneSpec
@@ -136,7 +135,7 @@ class ComparisonRun:
         import torch
 
         comparison = self.comparison
-        rows, source = paper_rows(comparison.paper) if comparison.paper else ([], "")
+        table = find_table(comparison.paper) if comparison.paper else None
         settings = [{"name": BASELINE, "title": "baseline", "policy": BASELINE, "paper": BASELINE, "oracle": False}]
         for setting in comparison.settings:
             kind = {"policy": policy_name(setting), "oracle": setting.oracle is not None}
@@ -152,8 +151,8 @@ class ComparisonRun:
             "num_seeds": comparison.num_seeds,
             "title": comparison.path.stem,
             "paper": comparison.paper,
-            "paper_rows": rows,
-            "paper_source": source,
+            "paper_rows": [asdict(row) for row in table.rows.values()] if table else [],
+            "paper_source": table.source if table else "",
             "settings": settings,
             "lpips_missing": lpips_missing() if "lpips" in comparison.metrics else "not asked for",
             "runs": {name: _plain(asdict(config)) for name, config in self.settings.items()},
@@ -220,7 +219,6 @@ class _Worker:
         self.settings = {setting.name: setting for setting in run.comparison.settings}
         self.measures = load_metrics(run.comparison.metrics)
         self.plans: dict[tuple[str, str], list[int]] = {}
-        self.costs = {name: self._step_flops(config) for name, config in run.settings.items()}
 
     def prepare(self) -> None:
         """Warm up, and plan the oracles' schedules from uncached runs of every video."""
@@ -293,7 +291,7 @@ class _Worker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds + clip.decoding_seconds,
             loop_s=clip.denoising_seconds,
-            tflops=self.costs[name].run(sum(computed), num_steps) / 1e12,
+            tflops=(count_run(config, sum(computed)) or 0.0) / 1e12,
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes,
@@ -312,17 +310,6 @@ class _Worker:
             for metric, measure in self.measures.items():
                 found[metric + suffix] = measure(one, other)
         return found
-
-    def _step_flops(self, config: RunConfig) -> StepFlops:
-        """Count a step's FLOPs at the config's size, on the meta device."""
-        import torch
-
-        from opensora_adacache.models import STDiT3
-
-        with torch.device("meta"):
-            model = STDiT3(self.models.transformer.config)
-        latent_size = self.models.vae.latent_size((config.num_frames, *config.image_size))
-        return count_step(model, latent_size, config.text_encoder.model_max_length)
 
 
 def step_lengths(config: RunConfig, sampler: RFLOW) -> dict[int, float]:

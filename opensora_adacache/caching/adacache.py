@@ -25,6 +25,7 @@ class AdaCachePolicy(CachePolicy):
         super().__init__(groups)
         self.schedules = [AdaCacheSchedule(config, num_steps) for _ in groups]
         self._strides = config.moreg.strides if config.moreg else ()
+        self._metric = config.metric
         self._sums: list[Tensor] = []
 
     def decide(self, view: StackView) -> list[bool]:
@@ -36,7 +37,7 @@ class AdaCachePolicy(CachePolicy):
 
     def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
         """Measure the old and new residual [r, N, C] of one probe site; stays on the device."""
-        sums = change_sums(old, new)
+        sums = change_sums(old, new, self._metric)
         if self.schedules[0].counts_motion(step):
             motion = motion_sums(new, num_frames, self._strides)
             sums = torch.cat([sums, motion.flatten(1)], dim=1)
@@ -67,12 +68,13 @@ class AdaCachePolicy(CachePolicy):
             if not did:
                 decisions.append(None)
                 continue
-            sites = [pool([site[place[row]] for row in group]) for site in measured]
+            sites = [pool([site[place[row]] for row in group], self._metric) for site in measured]
             decisions.append(schedule.end_computed_step(step, sites))
         return decisions
 
 
-def pool(rows: list[list[float]]) -> SiteMeasurement:
-    """Add up the sums of rows that decide together: [change, norm, then a difference and a norm per stride]."""
-    change, norm, *motion = (sum(column) for column in zip(*rows, strict=True))
-    return SiteMeasurement(change, norm, tuple(zip(motion[::2], motion[1::2], strict=True)))
+def pool(rows: list[list[float]], metric: str) -> SiteMeasurement:
+    """Add up the sums of rows that decide together: those of the metric, then a difference and a norm per stride."""
+    change, norm, *rest = (sum(column) for column in zip(*rows, strict=True))
+    new_norm = rest.pop(0) if metric == "cosine" else 0.0
+    return SiteMeasurement(change, norm, tuple(zip(rest[::2], rest[1::2], strict=True)), new_norm)

@@ -16,6 +16,7 @@ RESIDUALS = ("t-attn", "s-attn", "ca-mlp")
 """Names of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
 GRANULARITIES = ("stack", "block")
 DECISIONS = ("batch", "sample")
+METRICS = ("l1", "l2", "cosine")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class AdaCacheConfig:
             as the reference does. Both give the same videos.
         decision: "batch" takes one decision for a whole batch, as the reference does; "sample" takes one for each
             video, so that a batch gives the videos of single runs.
+        metric: how the old and the new residual are compared: "l1", the paper's choice and the only one of its public
+            code, "l2", or "cosine" (see `distance`). Codebooks belong to one metric.
     """
 
     codebook: Mapping[float, int]
@@ -105,6 +108,7 @@ class AdaCacheConfig:
     moreg: MoRegConfig | None = None
     granularity: str = "stack"
     decision: str = "batch"
+    metric: str = "l1"
 
     def __post_init__(self) -> None:
         check_codebook(self.codebook)
@@ -118,6 +122,7 @@ class AdaCacheConfig:
             check_choice("cache_res", self.cache_res, RESIDUALS)
         check_choice("granularity", self.granularity, GRANULARITIES)
         check_choice("decision", self.decision, DECISIONS)
+        check_choice("metric", self.metric, METRICS)
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
 

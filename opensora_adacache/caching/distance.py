@@ -6,22 +6,56 @@ R rows of a batch, N tokens, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def change_sums(old: Tensor, new: Tensor) -> Tensor:
-    """Return per row ‖new − old‖₁ and ‖old‖₁: two residuals [R, N, C] → float32 [R, 2], on their device.
+def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
+    """Return per row the sums behind a metric: two residuals [R, N, C] → float32 [R, 2 or 3], on their device.
 
     Sums rather than a ratio, so that rows can be pooled: over a batch, over the guidance halves of a video.
+
+    Returns:
+        "l1": ‖new − old‖₁ and ‖old‖₁; "l2": ‖new − old‖₂² and ‖old‖₂²; "cosine": those and ‖new‖₂².
     """
-    return torch.stack([l1_norm(new - old), l1_norm(old)], dim=-1)
+    if metric == "l1":
+        return torch.stack([l1_norm(new - old), l1_norm(old)], dim=-1)
+    squares = [square_norm(new - old), square_norm(old)]
+    if metric == "cosine":
+        squares.append(square_norm(new))
+    return torch.stack(squares, dim=-1)
 
 
 def l1_norm(x: Tensor) -> Tensor:
     """Return the sum of magnitudes of each row in float32: [R, N, C] → [R]."""
     return torch.linalg.vector_norm(x, ord=1, dim=(1, 2), dtype=torch.float32)
+
+
+def square_norm(x: Tensor) -> Tensor:
+    """Return the sum of squares of each row in float32: [R, N, C] → [R]."""
+    return torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float32).square()
+
+
+def distance_of(sums: Sequence[float], rate: int, metric: str = "l1") -> float:
+    """Return the distance per step from pooled `change_sums`.
+
+    "l1" is `relative_change`; "l2" the same with Euclidean norms; "cosine" is (1 − cos(old, new)) / rate, taken from
+    ‖new − old‖² = ‖old‖² + ‖new‖² − 2·old·new, which keeps small angles exact.
+
+    >>> distance_of([9.0, 16.0], 1, "l2"), distance_of([2.0, 1.0, 1.0], 2, "cosine")
+    (0.75, 0.5)
+    """
+    if metric == "l1":
+        return relative_change(sums[0], sums[1], rate)
+    if metric == "l2":
+        return relative_change(math.sqrt(sums[0]), math.sqrt(sums[1]), rate)
+    change, old, new = sums
+    product = math.sqrt(old * new)
+    if product == 0:
+        return 0.0 if change == 0 else math.inf
+    return max(change - (math.sqrt(old) - math.sqrt(new)) ** 2, 0.0) / (2 * product) / rate
 
 
 def relative_change(change: float, norm: float, rate: int) -> float:

@@ -27,12 +27,13 @@ class Recording:
 
     Attributes:
         num_steps: n.
-        changes: (earlier step, later step) → ‖later − earlier‖₁ and ‖earlier‖₁, for gaps up to some largest rate.
+        changes: (earlier step, later step) → ‖later − earlier‖₁ and ‖earlier‖₁ (or the sums of another metric, see
+            `distance.change_sums`), for gaps up to some largest rate.
         motion: step → per stride ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁.
     """
 
     num_steps: int
-    changes: Mapping[tuple[int, int], tuple[float, float]]
+    changes: Mapping[tuple[int, int], tuple[float, ...]]
     motion: Mapping[int, tuple[tuple[float, float], ...]]
 
     def motion_scores(self) -> list[float]:
@@ -41,13 +42,15 @@ class Recording:
         return [score for score in scores if score is not None]
 
 
-def record(residuals: Sequence[Tensor], num_frames: int, strides: Sequence[int], max_rate: int) -> Recording:
-    """Measure the probe residuals [R, N, C] of steps 1..n of one video."""
+def record(
+    residuals: Sequence[Tensor], num_frames: int, strides: Sequence[int], max_rate: int, metric: str = "l1"
+) -> Recording:
+    """Measure the probe residuals [R, N, C] of steps 1..n of one video, by the metric of the configs to be replayed."""
     changes = {}
     for earlier in range(len(residuals)):
         for later in range(earlier + 1, min(earlier + max_rate, len(residuals) - 1) + 1):
-            change, norm = change_sums(residuals[earlier], residuals[later]).sum(0).tolist()
-            changes[earlier + 1, later + 1] = (change, norm)
+            sums = change_sums(residuals[earlier], residuals[later], metric).sum(0).tolist()
+            changes[earlier + 1, later + 1] = tuple(sums)
     motion = {}
     for step, residual in enumerate(residuals, start=1):
         sums = motion_sums(residual, num_frames, strides).sum(0)
@@ -71,7 +74,8 @@ def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:
             if (computed[-1], step) not in recording.changes:
                 raise ValueError(f"no change from step {computed[-1]} to {step} was recorded: record a larger max_rate")
             motion = recording.motion[step] if schedule.counts_motion(step) else ()
-            sites = [SiteMeasurement(*recording.changes[computed[-1], step], motion)]
+            change, norm, *new_norm = recording.changes[computed[-1], step]
+            sites = [SiteMeasurement(change, norm, motion, *new_norm)]
         schedule.end_computed_step(step, sites)
         computed.append(step)
     return computed

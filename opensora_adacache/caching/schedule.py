@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opensora_adacache.caching.codebook import rate_of
 from opensora_adacache.caching.config import AdaCacheConfig
-from opensora_adacache.caching.distance import relative_change
+from opensora_adacache.caching.distance import distance_of
 from opensora_adacache.caching.motion import motion_gradient, motion_score, regularize_motion
 from opensora_adacache.caching.policy import Decision
 
@@ -17,14 +17,21 @@ class SiteMeasurement:
     """Sums measured at one probe site on a computed step.
 
     Attributes:
-        change: ‖new − old‖₁.
-        norm: ‖old‖₁.
+        change: ‖new − old‖₁, or what `distance.change_sums` has first for another metric.
+        norm: ‖old‖₁, likewise.
         motion: per stride ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁; empty where motion does not count.
+        new_norm: ‖new‖₂², for the cosine metric only.
     """
 
     change: float
     norm: float
     motion: Sequence[tuple[float, float]] = ()
+    new_norm: float = 0.0
+
+    def distance(self, rate: int, metric: str) -> float:
+        """Return how far the new residual is from the old one, per step."""
+        sums = [self.change, self.norm]
+        return distance_of([*sums, self.new_norm] if metric == "cosine" else sums, rate, metric)
 
 
 class AdaCacheSchedule:
@@ -62,7 +69,7 @@ class AdaCacheSchedule:
         self._last_computed = step
         if not sites:
             return None
-        distance = sum(relative_change(site.change, site.norm, self.rate) for site in sites) / len(sites)
+        distance = sum(site.distance(self.rate, self.config.metric) for site in sites) / len(sites)
         motion, gradient = 1.0, 0.0
         for index, site in enumerate(sites):
             motion, gradient = self._motion(index, site, step)

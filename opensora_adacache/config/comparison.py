@@ -3,7 +3,8 @@
 A comparison config is a Python file with these keys: ``run`` (path, relative to the file, of a run config without a
 cache), ``settings`` (name → ``dict(cache=dict(type=…, …))`` and optionally ``title``, ``overrides``, ``paper``,
 ``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics`` and
-``paper``. The baseline is implied and bears the name "baseline". No model is loaded here.
+``paper``. Names that begin with an underscore are the file's own variables. The baseline is implied and bears the name
+"baseline". No model is loaded here.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         ValueError: anything else that is wrong, in one line.
     """
     path = Path(path)
-    keys = build(_ComparisonKeys, read_file(path), "")
+    written = {key: value for key, value in read_file(path).items() if not key.startswith("_")}
+    keys = build(_ComparisonKeys, written, "")
     common = dict(keys.overrides)
     _refuse_cache(common, "overrides")
     if keys.prompts.path is not None:

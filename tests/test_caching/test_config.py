@@ -18,6 +18,7 @@ BOOK = {0.1: 3, 1.0: 1}
         ({"cache_res": "attn"}, "cache_res must be one of t-attn, s-attn, ca-mlp, got 'attn'"),
         ({"granularity": "layer"}, "granularity must be one of stack, block, got 'layer'"),
         ({"decision": "video"}, "decision must be one of batch, sample, got 'video'"),
+        ({"metric": "l3"}, "metric must be one of l1, l2, cosine, got 'l3'"),
         ({"cache_loc": ()}, "cache_loc must name layers"),
         ({"cache_loc": (-1,)}, "cache_loc must name layers"),
         ({"moreg": True}, "moreg must be a MoRegConfig or None, got bool"),

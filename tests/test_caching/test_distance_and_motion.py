@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.caching.distance import change_sums, relative_change
+from opensora_adacache.caching.distance import change_sums, distance_of, relative_change
 from opensora_adacache.caching.motion import motion_gradient, motion_score, motion_sums, regularize_motion
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
@@ -50,6 +50,34 @@ def test_sums_are_float32_for_half_precision():
 )
 def test_relative_change(change, norm, rate, expected):
     assert relative_change(change, norm, rate) == expected
+
+
+@given(st.integers(1, 4), st.integers(0, 99), st.sampled_from([1, 3]))
+def test_other_metrics_are_those_of_the_whole(rows, seed, rate):
+    """Rows pool to the distance of all of them together: Euclidean norms, and the angle between the residuals."""
+    old, new = tensor((rows, 6, 2), seed), tensor((rows, 6, 2), seed + 1)
+    l2 = ((new - old).norm() / old.norm()).item() / rate
+    cosine = (1 - torch.cosine_similarity(old.flatten(), new.flatten(), dim=0)).item() / rate
+    for metric, expected in (("l2", l2), ("cosine", cosine)):
+        sums = change_sums(old, new, metric).sum(0).tolist()
+        assert distance_of(sums, rate, metric) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_equal_and_empty_residuals(metric):
+    ones, zeros = torch.ones(1, 2, 2), torch.zeros(1, 2, 2)
+    distances = [
+        distance_of(change_sums(old, new, metric)[0].tolist(), 1, metric)
+        for old, new in ((ones, ones), (zeros, zeros), (zeros, ones))
+    ]
+    assert distances == [0.0, 0.0, math.inf]
+
+
+def test_a_longer_residual_is_no_cosine_change():
+    residual = tensor((1, 50, 4), 0)
+    sums = [change_sums(residual, 1.5 * residual, metric)[0].tolist() for metric in ("l1", "l2", "cosine")]
+    l1, l2, cosine = (distance_of(s, 1, m) for s, m in zip(sums, ("l1", "l2", "cosine"), strict=True))
+    assert (l1, l2) == (pytest.approx(0.5), pytest.approx(0.5)) and cosine == pytest.approx(0, abs=1e-6)
 
 
 @given(sizes, st.integers(1, 3), st.integers(0, 99))

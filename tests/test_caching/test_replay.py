@@ -29,6 +29,14 @@ def test_constant_change_by_hand():
     assert recording.changes[1, 3] == pytest.approx((0.2 * 12, 12.0))
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_other_metrics(metric):
+    # all entries grow alike: the Euclidean change is the plain one, the angle is zero
+    recording = record(residuals_of([0.1] * 19), 2, (1,), max_rate=6, metric=metric)
+    expected = {"l2": [1, 2, 5, 8, 11, 14, 17, 19, 20], "cosine": [1, 2, 8, 14, 19, 20]}
+    assert replay(AdaCacheConfig({0.01: 6, 0.2: 3, 1.0: 1}, metric=metric), recording) == expected[metric]
+
+
 def test_still_frames_have_no_motion():
     recording = record(residuals_of([0.1] * 9), 2, (1,), max_rate=2)
     assert recording.motion_scores() == [0.0] * 10

@@ -35,6 +35,7 @@ def write(tmp_path):
 def test_every_key(write):
     path = write(
         """
+_interval = 3
 run = "run.py"
 overrides = {"scheduler.num_sampling_steps": 12, "seed": 5}
 prompts = dict(heldout=64, seed=31)
@@ -45,7 +46,7 @@ settings = dict(
     fast=dict(
         cache=dict(type="AdaCache", codebook={0.1: 3, 1.0: 1}), paper="AdaCache-fast", computed_steps=5, title="Fast"
     ),
-    large=dict(cache=dict(type="Static", interval=3), overrides=dict(image_size=(128, 64))),
+    large=dict(cache=dict(type="Static", interval=_interval), overrides=dict(image_size=(128, 64))),
 )
 """
     )

@@ -4,17 +4,30 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from opensora_adacache import apply_cache
+from opensora_adacache.caching.peers.tgate import TGATEConfig
 from opensora_adacache.evaluation.flops import (
     StepFlops,
     count_cache_bytes,
+    count_decoding,
     count_residuals,
     count_step,
     count_tokens,
 )
-from opensora_adacache.models import STDiT3, STDiT3Config
+from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config
+from opensora_adacache.models.temporal_vae import TemporalVAEConfig
+from opensora_adacache.models.vae import OpenSoraVAEConfig
 
 SMALL = STDiT3Config(depth=2, hidden_size=48, num_heads=4, caption_channels=20, model_max_length=7)
+
+TINY_VAE = OpenSoraVAEConfig(
+    TemporalVAEConfig(filters=8, num_res_blocks=1, channel_multipliers=(1, 1, 1, 1), num_groups=4),
+    block_out_channels=(8, 8, 8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+)
 
 
 def build(config):
@@ -53,6 +66,54 @@ def test_the_published_baseline_is_met_within_5_percent():
     padded, short = (count_step(model, (15, 60, 106), length).computed * 30 / 1e12 for length in (300, 20))
     assert padded == pytest.approx(3230.24, rel=0.05)
     assert short == pytest.approx(3230.24, rel=0.02)
+
+
+def test_attention_products_can_be_left_out():
+    step = count_step(build(SMALL), (3, 8, 7), 5, attention_products=False)
+    channels, tokens = SMALL.hidden_size, 2 * 3 * 16
+    linear = tokens * 14 * channels**2 + 2 * 5 * 2 * channels**2
+    assert step.computed - step.reused == 2 * SMALL.depth * 2 * linear
+
+
+def test_sites_add_up_to_the_blocks():
+    step = count_step(build(SMALL), (3, 8, 7), 5)
+    assert step.computed == step.reused + SMALL.depth * sum(step.sites.values())
+    tokens, channels = 2 * 3 * 16, SMALL.hidden_size
+    assert step.sites["s", "mlp"] == step.sites["t", "mlp"] == 2 * tokens * 8 * channels**2
+    assert step.sites["t", "attn"] == 2 * tokens * (4 * channels**2 + 2 * 3 * channels)
+    assert step.sites["s", "attn"] == 2 * tokens * (4 * channels**2 + 2 * 16 * channels)
+    assert step.sites["s", "cross"] == 2 * (tokens * (2 * channels**2 + 2 * 5 * channels) + 2 * 5 * 2 * channels**2)
+
+
+def test_a_schedule_of_sites_costs_what_the_executed_operators_cost():
+    """Two steps of T-GATE, the second without self-attention, counted while they run (on the CPU without the
+    products inside attention, which its kernels hide)."""
+    config, model = TGATEConfig(gate_step=2, interval=2), STDiT3(SMALL)
+    step = count_step(build(SMALL), (3, 8, 7), 5, attention_products=False)
+    inputs = (torch.randn(2, 4, 3, 8, 7), torch.full((2,), 500.0), torch.randn(2, 1, 5, 20))
+    size = {key: torch.full((1,), 64.0) for key in ("fps", "height", "width")}
+    with torch.no_grad(), apply_cache(model, config, 2), FlopCounterMode(display=False) as counter:
+        for _ in range(2):
+            model(*inputs, **size)
+    operators = counter.get_flop_counts()["Global"].items()
+    executed = sum(flops for operator, flops in operators if "attention" not in str(operator))
+    assert step.run_sites(config, [1000.0, 500.0]) == executed
+    attention = SMALL.depth * (step.sites["s", "attn"] + step.sites["t", "attn"])
+    assert executed == 2 * step.computed - attention
+
+
+def test_first_blocks_run_on_reused_steps_too():
+    step = count_step(build(SMALL), (3, 8, 7), 5)
+    spatial = sum(flops for (axis, _), flops in step.sites.items() if axis == "s")
+    assert step.run(1, 3, num_first_blocks=1) == step.computed + 2 * (step.reused + spatial)
+    assert step.run(1, 3, num_first_blocks=2 * SMALL.depth) == 3 * step.computed
+
+
+def test_decoding_is_counted():
+    with torch.device("meta"):
+        vae = OpenSoraVAE(TINY_VAE)
+    with_attention, without = (count_decoding(vae, (2, 4, 4), 5, products) for products in (True, False))
+    assert 0 < without < with_attention
 
 
 def test_a_run_adds_up():

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 import opensora_adacache
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.distance import change_sums, distance_of
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.hosts.recorder import record_probe
 from opensora_adacache.schedulers import RFLOW
 
 DATA = Path(__file__).parents[1] / "data"
@@ -107,6 +109,21 @@ def test_a_codebook_of_ones_is_bit_identical_to_no_cache(golden_model, granulari
     with apply_cache(golden_model, config, 30):
         cached = sample(golden_model, "mid_b2")
     assert torch.equal(plain, cached)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_other_metrics_measure_the_same_residuals(golden_model, metric):
+    """With rates of one a cached run sees the residuals of the plain run, so its distances are known."""
+    config = config_of("moreg_fast", metric=metric, codebook={1e9: 1})
+    with record_probe(golden_model, config) as residuals:
+        sample(golden_model, "moreg_fast")
+    with apply_cache(golden_model, config, 30) as session:
+        sample(golden_model, "moreg_fast")
+    pairs = zip(residuals, residuals[1:], strict=False)
+    expected = [distance_of(change_sums(old, new, metric).sum(0).tolist(), 1, metric) for old, new in pairs]
+    assert [record.distance for record in session.trace[1:]] == pytest.approx(expected) and min(expected) > 0
+    motions = [record.motion for record in session.trace if record.motion is not None]
+    assert 0 < min(motions) < 1  # MoReg reads its sums behind those of the metric
 
 
 def state_of(model):

@@ -1,0 +1,40 @@
+# Table 1 of the AdaCache paper, Open-Sora 1.2: 480p, two seconds, 30 steps, one A100.
+# All rows from text alone, so that they are comparable. (The paper's PAB, T-GATE and Δ-DiT rows are; its AdaCache rows
+# were made from an image and text, according to its authors.) The paper's prompts are VBench's.
+run = "../sample_30steps.py"
+overrides = dict(reference_path=None, mask_strategy="")
+metrics = ("psnr", "ssim", "lpips")
+paper = "open-sora-1.2 (480p, 2s, 30 steps)"
+
+_fast = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
+_slow = {0.08: 3, 0.16: 2, 0.24: 1, 0.32: 1, 0.40: 1, 1.00: 1}
+_adacache = dict(type="AdaCache", cache_res="t-attn", cache_loc=(13,), granularity="stack", decision="sample")
+_moreg = dict(strides=(1,), steps=(4, 26), center=0.385, power=8, divisor=1, gradient_weight=10)
+
+# computed_steps: the printed TFLOPs over those of the baseline, times 30.
+settings = dict(
+    delta_dit=dict(
+        title="Δ-DiT", paper="Delta-DiT", cache=dict(type="DeltaDiT", interval=2, gate_step=6, early=(0, 5))
+    ),
+    tgate=dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
+    pab579=dict(title="PAB579", paper="PAB-fast", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
+    pab246=dict(title="PAB246", paper="PAB-slow", cache=dict(type="PAB", spatial=2, temporal=4, cross=6)),
+    adacache_fast=dict(
+        title="AdaCache (fast)",
+        paper="AdaCache-fast",
+        cache=dict(_adacache, codebook=_fast),
+        computed_steps=12.4,
+    ),
+    adacache_fast_moreg=dict(
+        title="AdaCache (fast) + MoReg",
+        paper="AdaCache-fast+MoReg",
+        cache=dict(_adacache, codebook=_fast, moreg=_moreg),
+        computed_steps=12.9,
+    ),
+    adacache_slow=dict(
+        title="AdaCache (slow)",
+        paper="AdaCache-slow",
+        cache=dict(_adacache, codebook=_slow),
+        computed_steps=20.4,
+    ),
+)
