@@ -35,16 +35,16 @@ class TransformerRecipe:
     hence the raised share of such clips (``pair_share``) and the shift of the logit-normal timesteps towards noise.
     """
 
-    steps: int = 13000
-    decay_steps: int = 1560
+    steps: int = 9150
+    decay_steps: int = 2300
     learning_rate: float = 1e-3
     batch: int = 16
     warm_up: int = 150
     ema_decay: float = 0.998
     empty_share: float = 0.1
     uniform_share: float = 0.2
-    timestep_shift: float = 0.8
-    pair_share: float = 0.65
+    timestep_shift: float = 0.5
+    pair_share: float = 0.7
     seed: int = 0
 
 
