@@ -1,0 +1,24 @@
+# The paper's figure of multi-GPU latency, Open-Sora 1.2 at 480p, two seconds, 30 steps. The paper splits one video over
+# the devices (sequence parallel); a run here shares videos between processes (data parallel), which leaves the latency
+# of one video as it is. So the quoted column is that of one GPU; those of 2, 4 and 8 are in the tables
+# "multi-gpu open-sora, 2 GPUs" and so on.
+run = "../sample_30steps.py"
+overrides = dict(reference_path=None, mask_strategy="")
+paper = "multi-gpu open-sora, 1 GPU"
+
+settings = dict(
+    pab579=dict(title="PAB579", paper="PAB", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
+    adacache_fast=dict(
+        title="AdaCache (fast)",
+        paper="AdaCache",
+        cache=dict(
+            type="AdaCache",
+            codebook={0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1},
+            cache_res="t-attn",
+            cache_loc=(13,),
+            granularity="stack",
+            decision="sample",
+        ),
+        computed_steps=12.4,  # the TFLOPs of table 1 over those of its baseline, times 30
+    ),
+)

@@ -1,0 +1,29 @@
+"""The configs of the paper's tables: each can be read, and names rows that are printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from opensora_adacache.config.comparison import load_comparison
+from opensora_adacache.evaluation.paper import find_table
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "paper").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_rows_of_the_paper_exist(path):
+    comparison = load_comparison(path)
+    assert comparison.paper is not None and comparison.run.model.type == "STDiT3-XL/2"
+    table = find_table(comparison.paper)
+    assert "baseline" in table.rows
+    named = [setting.paper for setting in comparison.settings if setting.paper is not None]
+    assert named and len(set(named)) == len(named) and all(table.row(name) for name in named)
+    sizes = {(s.config.image_size, s.config.num_frames, s.config.scheduler) for s in comparison.settings}
+    assert sizes == {(comparison.run.image_size, comparison.run.num_frames, comparison.run.scheduler)}
+
+
+def test_there_is_one_for_every_table():
+    names = {path.stem.split("_")[0] for path in CONFIGS}
+    assert names == {"table1", "ablation", "resolution", "multi"} and len(CONFIGS) == 10
