@@ -3,14 +3,20 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= outputs/demo
+BENCH ?= outputs/bench
 
-.PHONY: demo test check format clean
+.PHONY: demo bench test check format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache.py --save-dir $(OUT)/adacache
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
 	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
+
+bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: tables and a page in docs/bench
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
+	mkdir -p docs/bench
+	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html $(BENCH)/comparison.json docs/bench
 
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2

@@ -45,6 +45,8 @@ from opensora_adacache.jobs import VideoJob
 PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
 """AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
 
+# Prompts that LeMiCa's costs are measured on.
+_SEGMENT_JOBS = 4
 # Thresholds and codebook factors that are tried: 2.3 % apart.
 _GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
 
@@ -87,6 +89,7 @@ class Calibrator:
         self.on_run = on_run
         self.num_steps = config.scheduler.num_sampling_steps
         self._recordings: list[Recording] | None = None
+        self._mean_steps: dict[str, float] = {}
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
@@ -171,31 +174,32 @@ class Calibrator:
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:
-        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse."""
-        costs, n = {}, self.num_steps
+        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse.
+
+        There are about `LONGEST_GAP` − 1 runs for each step, so only the first jobs are made.
+        """
+        costs, n, jobs = {}, self.num_steps, self.jobs[:_SEGMENT_JOBS]
+        uncached, _ = self._denoise(None, jobs)
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
                 steps = tuple(step for step in range(1, n + 1) if not i < step < j)
-                latents, _ = self._denoise(LeMiCaConfig(steps=steps))
-                costs[i, j] = (latents - self.uncached).abs().mean().item()
+                latents, _ = self._denoise(LeMiCaConfig(steps=steps), jobs)
+                costs[i, j] = (latents - uncached).abs().mean().item()
         return costs
 
     @cached_property
-    def uncached(self) -> Tensor:
-        """Latents [B, C, T, H, W] of the jobs without a cache."""
-        return self._denoise(None)[0]
-
-    @cached_property
     def _uncached_frames(self) -> list[Tensor]:
-        return self._decode(self.uncached)
+        return self._decode(self._denoise(None)[0])
 
     def mean_steps(self, cache: CacheConfig) -> float:
         """Return the mean number of computed steps of the jobs' videos."""
         policy = cache.build(self.num_steps, [[0]])
         if isinstance(policy, PlannedPolicy):
             return len(policy.steps)
-        _, traces = self._denoise(cache)
-        return fmean(len(computed_steps(trace)) for trace in traces)
+        if repr(cache) not in self._mean_steps:  # searches for several speedups meet the same settings
+            _, traces = self._denoise(cache)
+            self._mean_steps[repr(cache)] = fmean(len(computed_steps(trace)) for trace in traces)
+        return self._mean_steps[repr(cache)]
 
     def mean_psnr(self, cache: CacheConfig) -> float:
         """Return the mean PSNR in dB of the jobs' videos to the uncached ones."""

@@ -1,0 +1,16 @@
+# Ablation of the probe's layer on the embedded model of six layers.
+# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+run = "sample.py"
+prompts = dict(heldout=16, seed=43)
+paper = "ablations"
+
+# The codebook of sample_adacache.py.
+_codebook = {0.04171: 6, 0.08344: 5, 0.1252: 4, 0.1668: 3, 0.2086: 2, 0.5215: 1}
+_adacache = dict(type="AdaCache", codebook=_codebook, decision="sample")
+
+settings = dict(
+    start=dict(title="location start", paper="location start", cache=dict(_adacache, cache_loc=(0,))),
+    middle=dict(title="location middle", paper="location middle", cache=dict(_adacache, cache_loc=(2,))),
+    end=dict(title="location end", paper="location end", cache=dict(_adacache, cache_loc=(5,))),
+    multiple=dict(title="location multiple", paper="location multiple", cache=dict(_adacache, cache_loc=(0, 2, 5))),
+)
