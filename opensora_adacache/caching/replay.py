@@ -8,7 +8,8 @@ R rows of one video, N tokens, C channels, n steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -39,18 +40,41 @@ class Recording:
         return [score for score in scores if score is not None]
 
 
-def record(residuals: Sequence[Tensor], num_frames: int, strides: Sequence[int], max_rate: int) -> Recording:
+def record(residuals: Iterable[Tensor], num_frames: int, strides: Sequence[int], max_rate: int) -> Recording:
     """Measure the probe residuals [R, N, C] of steps 1..n of one video."""
-    changes = {}
-    for earlier in range(len(residuals)):
-        for later in range(earlier + 1, min(earlier + max_rate, len(residuals) - 1) + 1):
-            change, norm = change_sums(residuals[earlier], residuals[later]).sum(0).tolist()
-            changes[earlier + 1, later + 1] = (change, norm)
-    motion = {}
-    for step, residual in enumerate(residuals, start=1):
-        sums = motion_sums(residual, num_frames, strides).sum(0)
-        motion[step] = tuple((difference, norm) for difference, norm in sums.tolist())
-    return Recording(len(residuals), changes, motion)
+    recorder = Recorder(strides, max_rate)
+    for residual in residuals:
+        recorder.add(residual, num_frames)
+    return recorder.recording()
+
+
+class Recorder:
+    """Measures the probe residuals of one video as they come; holds the last `max_rate` of them.
+
+    Args:
+        strides: frame distances of motion.
+        max_rate: largest gap between two steps that is measured.
+    """
+
+    def __init__(self, strides: Sequence[int], max_rate: int) -> None:
+        self._strides = strides
+        self._recent: deque[Tensor] = deque(maxlen=max_rate)
+        self._changes: dict[tuple[int, int], tuple[float, float]] = {}
+        self._motion: dict[int, tuple[tuple[float, float], ...]] = {}
+
+    def add(self, residual: Tensor, num_frames: int) -> None:
+        """Take the residual [R, N, C] of the next step; it is kept, so it must not be changed afterwards."""
+        step = len(self._motion) + 1
+        for gap, earlier in enumerate(reversed(self._recent), start=1):
+            change, norm = change_sums(earlier, residual).sum(0).tolist()
+            self._changes[step - gap, step] = (change, norm)
+        sums = motion_sums(residual, num_frames, self._strides).sum(0)
+        self._motion[step] = tuple((difference, norm) for difference, norm in sums.tolist())
+        self._recent.append(residual)
+
+    def recording(self) -> Recording:
+        """Return what was measured."""
+        return Recording(len(self._motion), self._changes, self._motion)
 
 
 def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:

@@ -41,6 +41,7 @@ class BranchedSession:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
         self.on_detach: Callable[[], None] = lambda: None
+        self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
         self._branches: dict[str, _Branch] = {}
 
     # What a user sees
@@ -109,7 +110,7 @@ class BranchedSession:
             timestep: [R], falling from call to call.
             step_index: of the pipeline, where it tells.
         """
-        branch = self._branches.setdefault(name, _Branch(CacheSession(self.config, self.num_sampling_steps)))
+        branch = self._branches.get(name) or self._new_branch(name)
         on_host = float(timestep.flatten()[0]) if timestep.device.type == "cpu" else None
         self._forget_interrupted(branch, on_host, step_index)
         branch.last_timestep, branch.last_index = on_host, step_index
@@ -131,6 +132,11 @@ class BranchedSession:
         if unfinished := self._unfinished():
             self.reset()
             raise ValueError(f"{unfinished} when the pipeline ended: {_REMEDY}")
+
+    def _new_branch(self, name: str) -> _Branch:
+        branch = self._branches[name] = _Branch(CacheSession(self.config, self.num_sampling_steps))
+        self.on_new_branch(name, branch.session)
+        return branch
 
     def _unfinished(self) -> str | None:
         for session in self.branches.values():

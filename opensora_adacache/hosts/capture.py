@@ -33,7 +33,7 @@ def first_input(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mappin
 
 
 def run_and_capture(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Tensor]:
-    """Run a block as it is, not compiled (a hook inside would be compiled too); return also a submodule's first input."""
+    """Run a block uncompiled (a hook inside would be compiled too); return its output and a submodule's first input."""
     captured: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, named: dict) -> None:

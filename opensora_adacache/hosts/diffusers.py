@@ -7,13 +7,13 @@ it a pipeline's ``cache_context`` names the guidance branch, and a pipeline that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
 from diffusers.hooks._helpers import TransformerBlockRegistry
-from diffusers.hooks.hooks import HookRegistry, ModelHook, StateManager
+from diffusers.hooks.hooks import BaseState, HookRegistry, ModelHook, StateManager
 from torch import Tensor, nn
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
@@ -82,13 +82,14 @@ def describe(model: nn.Module) -> DiffusersModel:
     ]
     unknown = {type(block).__name__ for name in stacks for block in getattr(model, name) if not _registered(block)}
     missing = {"hidden_states", "timestep"} - set(inspect.signature(type(model).forward).parameters)
-    if not stacks or unknown or missing:
-        blocks = f"its blocks {', '.join(sorted(unknown))} are" if unknown else "it has no blocks that are"
-        why = (
-            f"its forward takes no {' and no '.join(sorted(missing))}"
-            if missing
-            else f"{blocks} registered in diffusers"
-        )
+    why = None
+    if missing:
+        why = f"its forward takes no {' and no '.join(sorted(missing))}"
+    elif unknown:
+        why = f"its blocks {', '.join(sorted(unknown))} are not registered in diffusers"
+    elif not stacks:
+        why = "it has no list of blocks under a usual name"
+    if why:
         raise ValueError(f"apply_cache does not know {type(model).__name__}, and {why}")
     return generic_model(tuple(stacks))
 
@@ -103,7 +104,7 @@ class _ModelCall(ModelHook):
         self.session = session
         self.stack = stack
         self.known = known
-        self.contexts = StateManager(dict)
+        self.contexts = StateManager(BaseState)  # type: ignore[arg-type]  # only its context is used
         self._signature = inspect.signature(type(model).forward)
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -117,8 +118,11 @@ class _ModelCall(ModelHook):
         step_index = getattr(context, "step_index", None)
         with self.session.model_call(getattr(context, "name", ""), latents, timestep, step_index) as branch:
             grid = self.known.grid(module.config, arguments)  # type: ignore[arg-type]
-            forward: Callable = self.fn_ref.original_forward
-            return self.stack.run(branch, latents.shape[0], grid, lambda: forward(*args, **kwargs))
+            return self.stack.run(branch, latents.shape[0], grid, lambda: self._forward(*args, **kwargs))
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.fn_ref is not None and self.fn_ref.original_forward is not None  # set by the registry
+        return self.fn_ref.original_forward(*args, **kwargs)
 
     def reset_state(self, module: nn.Module) -> nn.Module:
         """Take note that the pipeline ended: diffusers resets its stateful hooks there."""

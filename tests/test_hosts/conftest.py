@@ -212,7 +212,32 @@ TINY = {
 }
 
 
+# an image model that only its registered blocks make known
+FLUX = Tiny(
+    "FluxTransformer2DModel",
+    {
+        **SMALL,
+        "patch_size": 1,
+        "in_channels": 4,
+        "num_single_layers": 2,
+        "joint_attention_dim": 16,
+        "pooled_projection_dim": 8,
+        "guidance_embeds": False,
+        "axes_dims_rope": (4, 4, 8),
+    },
+    (16, 4),
+    text(16, pooled_projections=(8,)),
+    {"txt_ids": torch.zeros(TEXT, 3), "img_ids": torch.rand(16, 3, generator=generator(3))},
+)
+
+
 @pytest.fixture(params=TINY)
 def tiny(request) -> Tiny:
     """Each model."""
     return TINY[request.param]
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> dict[str, Tiny]:
+    """All of them by name, and an image model."""
+    return {**TINY, "flux": FLUX}
