@@ -41,6 +41,10 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
         from opensora_adacache.hosts.diffusers import attach_diffusers
 
         return attach_diffusers(model, config, num_sampling_steps)
+    if _is_of(model, "opensora.models.stdit.stdit3", "STDiT3"):
+        from opensora_adacache.hosts.opensora import attach_opensora
+
+        return attach_opensora(model, config, num_sampling_steps)
     hint = ""
     if hasattr(model, "transformer"):
         hint = "; give it the pipeline's transformer"

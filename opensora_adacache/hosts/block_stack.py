@@ -220,7 +220,8 @@ class BlockStack:
 
     def _modulated_input(self, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
         assert self.model.attention is not None  # a policy that reads it is refused when it is unknown
-        return first_input(block.module, self.model.attention, args, kwargs)
+        read = first_input(block.module, self.model.attention, args, kwargs)
+        return read.reshape(block.signature.video(args, kwargs).shape)  # a block may move frames to the batch axis
 
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
         """Return video tokens as [R, N, C], frame after frame."""
