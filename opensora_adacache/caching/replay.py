@@ -9,7 +9,8 @@ R rows of one video, N tokens, C channels, n steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,19 +44,43 @@ class Recording:
 
 
 def record(
-    residuals: Sequence[Tensor], num_frames: int, strides: Sequence[int], max_rate: int, metric: str = "l1"
+    residuals: Iterable[Tensor], num_frames: int, strides: Sequence[int], max_rate: int, metric: str = "l1"
 ) -> Recording:
     """Measure the probe residuals [R, N, C] of steps 1..n of one video, by the metric of the configs to be replayed."""
-    changes = {}
-    for earlier in range(len(residuals)):
-        for later in range(earlier + 1, min(earlier + max_rate, len(residuals) - 1) + 1):
-            sums = change_sums(residuals[earlier], residuals[later], metric).sum(0).tolist()
-            changes[earlier + 1, later + 1] = tuple(sums)
-    motion = {}
-    for step, residual in enumerate(residuals, start=1):
-        sums = motion_sums(residual, num_frames, strides).sum(0)
-        motion[step] = tuple((difference, norm) for difference, norm in sums.tolist())
-    return Recording(len(residuals), changes, motion)
+    recorder = Recorder(strides, max_rate, metric)
+    for residual in residuals:
+        recorder.add(residual, num_frames)
+    return recorder.recording()
+
+
+class Recorder:
+    """Measures the probe residuals of one video as they come; holds the last `max_rate` of them.
+
+    Args:
+        strides: frame distances of motion.
+        max_rate: largest gap between two steps that is measured.
+        metric: of the distance.
+    """
+
+    def __init__(self, strides: Sequence[int], max_rate: int, metric: str = "l1") -> None:
+        self._strides = strides
+        self._metric = metric
+        self._recent: deque[Tensor] = deque(maxlen=max_rate)
+        self._changes: dict[tuple[int, int], tuple[float, ...]] = {}
+        self._motion: dict[int, tuple[tuple[float, float], ...]] = {}
+
+    def add(self, residual: Tensor, num_frames: int) -> None:
+        """Take the residual [R, N, C] of the next step; it is kept, so it must not be changed afterwards."""
+        step = len(self._motion) + 1
+        for gap, earlier in enumerate(reversed(self._recent), start=1):
+            self._changes[step - gap, step] = tuple(change_sums(earlier, residual, self._metric).sum(0).tolist())
+        sums = motion_sums(residual, num_frames, self._strides).sum(0)
+        self._motion[step] = tuple((difference, norm) for difference, norm in sums.tolist())
+        self._recent.append(residual)
+
+    def recording(self) -> Recording:
+        """Return what was measured."""
+        return Recording(len(self._motion), self._changes, self._motion)
 
 
 def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:

@@ -54,6 +54,21 @@ class _Run:
     steps: list[_Step] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class RowSplit:
+    """What a step does with the rows of a batch.
+
+    Attributes:
+        computes: whether any row computes.
+        rows: int64 index of the rows that compute; None where all do, or none.
+        reused: index of the other rows; None where `rows` is.
+    """
+
+    computes: bool
+    rows: Tensor | None = None
+    reused: Tensor | None = None
+
+
 class CacheSession:
     """The cache of a model: attached by `apply_cache`, taken off by `detach` or at the end of a ``with`` block.
 
@@ -164,24 +179,34 @@ class CacheSession:
 
         Both are called with their rows of `view.x` and the rows' index (None for all of them).
         """
-        run = self._current()
-        run.computed = run.policy.decide(view)
+        split = self.decide(view)
 
         def computed(x: Tensor, rows: Tensor | None) -> Tensor:
             out = compute(x, rows)
-            run.policy.observe_output(view, out, rows)
+            self.observe_output(view, out, rows)
             return out
 
-        if all(run.computed):
-            return computed(view.x, None)
-        if not any(run.computed):
+        if not split.computes:
             return reuse(view.x, None)
+        if split.reused is None:
+            return computed(view.x, None)
         out = torch.empty_like(view.x)
-        run.rows = self._rows(run, computed=True)
-        out[run.rows] = computed(view.x[run.rows], run.rows)
-        reused = self._rows(run, computed=False)
-        out[reused] = reuse(view.x[reused], reused)
+        out[split.rows] = computed(view.x[split.rows], split.rows)
+        out[split.reused] = reuse(view.x[split.reused], split.reused)
         return out
+
+    def decide(self, view: StackView) -> RowSplit:
+        """Ask the policy which rows compute; for a host whose blocks run one by one, outside of `run_stack`."""
+        run = self._current()
+        run.computed = run.policy.decide(view)
+        if all(run.computed) or not any(run.computed):
+            return RowSplit(any(run.computed))
+        run.rows = self._rows(run, computed=True)
+        return RowSplit(True, run.rows, self._rows(run, computed=False))
+
+    def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
+        """Show the policy the stack's output [r, N, C] for the rows that computed (None: all)."""
+        self._current().policy.observe_output(view, out, rows)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
@@ -189,6 +214,11 @@ class CacheSession:
         if site in run.store:
             run.policy.observe_probe(run.step, run.store.get(site, run.rows), residual, num_frames)
         run.store.put(site, residual, run.rows)
+
+    @property
+    def num_steps_done(self) -> int:
+        """Steps of the current run up to now; 0 before it starts."""
+        return self._run.step if self._run else 0
 
     @property
     def step(self) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.replay import Recorder
+from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.hosts.patches import Patches
 from opensora_adacache.hosts.stdit3 import probe_sites, with_host_defaults
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
@@ -64,3 +67,37 @@ def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None
         yield
     finally:
         patches.restore()
+
+
+@contextmanager
+def record_branches(model: nn.Module, config: AdaCacheConfig, num_sampling_steps: int) -> Iterator[dict[str, Recorder]]:
+    """Measure the probe of a transformer of diffusers while its pipeline makes one video, from outside.
+
+    Gives a recorder for each guidance branch by its name, filled as the pipeline runs; every step computes.
+
+    Raises:
+        ValueError: the settings do not fit the model, or name several probe sites.
+    """
+    from opensora_adacache.hosts.diffusers import attach_diffusers
+
+    if len(config.cache_loc or (0,)) != 1:
+        raise ValueError(f"a recording has one probe site, but cache_loc names {len(config.cache_loc or ())}")
+    strides = config.moreg.strides if config.moreg else (1,)
+    max_rate = max(config.codebook.values())
+    recorders: dict[str, Recorder] = {}
+
+    def watch(name: str, branch: CacheSession) -> None:
+        recorder = recorders[name] = Recorder(strides, max_rate, config.metric)
+
+        def keep(original: Callable) -> Callable:
+            def observe(site: str, residual: Tensor, num_frames: int) -> None:
+                recorder.add(residual, num_frames)
+                original(site, residual, num_frames)
+
+            return observe
+
+        Patches().wrap(branch, "observe", keep)
+
+    with attach_diffusers(model, replace(config, codebook={1.0: 1}), num_sampling_steps) as session:
+        session.on_new_branch = watch
+        yield recorders

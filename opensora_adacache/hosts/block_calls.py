@@ -1,0 +1,106 @@
+"""How the blocks of diffusers take and return video and text tokens.
+
+R rows of a batch, N video tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from torch import Tensor, nn
+
+
+class BlockSignature:
+    """Where a class of blocks has its video and text tokens, by its entry in diffusers' registry.
+
+    Args:
+        block_class: of the blocks; without an entry it takes `hidden_states` and returns them alone.
+    """
+
+    def __init__(self, block_class: type[nn.Module]) -> None:
+        try:
+            self._metadata = TransformerBlockRegistry.get(block_class)
+        except ValueError:
+            self._metadata = TransformerBlockMetadata(return_hidden_states_index=0)
+        self._names = list(inspect.signature(block_class.forward).parameters)[1:]
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the block returns text tokens too."""
+        return self._metadata.return_encoder_hidden_states_index is not None
+
+    def video(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """Return the video tokens among the arguments of a call."""
+        return self._argument(self._metadata.hidden_states_argument_name, args, kwargs)
+
+    def text(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """Return the text tokens among the arguments of a call."""
+        return self._argument(self._metadata.encoder_hidden_states_argument_name, args, kwargs)
+
+    def video_out(self, out: Any) -> Tensor:
+        """Return the video tokens that a call returned."""
+        return out[self._metadata.return_hidden_states_index] if isinstance(out, tuple) else out
+
+    def text_out(self, out: Any) -> Tensor:
+        """Return the text tokens that a call returned."""
+        return out[self._metadata.return_encoder_hidden_states_index]
+
+    def returns(self, video: Tensor, text: Tensor | None) -> Any:
+        """Return video and text tokens as a call would; without `text` for a block that returns video alone."""
+        if not self.has_text:
+            return video
+        places = {
+            self._metadata.return_hidden_states_index: video,
+            self._metadata.return_encoder_hidden_states_index: text,
+        }
+        return tuple(places.get(index) for index in range(max(places) + 1))
+
+    def passes_on(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return the tokens of a call's arguments as a call would return them."""
+        return self.returns(self.video(args, kwargs), self.text(args, kwargs) if self.has_text else None)
+
+    def select(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of a call on some rows only.
+
+        A tensor has rows where its first axis is as long as that of the video tokens, [R·k, …].
+        """
+        length = self.video(args, kwargs).shape[0]
+
+        def chosen(name: str | None, value: Any) -> Any:
+            return value if name in shared else _select(value, rows, num_rows, length)
+
+        names = [*self._names, *[None] * len(args)]
+        return (
+            [chosen(name, value) for name, value in zip(names, args, strict=False)],
+            {name: chosen(name, value) for name, value in kwargs.items()},
+        )
+
+    def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return kwargs[name] if name in kwargs else args[self._names.index(name)]
+
+
+def select_rows(x: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Return some rows of a tensor [R·k, …]."""
+    return x[rows] if x.shape[0] == num_rows else x.unflatten(0, (num_rows, -1))[rows].flatten(0, 1)
+
+
+def with_rows(x: Tensor, new: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Return a copy of a tensor [R·k, …] whose `rows` are `new` [r·k, …]."""
+    out = x.unflatten(0, (num_rows, -1)).clone()
+    out[rows] = new.unflatten(0, (rows.shape[0], -1))
+    return out.flatten(0, 1)
+
+
+def _select(value: Any, rows: Tensor, num_rows: int, length: int) -> Any:
+    if isinstance(value, Tensor):
+        return select_rows(value, rows, num_rows) if value.ndim and value.shape[0] == length else value
+    if isinstance(value, tuple | list):
+        return type(value)(_select(item, rows, num_rows, length) for item in value)
+    if isinstance(value, dict):
+        return {key: _select(item, rows, num_rows, length) for key, item in value.items()}
+    return value

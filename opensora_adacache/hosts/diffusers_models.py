@@ -1,0 +1,129 @@
+"""What the diffusers host knows of each transformer: where its blocks are, its tokens, its probe.
+
+Letters: R rows of a batch (videos × guidance halves), T latent frames, S patches per frame, N = T·S tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Grid(NamedTuple):
+    """Video tokens along time, height and width."""
+
+    frames: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class DiffusersModel:
+    """A transformer of diffusers.
+
+    Attributes:
+        grid: gives the token grid from the model's config and the arguments of its forward; None where these do not
+            tell.
+        stacks: names of the module lists with the blocks, in order of execution.
+        interleaved: whether the lists take turns, block by block (a layer is then one block of each).
+        attention: name of the first attention in a block; what it reads is the block's modulated input.
+        after_attention: module list → name of the submodule whose first input is the block's input plus its gated
+            attention residual. A list that is absent has no such place: the probe is the residual of the whole block.
+        row_axis: module list → what its blocks' first axis has beside R rows: "frames" for [R·T, S, C], "patches" for
+            [R·S, T, C]. Absent for [R, N, C].
+        rectified_flow: whether the timestep, over 1000, is the noise level.
+        rising_timestep: whether the timestep rises from 0 to 1000 rather than falls.
+        shared: arguments of a block that all rows share, though their first axis may by chance be as long.
+        keeps_text: whether the model may read the text states that leave the last block.
+    """
+
+    grid: Callable[[Any, Mapping[str, Any]], Grid | None]
+    stacks: tuple[str, ...] = ("transformer_blocks",)
+    interleaved: bool = False
+    attention: str | None = "attn1"
+    after_attention: Mapping[str, str] = field(default_factory=dict)
+    row_axis: Mapping[str, str] = field(default_factory=dict)
+    rectified_flow: bool = False
+    rising_timestep: bool = False
+    shared: tuple[str, ...] = ()
+    keeps_text: bool = False
+
+
+def latent_grid(config: Any, arguments: Mapping[str, Any], frame_axis: int = 2) -> Grid:
+    """Return the grid of latents [R, C, frames, height, width] (or frames at another axis) cut into patches."""
+    shape = arguments["hidden_states"].shape
+    patch = config["patch_size"]
+    time, height, width = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
+    return Grid(-(-shape[frame_axis] // time), shape[-2] // height, shape[-1] // width)
+
+
+def frames_first_grid(config: Any, arguments: Mapping[str, Any]) -> Grid:
+    """Return the grid of latents [R, frames, C, height, width]."""
+    return latent_grid(config, arguments, frame_axis=1)
+
+
+def stated_grid(config: Any, arguments: Mapping[str, Any]) -> Grid | None:
+    """Return the grid that the call states, for latents that come as tokens; None where it states coordinates."""
+    sizes = [arguments.get(name) for name in ("num_frames", "height", "width")]
+    return None if None in sizes else Grid(*sizes)  # type: ignore[arg-type]
+
+
+def unknown_grid(config: Any, arguments: Mapping[str, Any]) -> None:
+    """Return None: nothing is known of the tokens."""
+    return None
+
+
+MODELS: dict[str, DiffusersModel] = {
+    "LatteTransformer3DModel": DiffusersModel(
+        grid=latent_grid,
+        stacks=("transformer_blocks", "temporal_transformer_blocks"),
+        interleaved=True,
+        after_attention={"transformer_blocks": "attn2", "temporal_transformer_blocks": "norm2"},
+        row_axis={"transformer_blocks": "frames", "temporal_transformer_blocks": "patches"},
+    ),
+    "CogVideoXTransformer3DModel": DiffusersModel(
+        grid=frames_first_grid,
+        after_attention={"transformer_blocks": "norm2"},
+        shared=("image_rotary_emb",),
+    ),
+    "HunyuanVideoTransformer3DModel": DiffusersModel(
+        grid=latent_grid,
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        attention="attn",
+        after_attention={"transformer_blocks": "norm2"},
+        rectified_flow=True,
+        shared=("freqs_cis", "image_rotary_emb"),
+    ),
+    "WanTransformer3DModel": DiffusersModel(
+        grid=latent_grid,
+        stacks=("blocks",),
+        after_attention={"blocks": "norm2"},
+        rectified_flow=True,
+        shared=("rotary_emb",),
+    ),
+    "LTXVideoTransformer3DModel": DiffusersModel(
+        grid=stated_grid,
+        after_attention={"transformer_blocks": "attn2"},
+        rectified_flow=True,
+    ),
+    "MochiTransformer3DModel": DiffusersModel(
+        grid=latent_grid,
+        after_attention={"transformer_blocks": "norm3"},
+        rectified_flow=True,
+        rising_timestep=True,
+        shared=("image_rotary_emb",),
+    ),
+    "AllegroTransformer3DModel": DiffusersModel(
+        grid=latent_grid,
+        after_attention={"transformer_blocks": "attn2"},
+        shared=("image_rotary_emb",),
+    ),
+}
+"""Class names → what is known. Any other transformer with registered blocks goes by `generic_model`."""
+
+
+def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:
+    """Describe a transformer of which only the blocks are known: no token grid, whole blocks as probes."""
+    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis")
+    return DiffusersModel(unknown_grid, stacks, attention=None, shared=shared, keeps_text=True)

@@ -1,0 +1,146 @@
+"""AdaCache in whole pipelines of diffusers, at tiny size: text encoder, scheduler, VAE and transformer."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.trace import computed_steps
+
+ROOT = Path(__file__).parents[2]
+TINY = runpy.run_path(str(ROOT / "scripts" / "tiny_pipelines.py"))
+STEPS = 6
+RATE_2 = AdaCacheConfig({1e9: 2, 1e10: 1})
+COMPUTED = [1, 2, 4, 5, 6]
+
+
+def generate(pipeline, name, **changes):
+    arguments = {**TINY["call_arguments"](name), "num_inference_steps": STEPS}
+    arguments = {**arguments, "generator": torch.Generator().manual_seed(0), **changes}
+    return pipeline("a red circle", **arguments).frames
+
+
+@pytest.mark.parametrize(("name", "branches"), [("latte", 1), ("cogvideox", 1), ("wan", 2)])
+def test_a_pipeline_with_and_without_a_cache(name, branches):
+    pipeline = TINY["make_pipeline"](name)
+    plain = generate(pipeline, name)
+    with apply_cache(pipeline.transformer, AdaCacheConfig({1.0: 1}), STEPS):
+        assert torch.equal(generate(pipeline, name), plain)
+    session = apply_cache(pipeline.transformer, RATE_2, num_sampling_steps=STEPS)
+    first = generate(pipeline, name)
+    assert [computed_steps(branch.trace) for branch in session.branches.values()] == [COMPUTED] * branches
+    assert torch.equal(generate(pipeline, name), first) and not torch.equal(first, plain)
+
+    def fail(pipe, step, timestep, tensors):
+        if step == 2:
+            raise RuntimeError("from the callback")
+        return {}
+
+    with pytest.raises(RuntimeError, match="from the callback"):
+        generate(pipeline, name, callback_on_step_end=fail)
+    # Wan's two calls notice it both, the others their one
+    with pytest.warns(UserWarning, match="begins a new run after 3 of 6 steps"):
+        assert torch.equal(generate(pipeline, name), first)
+    with pytest.raises(ValueError, match="only 4 of 6 steps ran when the pipeline ended"):
+        generate(pipeline, name, num_inference_steps=4)
+    with pytest.raises(ValueError, match="after 6 steps: give apply_cache the sampler's num_sampling_steps"):
+        generate(pipeline, name, num_inference_steps=12)
+    assert torch.equal(generate(pipeline, name), first)
+    session.detach()
+    assert torch.equal(generate(pipeline, name), plain)
+
+
+def test_two_experts_of_wan_2_2():
+    """Each transformer takes some of the steps; each has a session told how many."""
+    pipeline = TINY["make_pipeline"]("wan")
+    pipeline.register_modules(transformer_2=TINY["make_pipeline"]("wan").transformer)
+    pipeline.register_to_config(boundary_ratio=0.8)
+    steps = TINY["steps_of_experts"](pipeline, STEPS)
+    assert sum(steps) == STEPS and min(steps) > 0
+    plain = generate(pipeline, "wan")
+    sessions = [
+        apply_cache(pipeline.transformer, RATE_2, steps[0]),
+        apply_cache(pipeline.transformer_2, RATE_2, steps[1]),
+    ]
+    generate(pipeline, "wan")
+    cached = generate(pipeline, "wan")
+    assert [len(session.trace) for session in sessions] == list(steps)
+    for session in sessions:
+        session.detach()
+    assert torch.equal(generate(pipeline, "wan"), plain) and cached.isfinite().all()
+
+
+def test_heun_takes_two_calls_for_a_step():
+    """A scheduler of second order: its `timesteps` are the model's calls, and that is what a session counts."""
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    pipeline = TINY["make_pipeline"]("wan")
+    pipeline.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    pipeline.scheduler.set_timesteps(4)
+    calls = len(pipeline.scheduler.timesteps)
+    assert calls == 2 * 4 - 1
+    with apply_cache(pipeline.transformer, RATE_2, calls) as session:
+        video = generate(pipeline, "wan", num_inference_steps=4)
+    assert computed_steps(session.trace) == [1, 2, 4, 6, 7] and video.isfinite().all()
+    with (
+        apply_cache(pipeline.transformer, RATE_2, 4),
+        pytest.raises(ValueError, match="give apply_cache the sampler's num_sampling_steps"),
+    ):
+        generate(pipeline, "wan", num_inference_steps=4)
+
+
+def test_the_snippet_of_the_readme(capsys):
+    """The README's lines run as they stand on a tiny pipeline."""
+    section = (ROOT / "README.md").read_text().split("## With diffusers", 1)[1]
+    code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
+    pipeline = TINY["make_pipeline"]("cogvideox")
+
+    class Pipe:
+        """The tiny pipeline in the place of the published one; the prompt's call gets sizes that fit."""
+
+        transformer = pipeline.transformer
+
+        @classmethod
+        def from_pretrained(cls, name):
+            return cls()
+
+        def to(self, device, dtype):
+            return self
+
+        def __call__(self, prompt, **arguments):
+            return pipeline(prompt, **arguments, **TINY["call_arguments"]("cogvideox"))
+
+    code = code.replace("from diffusers import CogVideoXPipeline\n", "")
+    exec(compile(code, "README.md", "exec"), {"CogVideoXPipeline": Pipe})
+    assert "of 50 steps" in capsys.readouterr().out
+
+
+def test_the_command_that_finds_a_codebook(tmp_path, capsys):
+    pipeline = TINY["make_pipeline"]("cogvideox")
+    pipeline.save_pretrained(tmp_path / "model")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\na blue square\n")
+    command = runpy.run_path(str(ROOT / "scripts" / "calibrate_pipeline.py"))["main"]
+    arguments = [
+        str(tmp_path / "model"),
+        "--prompt-path",
+        str(prompts),
+        "--num-sampling-steps",
+        "12",
+        "--speedup",
+        "1.5",
+    ]
+    call = '{"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": 16}'
+    assert command([*arguments, "--call", call, "--out", str(tmp_path / "found.json")]) == 0
+    assert "codebook = {" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["mean_computed_steps"] == pytest.approx(12 / 1.5, abs=1)
+    assert len(found["schedules"]) == 2
+    assert command([str(tmp_path / "nothing"), "--num-sampling-steps", "12", "--speedup", "2"]) == 2
+    assert "\nerror: " in "\n" + capsys.readouterr().err

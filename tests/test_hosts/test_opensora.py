@@ -1,0 +1,150 @@
+"""The upstream opensora package, 1.2.0: same schedules and latents as on our own STDiT3, on the recorded runs.
+
+Runs where `opensora` can be imported, or with OPENSORA_SRC=folder of its source at v1.2.0; skipped elsewhere. On a CPU
+xformers has no attention kernel: its call is computed by torch there, by the package's own mask.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.models import STDiT3
+
+DATA = Path(__file__).parents[1] / "data"
+RUNS = json.loads((DATA / "sampling_runs.json").read_text())
+VECTORS = load_file(DATA / "sampling_runs.safetensors")
+NAMES = ["baseline", "mid", "fast", "moreg_fast", "mid_b2"]
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    """The module of upstream's STDiT3."""
+    if source := os.environ.get("OPENSORA_SRC"):
+        sys.path.insert(0, source)
+    elif importlib.util.find_spec("opensora") is None:
+        pytest.skip("the opensora package is not installed, and OPENSORA_SRC names no source folder")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module("opensora.models.stdit.stdit3")
+        importlib.import_module("opensora.schedulers")
+    if not torch.cuda.is_available():
+        import xformers.ops
+
+        def attention(q, k, v, p=0.0, attn_bias=None):
+            q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+            bias = None if attn_bias is None else attn_bias.materialize((q.shape[2], k.shape[2]), dtype=q.dtype)
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+
+        xformers.ops.memory_efficient_attention = attention
+    return module
+
+
+@pytest.fixture
+def model(upstream):
+    """Upstream's STDiT3 with the weights of the recorded runs."""
+    config = json.loads((DATA / "stdit3_config.json").read_text())
+    model = upstream.STDiT3(upstream.STDiT3Config(**config)).eval()
+    missing, unexpected = model.load_state_dict(load_file(DATA / "stdit3_weights.safetensors"), strict=False)
+    assert not unexpected and not [name for name in missing if "inv_freq" not in name and "rope" not in name]
+    return model
+
+
+def sample(model, name, rows=slice(None)):
+    """Repeat a recorded run with upstream's own sampler."""
+    from opensora.schedulers import RFLOW
+
+    run = RUNS[name]
+    z, y, mask = (VECTORS[f"{name}.{key}"][rows] for key in ("z", "y", "text_mask"))
+    null = model.y_embedder.y_embedding
+    text = types.SimpleNamespace(
+        encode=lambda prompts: {"y": y, "mask": mask}, null=lambda n: null[None, None].expand(n, 1, -1, -1)
+    )
+    size = {key: torch.full((len(z),), float(run[key])) for key in ("height", "width", "num_frames", "fps")}
+    with torch.no_grad():
+        return RFLOW(run["steps"], cfg_scale=run["cfg_scale"], use_timestep_transform=True).sample(
+            model, text, z, ["prompt"] * len(z), "cpu", size, progress=False
+        )
+
+
+def config_of(name, **changes):
+    from opensora_adacache import MoRegConfig
+
+    cache, moreg = RUNS[name]["cache"], None
+    if cache.get("apply_moreg"):
+        center, power, divisor, _ = cache["moreg_hyp"]
+        moreg = MoRegConfig(cache["moreg_strides"], cache["moreg_steps"], center, power, divisor, cache["mograd_mul"])
+    codebook = dict(map(tuple, cache["codebook"]))
+    return AdaCacheConfig(codebook, cache["cache_res"], cache["cache_loc"], moreg, **changes)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in RUNS])
+def test_schedules_and_latents_are_those_of_our_model(model, name):
+    if not RUNS[name]["cache"]:
+        latents = sample(model, name)
+    else:
+        with apply_cache(model, config_of(name), RUNS[name]["steps"]) as session:
+            latents = sample(model, name)
+        assert computed_steps(session.trace) == RUNS[name]["computed_steps"]
+    torch.testing.assert_close(latents, VECTORS[f"{name}.latents"], atol=1e-4, rtol=0)
+
+
+def test_a_codebook_of_ones_is_bit_identical_and_detaching_leaves_nothing(model):
+    plain, before = sample(model, "mid"), [set(vars(module)) for module in model.modules()]
+    session = apply_cache(model, AdaCacheConfig({1.0: 1}), 30)
+    assert torch.equal(sample(model, "mid"), plain)
+    session.detach()
+    assert [set(vars(module)) for module in model.modules()] == before
+
+
+def test_per_video_decisions_equal_single_runs(model):
+    config = config_of("mid_b2", decision="sample")
+    with apply_cache(model, config, 30) as session:
+        together = sample(model, "mid_b2")
+        schedules = [computed_steps(trace) for trace in session.traces]
+        for row in (0, 1):
+            single = sample(model, "mid_b2", [row])
+            assert computed_steps(session.trace) == schedules[row]
+            torch.testing.assert_close(together[row : row + 1], single, atol=1e-5, rtol=1e-5)
+
+
+def test_another_version_is_refused(model, upstream):
+    class Later(upstream.STDiT3):
+        def forward(self, x, timestep, y, guidance=None):
+            return x
+
+    model.__class__ = Later
+    with pytest.raises(ValueError, match=r"made for opensora 1\.2\.0, whose Later.forward takes"):
+        apply_cache(model, AdaCacheConfig({1.0: 1}), 30)
+
+
+def test_ours_under_upstreams_names(model, upstream):
+    from opensora.registry import MODELS, build_module
+
+    from opensora_adacache.hosts.opensora import REGISTERED_NAMES, register
+
+    before = {name: MODELS.get(name) for name in REGISTERED_NAMES}
+    register()
+    try:
+        config = {**json.loads((DATA / "stdit3_config.json").read_text()), "type": REGISTERED_NAMES[0]}
+        cache = {"type": "Planned", "steps": (1, 2, 29, 30), "num_sampling_steps": 30}
+        ours = build_module({**config, "cache": cache}, MODELS, enable_sequence_parallelism=False)
+        assert isinstance(ours, STDiT3)
+        ours.load_state_dict(load_file(DATA / "stdit3_weights.safetensors"))
+        calls = []
+        ours.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+        assert sample(ours.eval(), "mid").isfinite().all() and len(calls) == 4
+    finally:
+        for name, module in before.items():
+            MODELS.register_module(name, module=module, force=True)
