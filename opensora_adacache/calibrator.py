@@ -99,7 +99,7 @@ class Calibrator:
         if isinstance(cache, AdaCacheConfig):
             found = calibrate(cache, self.recordings(cache), speedup)
             return Found(found, mean_computed_steps(found, self.recordings(cache)))
-        found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup)
+        found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup, 1 / len(self.jobs))
         return Found(found, steps)
 
     def for_psnr(self, cache: CacheConfig, wanted: float) -> Found:

@@ -73,13 +73,16 @@ def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:
     return tuple(float(f"{fmean(video.norm_ratios[s] for video in videos):.6g}") for s in steps)
 
 
-def search(settings: Sequence[_Setting], measure: Callable[[_Setting], float], target: float) -> tuple[_Setting, float]:
+def search(
+    settings: Sequence[_Setting], measure: Callable[[_Setting], float], target: float, tolerance: float = 0.0
+) -> tuple[_Setting, float]:
     """Return the setting whose measure is nearest to the target, and that measure, by bisection.
 
     Args:
         settings: ordered so that the measure falls (computed steps, PSNR), nearly.
         measure: called about log₂ of their number times.
         target: the wanted value.
+        tolerance: a measure this near to it is good enough.
 
     Raises:
         ValueError: the target lies outside of what the first and the last setting give.
@@ -93,7 +96,7 @@ def search(settings: Sequence[_Setting], measure: Callable[[_Setting], float], t
         raise ValueError(
             f"these settings reach {seen[high]:.4g} to {seen[low]:.4g}, got {target:.4g}; choose one between"
         )
-    while high - low > 1:
+    while high - low > 1 and min(abs(value - target) for value in seen.values()) > tolerance:
         middle = (low + high) // 2
         seen[middle] = measure(settings[middle])
         low, high = (middle, high) if seen[middle] > target else (low, middle)
