@@ -47,8 +47,8 @@ def record(
     changes = {}
     for earlier in range(len(residuals)):
         for later in range(earlier + 1, min(earlier + max_rate, len(residuals) - 1) + 1):
-            sums = change_sums(residuals[earlier], residuals[later], metric).sum(0).tolist()
-            changes[earlier + 1, later + 1] = tuple(sums)
+            change = change_sums(residuals[earlier], residuals[later], metric).sum(0)
+            changes[earlier + 1, later + 1] = tuple(change.tolist())
     motion = {}
     for step, residual in enumerate(residuals, start=1):
         sums = motion_sums(residual, num_frames, strides).sum(0)
