@@ -7,8 +7,8 @@ paper = "ablations"
 
 _fast = {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3}
 
-# The thresholds belong to "l1"; the paper prints none for the other metrics. A start, to be calibrated on the model before
-# metrics are compared at one speed: "l2" of residuals that change evenly is the same number, and 1 - cos is about half
+# The thresholds belong to "l1"; the paper prints none for the other metrics. A start, to be calibrated before
+# metrics are compared at one speed: "l2" of residuals that change evenly is the same number, 1 - cos is about half
 # its square.
 _cosine = {0.00045: 12, 0.00125: 10, 0.00245: 8, 0.00405: 6, 0.00605: 4, 0.5: 3}
 _adacache = dict(type="AdaCache", cache_res="t-attn", cache_loc=(13,), granularity="stack", decision="sample")
