@@ -59,7 +59,8 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
 def register() -> None:
     """Register our STDiT3 under upstream's names, so that what upstream builds from a config is ours.
 
-    A `cache` section in the config's model, ``cache=dict(type="AdaCache", num_sampling_steps=30, ...)``, attaches a cache.
+    A `cache` section in the config's model, ``cache=dict(type="AdaCache", num_sampling_steps=30, ...)``, attaches a
+    cache.
 
     Raises:
         ImportError: the `opensora` package is not installed.
