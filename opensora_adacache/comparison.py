@@ -205,6 +205,7 @@ class _Frames:
 class _Made:
     """A video that was made and written."""
 
+    config: RunConfig
     clip: Clip
     frames: _Frames
     memory: int | None
@@ -272,10 +273,10 @@ class _Worker:
             clip = self.models.pipeline(config).generate([task.job], self.models.features)[0]
         path = self.run.folder / "videos" / name / f"{task.name}.mp4"
         write_video(path, clip.frames, config.save_fps)
-        return _Made(clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)
+        return _Made(config, clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)
 
     def _row(self, name: str, task: Task, made: _Made, reference: _Frames) -> ResultRow:
-        clip, config = made.clip, self.run.settings[name]
+        clip, config = made.clip, made.config
         num_steps = config.scheduler.num_sampling_steps * config.loop
         records = [record for trace in clip.traces for record in trace]
         computed = [record.computed for record in records] or [True] * num_steps

@@ -59,7 +59,8 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
     assert by_name["every-2"].schedule == "#.#.#.##" and by_name["best"].computed_steps == 5
     assert by_name["all"].policy == "adacache" and by_name["best"].policy == "oracle-video"
     assert by_name["all"].tflops == pytest.approx(by_name["baseline"].tflops)
-    assert by_name["every-2"].tflops < 0.7 * by_name["baseline"].tflops
+    assert 0.4 < by_name["every-2"].tflops / by_name["baseline"].tflops < 0.7
+    assert by_name["best"].tflops == pytest.approx(by_name["every-2"].tflops)  # both compute five steps
     for name in ("table.md", "table.csv", "table.tex", "index.html", by_name["best"].video):
         assert (out / name).stat().st_size > 0
     # what is there stays as it was; the second prompt is added

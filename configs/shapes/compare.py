@@ -1,5 +1,5 @@
-# Every caching policy on the embedded model: python scripts/compare.py configs/shapes/compare.py
-# calibrated.py holds what needs constants of this model, for 1.5, 2.2 and 3 times fewer computed steps.
+# Every caching policy on the embedded model: make bench.
+# calibrated.py holds the settings that need constants of this model, for 1.5 and 2.2 times fewer computed steps.
 _base_ = ["calibrated.py"]
 
 run = "sample.py"
@@ -7,18 +7,32 @@ run = "sample.py"
 prompts = dict(heldout=64, seed=41)
 paper = "open-sora-1.2 (480p, 2s, 30 steps)"
 
+# The codebook of sample_adacache.py and the constants of sample_adacache_moreg.py.
+_codebook = {0.04171: 6, 0.08344: 5, 0.1252: 4, 0.1668: 3, 0.2086: 2, 0.5215: 1}
+_moreg = dict(strides=(1,), steps=(4, 26), center=0.295, power=2, divisor=1, gradient_weight=1)
+
 settings = {
-    "adacache-config": dict(
-        title="AdaCache (sample_adacache.py)",
-        cache=dict(type="AdaCache", codebook={0.04171: 6, 0.08344: 5, 0.1252: 4, 0.1668: 3, 0.2086: 2, 0.5215: 1}),
+    "adacache-2.5x": dict(
+        title="AdaCache (fast)",
         paper="AdaCache-fast",
+        cache=dict(type="AdaCache", codebook=_codebook, decision="sample"),
     ),
-    "pab-246": dict(title="PAB246", cache=dict(type="PAB", spatial=2, temporal=4, cross=6), paper="PAB-slow"),
-    "static-2": dict(title="static, every 2nd", cache=dict(type="Static", interval=2)),
-    "static-3": dict(title="static, every 3rd", cache=dict(type="Static", interval=3)),
+    "adacache-2.5x-moreg": dict(
+        title="AdaCache (fast) + MoReg",
+        paper="AdaCache-fast+MoReg",
+        cache=dict(type="AdaCache", codebook=_codebook, moreg=_moreg, decision="sample"),
+    ),
+    "adacache-1.5x": dict(title="AdaCache (slow)", paper="AdaCache-slow"),
+    "pab-246": dict(title="PAB246", paper="PAB-slow", cache=dict(type="PAB", spatial=2, temporal=4, cross=6)),
+    "pab-579": dict(title="PAB579", paper="PAB-fast", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
+    "tgate": dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
+    # The published range is a quarter of the layers or less: two of six here.
+    "delta-dit": dict(
+        title="Δ-DiT", paper="Delta-DiT", cache=dict(type="DeltaDiT", interval=2, gate_step=6, early=(0, 1))
+    ),
+    "static-2": dict(title="static, every 2nd step", cache=dict(type="Static", interval=2)),
     "taylorseer-o1-n2": dict(title="TaylorSeer, order 1, N 2", cache=dict(type="TaylorSeer", interval=2, order=1)),
-    "taylorseer-o1-n3": dict(title="TaylorSeer, order 1, N 3", cache=dict(type="TaylorSeer", interval=3, order=1)),
     "taylorseer-o2-n3": dict(title="TaylorSeer, order 2, N 3", cache=dict(type="TaylorSeer", interval=3, order=2)),
-    "oracle-video-13.6": dict(title="best schedule per video", oracle="video", computed_steps=13.6),
-    "oracle-budget-13.6": dict(title="best schedule, split budget", oracle="budget", computed_steps=13.6),
+    "oracle-video-14": dict(title="best schedule per video", oracle="video", computed_steps=14),
+    "oracle-budget-14": dict(title="best schedules, split budget", oracle="budget", computed_steps=14),
 }
