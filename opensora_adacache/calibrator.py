@@ -39,14 +39,15 @@ from opensora_adacache.evaluation.calibration import (
 )
 from opensora_adacache.evaluation.metrics import psnr
 from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs
-from opensora_adacache.hosts.recorder import record_probe, record_stack
+from opensora_adacache.hosts import apply_cache
+from opensora_adacache.hosts.recorder import play_back, record_outputs, record_probe, record_stack
 from opensora_adacache.jobs import VideoJob
 
 PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
 """AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
 
 # Prompts that LeMiCa's costs are measured on.
-_SEGMENT_JOBS = 4
+_SEGMENT_JOBS = 3
 # Thresholds and codebook factors that are tried: 2.3 % apart.
 _GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
 
@@ -176,14 +177,19 @@ class Calibrator:
     def segment_costs(self) -> dict[tuple[int, int], float]:
         """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse.
 
-        There are about `LONGEST_GAP` − 1 runs for each step, so only the first jobs are made.
+        There are about `LONGEST_GAP` − 1 runs for each step, so only the first jobs are made, each run from step i on.
         """
         costs, n, jobs = {}, self.num_steps, self.jobs[:_SEGMENT_JOBS]
-        uncached, _ = self._denoise(None, jobs)
+        with record_outputs(self.models.transformer) as outputs:
+            uncached, _ = self._denoise(None, jobs)
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
-                steps = tuple(step for step in range(1, n + 1) if not i < step < j)
-                latents, _ = self._denoise(LeMiCaConfig(steps=steps), jobs)
+                computed = (1, *range(j - i + 1, n - i + 2))
+                with (
+                    apply_cache(self.models.transformer, PlannedConfig(steps=computed), n - i + 1),
+                    play_back(self.models.transformer, outputs[: i - 1]),
+                ):
+                    latents, _ = self._denoise(None, jobs)
                 costs[i, j] = (latents - uncached).abs().mean().item()
         return costs
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.calibrator import Calibrator
+from opensora_adacache.components import load_models
+from opensora_adacache.config import load_config
 from opensora_adacache.config.comparison import load_comparison
 from opensora_adacache.hosts.recorder import record_probe
+from opensora_adacache.jobs import plan_jobs
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,6 +90,24 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert calibrate([write_config(text), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and message in error and error.count("\n") == 1
+
+
+def test_costs_of_segments_are_those_of_whole_runs(write_config):
+    """A run that begins at step i from recorded outputs ends where one that computed them does."""
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    calibrator = Calibrator(config, models, jobs)
+
+    def latents(cache):
+        return models.pipeline(replace(config, cache=cache)).denoise(jobs, models.features)[0]
+
+    uncached = latents(None)
+    assert calibrator.segment_costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
+    for (i, j), cost in calibrator.segment_costs.items():
+        steps = [step for step in range(1, 6) if not i < step < j]
+        expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
+        assert cost == pytest.approx(expected, abs=1e-6) and cost > 0
 
 
 @torch.no_grad()

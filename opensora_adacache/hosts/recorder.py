@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
@@ -101,3 +101,42 @@ def record_branches(model: nn.Module, config: AdaCacheConfig, num_sampling_steps
     with attach_diffusers(model, replace(config, codebook={1.0: 1}), num_sampling_steps) as session:
         session.on_new_branch = watch
         yield recorders
+
+
+@contextmanager
+def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the output of each call of a model, from outside."""
+    outputs: list[Tensor] = []
+
+    def keep(original: Callable) -> Callable:
+        def forward(*args: object, **kwargs: object) -> Tensor:
+            outputs.append(original(*args, **kwargs))
+            return outputs[-1]
+
+        return forward
+
+    patches = Patches()
+    patches.wrap(model, "forward", keep)
+    try:
+        yield outputs
+    finally:
+        patches.restore()
+
+
+@contextmanager
+def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
+    """Let the first calls of a model return recorded outputs; the later ones run it, with whatever is attached."""
+    waiting = list(reversed(outputs))
+
+    def first_recorded(original: Callable) -> Callable:
+        def forward(*args: object, **kwargs: object) -> Tensor:
+            return waiting.pop() if waiting else original(*args, **kwargs)
+
+        return forward
+
+    patches = Patches()
+    patches.wrap(model, "forward", first_recorded)
+    try:
+        yield
+    finally:
+        patches.restore()
