@@ -1,8 +1,8 @@
-"""Our caches beside those of diffusers and cache-dit: ``python scripts/compare_hosts.py --out docs/hosts_comparison.md``.
+"""Our caches beside those of diffusers and cache-dit: ``python scripts/compare_hosts.py --out FILE``.
 
-Whole pipelines with random weights (`tiny_pipelines.py`), at a size where a step takes over 100 ms on one CPU thread. Every
+Whole pipelines with random weights (`tiny_pipelines.py`), where a step takes over 100 ms on one CPU thread. Every
 adaptive policy gets the threshold that makes it compute as near as can be to the wanted number of steps. Random weights
-rank nothing by quality: the figures show cost and memory of the same schedule length, and that all run side by side.
+rank nothing by quality: the figures show cost and memory of schedules of one length, and that all run side by side.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
     bench = Bench("cogvideox", num_steps, branches=1)
     plain = bench.run()
     lines = [
-        "| cache | a skipped step saves | computed steps | loop, s | speedup | memory held, MB | PSNR to uncached, dB |",
+        "| cache | a skipped step saves | computed steps | loop, s | speedup | held, MB | PSNR to uncached, dB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     settings = []
@@ -339,15 +339,16 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     diffusers.utils.logging.set_verbosity_error()
+    now = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     lines = [
         "# Caches side by side on tiny pipelines of diffusers",
         "",
         f"Made by `python scripts/compare_hosts.py --steps {options.steps} --computed {options.computed} "
-        f"--repeats {options.repeats}` on {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {platform.machine()} CPU, one thread, "
+        f"--repeats {options.repeats}` on {now}, {platform.machine()} CPU, one thread, "
         f"torch {torch.__version__}, diffusers {diffusers.__version__}.",
         "",
-        "The weights are random: PSNR says how far a cache strays on this model, not how it ranks on a trained one. Loop time",
-        "is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run, at most.",
+        "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
+        "time is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run.",
         "",
         "## What AdaCache costs besides the computed steps",
         "",
@@ -357,8 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
         "",
         *side_by_side(options.steps, options.computed, options.repeats),
         "",
-        "A step counts as computed where the last block's attention ran. Broadcast attention leaves feed-forward to run on every",
-        "step; the other caches of parts leave norms, gates and projections.",
+        "A step counts as computed where the last block's attention ran. Broadcast attention leaves feed-forward to",
+        "run on every step; TaylorSeer of diffusers, which forecasts each module, leaves norms and gates.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)
