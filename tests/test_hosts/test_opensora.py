@@ -183,6 +183,15 @@ def test_upstreams_own_script_runs_our_config(registry, tiny_config, tmp_path, m
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_a_folder_that_is_no_source(tmp_path, capsys):
+    command = runpy.run_path(str(DATA.parents[1] / "scripts" / "upstream_inference.py"))["main"]
+    assert command([str(tmp_path), "config.py"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: '{tmp_path}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0\n"
+    )
+
+
 def _counted(model, calls):
     model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
     return model
