@@ -1,8 +1,8 @@
-"""Our caches beside those of diffusers and cache-dit: ``python scripts/compare_hosts.py --out docs/hosts_comparison.md``.
+"""Our caches beside those of diffusers and cache-dit: ``python scripts/compare_hosts.py --out FILE``.
 
-Whole pipelines with random weights (`tiny_pipelines.py`), at a size where a step takes over 100 ms on one CPU thread. Every
+Whole pipelines with random weights (`tiny_pipelines.py`), where a step takes over 100 ms on one CPU thread. Every
 adaptive policy gets the threshold that makes it compute as near as can be to the wanted number of steps. Random weights
-rank nothing by quality: the figures show cost and memory of the same schedule length, and that all run side by side.
+rank nothing by quality: the figures show cost and memory of schedules of one length, and that all run side by side.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tiny_pipelines import call_arguments, make_pipeline
 
 SIZE = {
-    "latte": {"layers": 6, "width": 256},
-    "cogvideox": {"layers": 12, "width": 256},
-    "wan": {"layers": 12, "width": 256},
+    "latte": {"layers": 6, "width": 192},
+    "cogvideox": {"layers": 12, "width": 192},
+    "wan": {"layers": 12, "width": 192},
 }
 VIDEO = {"height": 128, "width": 128, "num_frames": 17}
 PROMPT = "a red circle moves left"
@@ -61,8 +61,8 @@ class Bench:
     def _count(self, *_: object) -> None:
         self.calls += 1
 
-    def run(self, measure_memory: bool = False) -> Run:
-        """Make the video; the loop is timed from the first call of the model to the end of the last step."""
+    def run(self, measure_memory: bool = False, decode: bool = False) -> Run:
+        """Make the video, or its latents; time the loop from the model's first call to the end of the last step."""
         self.calls, held, marks = 0, [], []
 
         def end_of_step(pipeline, step, timestep, tensors):
@@ -80,7 +80,7 @@ class Bench:
                 num_inference_steps=self.num_steps,
                 generator=torch.Generator().manual_seed(0),
                 callback_on_step_end=end_of_step,
-                **self.arguments,
+                **{**self.arguments, "output_type": "pt" if decode else "latent"},
             ).frames
         finally:
             start.remove()
@@ -263,9 +263,9 @@ def contenders(bench: Bench, wanted: int) -> list[tuple[str, str, Callable, tupl
 def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
     """Return the table of all contenders on CogVideoX."""
     bench = Bench("cogvideox", num_steps, branches=1)
-    plain = bench.run()
+    plain = bench.run(decode=True)
     lines = [
-        "| cache | a skipped step saves | computed steps | loop, s | speedup | memory held, MB | PSNR to uncached, dB |",
+        "| cache | a skipped step saves | computed steps | loop, s | speedup | held, MB | PSNR to uncached, dB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     settings = []
@@ -273,7 +273,7 @@ def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
         threshold = nearest(bench, cache, wanted, *thresholds)[0] if thresholds else 0.0
         before = bench.run(measure_memory=True).held
         with cache(threshold):
-            run = bench.run(measure_memory=True)
+            run = bench.run(measure_memory=True, decode=True)
         run.held -= before
         settings.append((name, saves, cache, threshold, run))
     seconds: dict[str, list[float]] = {name: [] for name, *_ in settings}
@@ -339,15 +339,16 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     diffusers.utils.logging.set_verbosity_error()
+    now = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
     lines = [
         "# Caches side by side on tiny pipelines of diffusers",
         "",
         f"Made by `python scripts/compare_hosts.py --steps {options.steps} --computed {options.computed} "
-        f"--repeats {options.repeats}` on {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {platform.machine()} CPU, one thread, "
+        f"--repeats {options.repeats}` on {now}, {platform.machine()} CPU, one thread, "
         f"torch {torch.__version__}, diffusers {diffusers.__version__}.",
         "",
-        "The weights are random: PSNR says how far a cache strays on this model, not how it ranks on a trained one. Loop time",
-        "is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run, at most.",
+        "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
+        "time is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run.",
         "",
         "## What AdaCache costs besides the computed steps",
         "",
@@ -357,8 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
         "",
         *side_by_side(options.steps, options.computed, options.repeats),
         "",
-        "A step counts as computed where the last block's attention ran. Broadcast attention leaves feed-forward to run on every",
-        "step; the other caches of parts leave norms, gates and projections.",
+        "A step counts as computed where the last block's attention ran. Broadcast attention leaves feed-forward to",
+        "run on every step; TaylorSeer of diffusers, which forecasts each module, leaves norms and gates.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -1,7 +1,6 @@
 """Whole pipelines of diffusers with random weights, small enough for a CPU: text encoder, scheduler, VAE, transformer.
 
-For tests and for `scripts/compare_hosts.py`; a random model makes no videos, but its code paths are those of a real
-one.
+For tests and for `scripts/compare_hosts.py`; a random model makes noise, by the code paths of a real one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Host of the upstream `opensora` package, version 1.2.0: its STDiT3 with a cache, and ours under its registry names.
+"""Host of the upstream `opensora` package, version 1.2.0: its STDiT3 with a cache.
 
-The package is imported only where it is used; neither its source nor its weights come with this project.
+Its blocks run as those of diffusers do (`block_stack`). Neither its source nor its weights come with this project;
+`opensora_registry` puts our models under its names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from opensora_adacache.hosts.patches import Patches
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
 BLOCK_FORWARD = ("self", "x", "y", "t", "mask", "x_mask", "t0", "T", "S")
 """Parameters of the forward of STDiT3 and of its block in version 1.2.0."""
-REGISTERED_NAMES = ("STDiT3-XL/2", "STDiT3-3B/2")
 UPSTREAM = DiffusersModel(grid=unknown_grid, stacks=("spatial_blocks", "temporal_blocks"), attention="attn")
 
 
@@ -54,45 +54,6 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
     patches.wrap(model, "forward", lambda original: _forward(session, stack, model, original))
     session.on_detach = patches.restore
     return session
-
-
-def register() -> None:
-    """Register our STDiT3 under upstream's names, so that what upstream builds from a config is ours.
-
-    A `cache` section in the config's model, ``cache=dict(type="AdaCache", num_sampling_steps=30, ...)``, attaches a
-    cache.
-
-    Raises:
-        ImportError: the `opensora` package is not installed.
-    """
-    from opensora.registry import MODELS
-
-    for name in REGISTERED_NAMES:
-        MODELS.register_module(name, module=build_ours, force=True)
-
-
-def build_ours(from_pretrained: str | None = None, cache: dict | None = None, **settings: Any) -> nn.Module:
-    """Build our STDiT3 from the settings that upstream gives its own.
-
-    Args:
-        from_pretrained: a folder or a name on the hub; its own structure counts then.
-        cache: name and settings of a policy, and `num_sampling_steps`.
-        settings: upstream's structure; what concerns kernels or training is passed over.
-    """
-    from opensora_adacache.caching.policies import config_class
-    from opensora_adacache.hosts.attach import apply_cache
-    from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
-
-    if settings.get("enable_sequence_parallelism"):
-        raise ValueError("our STDiT3 has no sequence parallelism: run upstream's script on one process")
-    if from_pretrained is not None:
-        model = STDiT3.from_pretrained(from_pretrained)
-    else:
-        model = STDiT3(STDiT3Config.from_dict({"depth": 28, "hidden_size": 1152, "num_heads": 16, **settings}))
-    if cache is not None:
-        policy = {key: value for key, value in cache.items() if key not in ("type", "num_sampling_steps")}
-        apply_cache(model, config_class(cache["type"])(**policy), cache["num_sampling_steps"])
-    return model
 
 
 class _Signature(BlockSignature):

@@ -95,6 +95,35 @@ def test_heun_takes_two_calls_for_a_step():
         generate(pipeline, "wan", num_inference_steps=4)
 
 
+def test_cache_dit_is_refused_in_either_order():
+    cache_dit = pytest.importorskip("cache_dit")
+    pipeline = TINY["make_pipeline"]("cogvideox")
+    pipeline.__class__ = type("CogVideoXPipeline", (type(pipeline),), {})  # it patches the pipeline's class
+    cache_dit.enable_cache(pipeline, cache_config=cache_dit.DBCacheConfig(Fn_compute_blocks=1))
+    with pytest.raises(ValueError, match="cache of cache-dit enabled: call cache_dit.disable_cache first"):
+        apply_cache(pipeline.transformer, RATE_2, STEPS)
+    cache_dit.disable_cache(pipeline)
+    with apply_cache(pipeline.transformer, RATE_2, STEPS):
+        cache_dit.enable_cache(pipeline, cache_config=cache_dit.DBCacheConfig(Fn_compute_blocks=1))
+        with pytest.raises(ValueError, match="cache of cache-dit enabled"):
+            generate(pipeline, "cogvideox")
+
+
+def test_a_callback_that_interrupts_resets_the_session():
+    pipeline = TINY["make_pipeline"]("wan")
+
+    def stop(pipe, step, timestep, tensors):
+        pipe._interrupt = step == 2
+        if pipe._interrupt:
+            session.reset()
+        return {}
+
+    with apply_cache(pipeline.transformer, RATE_2, STEPS) as session:
+        generate(pipeline, "wan", callback_on_step_end=stop)
+        generate(pipeline, "wan")
+        assert computed_steps(session.trace) == COMPUTED
+
+
 def test_the_snippet_of_the_readme(capsys):
     """The README's lines run as they stand on a tiny pipeline."""
     section = (ROOT / "README.md").read_text().split("## With diffusers", 1)[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import sys
 import types
 import warnings
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.models import STDiT3
 
@@ -129,22 +131,67 @@ def test_another_version_is_refused(model, upstream):
         apply_cache(model, AdaCacheConfig({1.0: 1}), 30)
 
 
-def test_ours_under_upstreams_names(model, upstream):
+@pytest.fixture
+def registry(upstream):
+    """Upstream's registry, put back afterwards."""
+    from opensora.registry import MODELS
+
+    from opensora_adacache.hosts import opensora_registry as ours
+
+    MODELS.import_from_location()
+    before = dict(MODELS._module_dict)
+    yield ours
+    MODELS._module_dict.clear()
+    MODELS._module_dict.update(before)
+
+
+def test_ours_under_upstreams_names(registry):
     from opensora.registry import MODELS, build_module
 
-    from opensora_adacache.hosts.opensora import REGISTERED_NAMES, register
+    registry.register(PlannedConfig(steps=(1, 2, 29, 30)), 30)
+    config = {**json.loads((DATA / "stdit3_config.json").read_text()), "type": "STDiT3-XL/2"}
+    ours = build_module(config, MODELS, enable_sequence_parallelism=False)
+    assert isinstance(ours, STDiT3)
+    ours.load_state_dict(load_file(DATA / "stdit3_weights.safetensors"))
+    calls = []
+    ours.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    assert sample(ours.eval(), "mid").isfinite().all() and len(calls) == 4
+    with pytest.raises(ValueError, match="expects num_sampling_steps with a cache"):
+        registry.register(PlannedConfig(steps=(1,)))
 
-    before = {name: MODELS.get(name) for name in REGISTERED_NAMES}
-    register()
-    try:
-        config = {**json.loads((DATA / "stdit3_config.json").read_text()), "type": REGISTERED_NAMES[0]}
-        cache = {"type": "Planned", "steps": (1, 2, 29, 30), "num_sampling_steps": 30}
-        ours = build_module({**config, "cache": cache}, MODELS, enable_sequence_parallelism=False)
-        assert isinstance(ours, STDiT3)
-        ours.load_state_dict(load_file(DATA / "stdit3_weights.safetensors"))
-        calls = []
-        ours.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
-        assert sample(ours.eval(), "mid").isfinite().all() and len(calls) == 4
-    finally:
-        for name, module in before.items():
-            MODELS.register_module(name, module=module, force=True)
+
+@pytest.mark.filterwarnings("ignore")
+def test_upstreams_own_script_runs_our_config(registry, tiny_config, tmp_path, monkeypatch):
+    """scripts/inference.py of upstream, on our small checkpoints, with the config's cache."""
+    source = os.environ.get("OPENSORA_SRC")
+    if not source:
+        pytest.skip("upstream's scripts are no part of its package: OPENSORA_SRC must name its source")
+    config = tmp_path / "config.py"
+    cache = 'cache = dict(type="Static", interval=4)\n'
+    prompt = f'prompt = ["a red circle"]\nnum_frames = 1\nmulti_resolution = "STDiT2"\nsave_dir = "{tmp_path}/out"\n'
+    config.write_text(tiny_config.replace("num_frames = 17\n", "") + prompt + cache)
+    calls = []
+    monkeypatch.setattr(
+        registry,
+        "build_transformer",
+        lambda **settings: _counted(STDiT3.from_pretrained(settings["from_pretrained"]), calls),
+    )
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    command = runpy.run_path(str(DATA.parents[1] / "scripts" / "upstream_inference.py"))["main"]
+    assert command([source, str(config)]) == 0
+    assert len(calls) == 3  # steps 1, 5 and 8 of 8
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_folder_that_is_no_source(tmp_path, capsys):
+    command = runpy.run_path(str(DATA.parents[1] / "scripts" / "upstream_inference.py"))["main"]
+    assert command([str(tmp_path), "config.py"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: '{tmp_path}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0\n"
+    )
+
+
+def _counted(model, calls):
+    model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    return model

@@ -1,0 +1,41 @@
+"""Run upstream's own inference script on our models: ``python scripts/upstream_inference.py SOURCE CONFIG [flags]``.
+
+SOURCE is a source tree of Open-Sora at v1.2.0; the flags are upstream's. Our transformer, VAE and text encoder take the
+place of upstream's, and the config's `cache` section is attached. The config names its prompts in a list, and sets
+``multi_resolution="STDiT2"`` as upstream's own do.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) < 2 or arguments[0] in ("-h", "--help"):
+        print(__doc__, file=sys.stderr if arguments[:1] != ["--help"] else sys.stdout)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    source, config_path, *flags = arguments
+    script = Path(source) / "scripts" / "inference.py"
+    from opensora_adacache.config import load_config
+    from opensora_adacache.hosts.opensora_registry import register
+
+    try:
+        if not script.is_file():
+            raise ValueError(f"'{source}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0")
+        config = load_config(config_path, {})
+        sys.path.insert(0, source)
+        register(config.cache, config.scheduler.num_sampling_steps)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    sys.argv = [str(script), config_path, *flags]
+    runpy.run_path(str(script), run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
