@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from opensora_adacache.config.comparison import load_comparison
+from opensora_adacache.config.comparison import is_comparison, load_comparison
 from opensora_adacache.evaluation.paper import find_table
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "paper").glob("*.py"))
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted((FOLDER / "paper").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -27,3 +28,15 @@ def test_rows_of_the_paper_exist(path):
 def test_there_is_one_for_every_table():
     names = {path.stem.split("_")[0] for path in CONFIGS}
     assert names == {"table1", "ablation", "resolution", "multi"} and len(CONFIGS) == 10
+
+
+def test_every_table_has_one_at_embedded_size():
+    """Of table 1 it is compare.py; the rows are the same ones of the paper."""
+    tables = {path.stem: load_comparison(path) for path in (FOLDER / "shapes").glob("*.py") if is_comparison(path)}
+    tables["table1_open_sora"] = tables.pop("compare")
+    assert tables.keys() == {path.stem for path in CONFIGS}
+    for path in CONFIGS:
+        published, embedded = load_comparison(path), tables[path.stem]
+        assert embedded.paper == published.paper and embedded.run.model.type == "STDiT3"
+        rows = [{s.paper for s in comparison.settings} - {None} for comparison in (published, embedded)]
+        assert rows[0] == rows[1], path.stem
