@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
+from opensora_adacache.evaluation.metrics import psnr
 from opensora_adacache.media import read_video
 
 RECORD_KEYS = ("video", "prompt", "seed", "num_steps", "computed_steps", "seconds", "peak_cache_bytes", "traces")
@@ -123,19 +121,6 @@ def compare(folders: list[Path]) -> list[ComparedRun]:
             videos.append(ComparedVideo(record, psnr(read_video(record.path), original), speedup))
         compared.append(ComparedRun(name, tuple(videos)))
     return compared
-
-
-def psnr(frames: Any, reference: Any, cap: float = 100.0) -> float:
-    """Return the mean over frames of the PSNR in dB of two videos [3, F, H, W] in −1..1, capped where they are equal.
-
-    Raises:
-        ValueError: their shapes differ.
-    """
-    one, other = (np.asarray(video, dtype=np.float64) for video in (frames, reference))
-    if one.shape != other.shape:
-        raise ValueError(f"videos to compare must have one shape, got {one.shape} and {other.shape}")
-    errors = ((one - other) ** 2).mean(axis=(0, 2, 3))
-    return fmean(cap if error == 0 else min(10 * math.log10(4 / error), cap) for error in errors)
 
 
 def format_table(runs: list[ComparedRun]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from opensora_adacache.media import write_video
 from opensora_adacache.report.page import write_page
-from opensora_adacache.report.runs import compare, format_table, psnr, read_run
+from opensora_adacache.report.runs import compare, format_table, read_run
 
 
 def make_run(folder, noise, computed, seconds, prompts=("a red <circle>", "a square")):
@@ -54,15 +54,6 @@ def test_comparison(folders):
     assert 15 < cached.psnr < 40
     table = format_table([base, cached])
     assert re.search(r"cached\s+4\.0 of 10\s+1\.60\s+2\.50x", table) and table.splitlines()[2].startswith("baseline")
-
-
-def test_psnr_by_hand():
-    one, other = torch.zeros(3, 2, 4, 4), torch.zeros(3, 2, 4, 4)
-    assert psnr(one, other) == 100.0
-    other[:, 1] = 0.2  # 10 log10(4 / 0.04) = 20 dB in one of two frames
-    assert psnr(one, other) == pytest.approx((100 + 20) / 2)
-    with pytest.raises(ValueError, match=r"one shape, got \(3, 2, 4, 4\) and \(3, 1, 4, 4\)"):
-        psnr(one, other[:, :1])
 
 
 def test_page_holds_everything(folders, tmp_path):
