@@ -1,7 +1,8 @@
 """How sure a mean over videos is: bootstrap intervals over prompts.
 
-Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979), percentile intervals. Videos of one prompt with several
-seeds resemble each other, so whole prompts are drawn (a cluster bootstrap): drawing videos would claim more than is known.
+Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979), percentile intervals. Videos of one prompt with
+several seeds resemble each other, so whole prompts are drawn (a cluster bootstrap): drawing videos would claim more
+than is known.
 """
 
 from __future__ import annotations

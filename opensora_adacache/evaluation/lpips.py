@@ -1,8 +1,8 @@
 """LPIPS with AlexNet: how differently a network trained on pictures sees two frames.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Its linear heads, version
-0.1, come with torchmetrics. The convolutions of AlexNet do not: they are in torchvision's published checkpoint, which is
-read from where ``torch.hub`` keeps its downloads. Nothing is downloaded here and torchvision is not needed.
+0.1, come with torchmetrics. The convolutions of AlexNet do not: they are in torchvision's published checkpoint, which
+is read from where ``torch.hub`` keeps its downloads. Nothing is downloaded here and torchvision is not needed.
 """
 
 from __future__ import annotations

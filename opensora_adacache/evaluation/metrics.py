@@ -56,9 +56,9 @@ def ssim(frames: Any, reference: Any) -> float:
         raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels a side, got {height}x{width}")
     border, values = SSIM_WINDOW // 2, []
     for pair in pairs:
-        pictures = (torch.from_numpy((frame[None] + 1) / 2).float() for frame in pair)
+        picture, target = (torch.from_numpy((frame[None] + 1) / 2).float() for frame in pair)
         _, similarity = structural_similarity_index_measure(
-            *pictures, sigma=SSIM_SIGMA, data_range=1.0, return_full_image=True
+            picture, target, sigma=SSIM_SIGMA, data_range=1.0, return_full_image=True
         )
         values.append(similarity[..., border:-border, border:-border].mean().item())
     return fmean(values)

@@ -21,8 +21,8 @@ _RANGE = 2.0  # from −1, black, to 1, white
 def temporal_change(frames: Any) -> float:
     """Return the mean absolute difference of adjacent frames, 0..1; 0 for a single frame.
 
-    VBench (Huang et al., "VBench: Comprehensive Benchmark Suite for Video Generative Models", 2024) calls one minus this
-    "temporal flickering" and applies it to prompts that ask for no motion, since motion changes pixels too.
+    VBench (Huang et al., "VBench: Comprehensive Benchmark Suite for Video Generative Models", 2024) calls one minus
+    this "temporal flickering" and applies it to prompts that ask for no motion, since motion changes pixels too.
     """
     return _mean(abs(step).mean() / _RANGE for step in _steps(frames_of(frames)))
 
