@@ -22,7 +22,7 @@ from opensora_adacache.caching.peers.dpcache import FIRST_STEPS, LONGEST_GAP_SHA
 from opensora_adacache.caching.peers.lemica import LONGEST_GAP, LeMiCaConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig, PlannedPolicy, StaticConfig
-from opensora_adacache.caching.peers.planning import plan_least_sum, plan_least_worst
+from opensora_adacache.caching.peers.planning import plan_least_sum, plan_least_total, plan_least_worst
 from opensora_adacache.caching.peers.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.peers.teacache import TeaCacheConfig
 from opensora_adacache.caching.replay import Recording, record
@@ -38,7 +38,8 @@ from opensora_adacache.evaluation.calibration import (
     search,
 )
 from opensora_adacache.evaluation.metrics import psnr
-from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs
+from opensora_adacache.evaluation.run_flops import step_lengths
+from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs, reuse_costs
 from opensora_adacache.hosts import apply_cache
 from opensora_adacache.hosts.recorder import play_back, record_outputs, record_probe, record_stack
 from opensora_adacache.jobs import VideoJob
@@ -131,12 +132,18 @@ class Calibrator:
         raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
 
     def plan(self, cache: PlannedConfig, num_computed: int) -> PlannedConfig:
-        """Return the schedule of `num_computed` steps that LeMiCa or DPCache plans on this model."""
+        """Return the schedule of `num_computed` steps that LeMiCa or DPCache plans on this model.
+
+        A bare `PlannedConfig` gets the schedule of least summed reuse error: the best static one, as far as errors
+        add up.
+        """
         if num_computed == self.num_steps:
             return replace(cache, steps=tuple(range(1, self.num_steps + 1)))
         if isinstance(cache, DPCacheConfig):
             costs = {key: cost for key, cost in self.forecast_costs.items() if _keeps_first(key)}
             return replace(cache, steps=tuple(plan_least_sum(costs, self.num_steps, num_computed)))
+        if not isinstance(cache, LeMiCaConfig):
+            return replace(cache, steps=tuple(plan_least_total(self.reuse_costs, self.num_steps, num_computed)))
         return replace(cache, steps=tuple(plan_least_worst(self.segment_costs, self.num_steps, num_computed)))
 
     # What is measured, each once
@@ -172,6 +179,12 @@ class Calibrator:
     @property
     def _forecast_gap(self) -> int:
         return max(int(LONGEST_GAP_SHARE * self.num_steps), 2)
+
+    @cached_property
+    def reuse_costs(self) -> dict[tuple[int, int], float]:
+        """What reusing each stretch of steps costs, the mean over videos (`evaluation.step_costs.reuse_costs`)."""
+        weights = step_lengths(self.config)
+        return mean_costs(reuse_costs(measured, weights) for measured in self.measurements)
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:

@@ -20,12 +20,12 @@ from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.peers.planning import plan_least_total, split_budget
 from opensora_adacache.caching.policies import command_name
 from opensora_adacache.config.comparison import BASELINE, Comparison, Setting
-from opensora_adacache.evaluation.memory import MemoryPeak
-from opensora_adacache.evaluation.metrics import check_metrics, load_metrics, lpips_missing
+from opensora_adacache.evaluation.latency import MemoryPeak
+from opensora_adacache.evaluation.metrics import check_metrics, load_metrics
 from opensora_adacache.evaluation.motion import flicker, motion_error
 from opensora_adacache.evaluation.paper import find_table
 from opensora_adacache.evaluation.results import CHECKS, ResultRow, append_result, read_results
-from opensora_adacache.evaluation.run_flops import count_run
+from opensora_adacache.evaluation.run_flops import count_run, step_lengths
 from opensora_adacache.jobs import VideoJob, first_difference, plan_jobs
 from opensora_adacache.media import read_video, write_file, write_video
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from opensora_adacache.components import LoadedModels
     from opensora_adacache.config.settings import RunConfig
     from opensora_adacache.pipeline import Clip
-    from opensora_adacache.schedulers import RFLOW
     from opensora_adacache.shapes.scene import SceneSpec
 
 # What a row holds of the comparison with the baseline's video.
@@ -135,6 +134,7 @@ class ComparisonRun:
         import torch
 
         comparison = self.comparison
+        lpips = "lpips" in comparison.metrics
         table = find_table(comparison.paper) if comparison.paper else None
         settings = [{"name": BASELINE, "title": "baseline", "policy": BASELINE, "paper": BASELINE, "oracle": False}]
         for setting in comparison.settings:
@@ -154,7 +154,7 @@ class ComparisonRun:
             "paper_rows": [asdict(row) for row in table.rows.values()] if table else [],
             "paper_source": table.source if table else "",
             "settings": settings,
-            "lpips_missing": lpips_missing() if "lpips" in comparison.metrics else "not asked for",
+            "lpips_missing": load_metrics(comparison.metrics)[1].get("lpips") if lpips else "it was not asked for",
             "runs": {name: _plain(asdict(config)) for name, config in self.settings.items()},
         }
 
@@ -218,7 +218,7 @@ class _Worker:
     def __init__(self, run: ComparisonRun, models: LoadedModels) -> None:
         self.run, self.models = run, models
         self.settings = {setting.name: setting for setting in run.comparison.settings}
-        self.measures = load_metrics(run.comparison.metrics)
+        self.measures, _ = load_metrics(run.comparison.metrics)
         self.plans: dict[tuple[str, str], list[int]] = {}
 
     def prepare(self) -> None:
@@ -249,7 +249,7 @@ class _Worker:
         pipeline = self.models.pipeline(self.run.comparison.run)
         with record_stack(self.models.transformer, measured.observe):
             pipeline.denoise([task.job], self.models.features)
-        costs = reuse_costs(measured, step_lengths(self.run.comparison.run, pipeline.sampler))
+        costs = reuse_costs(measured, step_lengths(self.run.comparison.run))
         write_file(path, json.dumps([[i, j, cost] for (i, j), cost in costs.items()]).encode())
         return costs
 
@@ -311,13 +311,6 @@ class _Worker:
             for metric, measure in self.measures.items():
                 found[metric + suffix] = measure(one, other)
         return found
-
-
-def step_lengths(config: RunConfig, sampler: RFLOW) -> dict[int, float]:
-    """Return step → how far the sampler walks there: t_s − t_{s+1}, as a share of the whole way."""
-    timesteps = [*sampler.timesteps(*config.image_size, config.num_frames), 0.0]
-    steps = range(1, len(timesteps))
-    return {step: (timesteps[step - 1] - timesteps[step]) / sampler.num_timesteps for step in steps}
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:

@@ -14,7 +14,7 @@ from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.prompts import MaskStrategy
 from opensora_adacache.references import ReferenceShelf, split_paths
 
-_LONGEST_NAME = 200  # bytes; file systems end at 255, and a suffix follows
+_LONGEST_NAME = 240  # bytes; file systems end at 255, and "-4.mp4" follows. VBench's longest prompt has 210
 
 
 @dataclass(frozen=True)

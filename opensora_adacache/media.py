@@ -55,9 +55,10 @@ def read_video(path: str | Path) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file cannot be decoded as a video.
+        ValueError: the file cannot be decoded as a video, or was cut off: a file that lists its frames first may
+            end after any of them and still be readable.
     """
-    return _to_tensor(_decode(_existing(path, "video")))
+    return _to_tensor(_decode(_existing(path, "video"), whole=True))
 
 
 def write_video(path: str | Path, frames: Tensor, fps: float) -> Path:
@@ -158,14 +159,15 @@ def _read_image(path: Path) -> Image:
         raise ValueError(f"image '{path}' cannot be read: {_one_line(error)}; save it again as png") from None
 
 
-def _decode(path: Path) -> Iterator[Image]:
-    """Yield the frames of a video, one at a time."""
+def _decode(path: Path, whole: bool = False) -> Iterator[Image]:
+    """Yield the frames of a video, one at a time; with `whole`, as many as the file says it has or raise ValueError."""
     import av
 
-    num_frames = 0
+    num_frames = num_listed = 0
     try:
         with av.open(str(path)) as container:
             if container.streams.video:
+                num_listed = container.streams.video[0].frames  # 0 in formats that do not say
                 for frame in container.decode(video=0):
                     num_frames += 1
                     yield frame.to_image()
@@ -174,6 +176,8 @@ def _decode(path: Path) -> Iterator[Image]:
         raise ValueError(f"video '{path}' cannot be read: {reason}; save it again as mp4") from None
     if not num_frames:
         raise ValueError(f"video '{path}' holds no frames; save it again as mp4")
+    if whole and num_frames < num_listed:
+        raise ValueError(f"video '{path}' was cut off: it holds {num_frames} of its {num_listed} frames; make it again")
 
 
 def _resize_to_cover(image: Image, image_size: tuple[int, int]) -> Image:

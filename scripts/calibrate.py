@@ -127,16 +127,14 @@ def show_motion(calibrator, cache):
 
 def as_python(found, options):
     """Return a config of settings."""
-    wanted = "--speedup " + " ".join(map("{:g}".format, options.speedup)) if options.speedup else ""
-    wanted = wanted or "--psnr " + " ".join(map("{:g}".format, options.psnr))
-    lines = [
-        "# Settings found by",
-        f"# python scripts/calibrate.py {options.config} {wanted}"
-        + (f" --prompt-path {options.prompt_path}" if options.prompt_path else "")
-        + f" --limit {options.limit}"
-        + (f" \\\n#     --policy {' '.join(options.policy)}" if options.policy else ""),
-        "settings = {",
-    ]
+    option, values = ("--speedup", options.speedup) if options.speedup else ("--psnr", options.psnr)
+    parts = [f"python scripts/calibrate.py {options.config} {option} " + " ".join(f"{value:g}" for value in values)]
+    parts.append(f"    --limit {options.limit}")
+    if options.prompt_path:
+        parts[-1] += f" --prompt-path {options.prompt_path}"
+    if options.policy:
+        parts.append(f"    --policy {' '.join(options.policy)}")
+    lines = ["# Settings found by", "# " + " \\\n# ".join(parts), "settings = {"]
     for name, result in found.items():
         body = pprint.pformat(section(result.cache), width=100, compact=True, sort_dicts=False)
         lines += [f"    {name!r}: dict(", "        cache=" + body.replace("\n", "\n        ") + ",", "    ),"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opensora_adacache.config import load_config
+from opensora_adacache.evaluation.vbench import VBenchPrompt
 from opensora_adacache.jobs import describe, first_difference, plan_jobs
 
 
@@ -38,10 +39,16 @@ def test_samples_and_images(config):
     ]
 
 
+def test_vbench_finds_videos_by_prompts_as_long_as_its_own(config):
+    prompt = "p" * 210
+    jobs = plan_jobs(config([prompt], prompt_as_path=True, num_sample=5))
+    assert tuple(job.path.name for job in jobs) == VBenchPrompt(prompt, ("scene",)).video_names
+
+
 def test_prompt_as_path(config):
     prompts = ["a/b |c|", "x" * 300]
     names = [job.path.name for job in plan_jobs(config(prompts, prompt_as_path=True))]
-    assert names == ["a_b |c|.mp4", "x" * 200 + ".mp4"]
+    assert names == ["a_b |c|.mp4", "x" * 240 + ".mp4"]
     with pytest.raises(ValueError, match="prompts 0 and 1 would both be written to"):
         plan_jobs(config(["same", "same"], prompt_as_path=True))
 

@@ -4,6 +4,7 @@ import os
 import resource
 from contextlib import contextmanager
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,32 @@ def test_missing_or_unreadable_references_are_refused(tmp_path):
         with pytest.raises(ValueError, match=name) as caught:
             read_reference(tmp_path / name, (8, 8))
         assert "\n" not in str(caught.value)
+
+
+def test_videos_that_are_not_whole_are_refused(tmp_path):
+    """A file with its index first may end after any frame and still be readable."""
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for level in range(9):
+            picture = np.full((64, 64, 3), 20 * level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    assert read_video(path).shape == (3, 9, 64, 64)
+    data = path.read_bytes()
+    path.write_bytes(data[: starts[4]])
+    with pytest.raises(ValueError, match=r"clip.mp4' was cut off: it holds 4 of its 9 frames; make it again"):
+        read_video(path)
+    for content in (data[: starts[4] + 5], data[: starts[0] // 2], b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="clip.mp4' ") as caught:
+            read_video(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="video '.*gone.mp4' does not exist"):
+        read_video(tmp_path / "gone.mp4")
 
 
 def test_bad_shapes_are_refused(tmp_path):

@@ -6,9 +6,9 @@ paper = "ablations"
 
 _thresholds = (0.04171, 0.08344, 0.1252, 0.1668, 0.2086, 0.5215)
 _adacache = dict(type="AdaCache", decision="sample")
-_fast = dict(zip(_thresholds, (6, 5, 4, 3, 2, 1)))
-_medium = dict(zip(_thresholds, (8, 6, 4, 2, 1, 1)))
-_slow = dict(zip(_thresholds, (3, 2, 1, 1, 1, 1)))
+_fast = dict(zip(_thresholds, (6, 5, 4, 3, 2, 1), strict=True))
+_medium = dict(zip(_thresholds, (8, 6, 4, 2, 1, 1), strict=True))
+_slow = dict(zip(_thresholds, (3, 2, 1, 1, 1, 1), strict=True))
 
 settings = dict(
     fast=dict(title="codebook fast", paper="codebook fast", cache=dict(_adacache, codebook=_fast)),

@@ -1,1 +1,1 @@
-"""What a cached run costs and what it keeps: operations and memory, counted without running the model."""
+"""What a cached run costs, what it keeps and how close it comes: FLOPs, memory, latency, quality. Makes no video."""

@@ -1,4 +1,9 @@
-"""Bootstrap intervals of means, over prompts."""
+"""How sure a mean over videos is: bootstrap intervals over prompts.
+
+Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979), percentile intervals. Videos of one prompt with
+several seeds resemble each other, so whole prompts are drawn (a cluster bootstrap): drawing videos would claim more
+than is known.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval it lies in."""
+    """A mean and what it may be.
+
+    Attributes:
+        mean: of all values.
+        low: lower end of the interval; None where there is only one cluster, which tells nothing about others.
+        high: upper end, likewise.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def bootstrap_interval(
@@ -24,25 +35,71 @@ def bootstrap_interval(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean and its percentile bootstrap interval.
+    """Return the mean of values and its bootstrap interval.
 
     Args:
-        values: one for each video.
-        clusters: names what is drawn together, such as the prompt of each value; None: every value alone.
-        confidence: share of resampled means inside the interval.
-        num_resamples: draws.
-        seed: of the draws.
+        values: one per video.
+        clusters: of each value its prompt; None: each is a cluster of its own.
+        confidence: share of resampled means inside the interval; more widens it.
+        num_resamples: how often as many clusters as there are are drawn, with replacement.
+        seed: of the draws; the same values, clusters and seed give the same interval.
 
-    >>> bootstrap_interval([2.0, 2.0, 2.0])
-    Interval(mean=2.0, low=2.0, high=2.0)
+    Raises:
+        ValueError: no values, one that is not finite, as many clusters as values are not given, or a confidence or
+            number of resamples out of range.
+
+    >>> bootstrap_interval([1.0, 2.0, 3.0, 4.0])
+    Interval(mean=2.5, low=1.5, high=3.5)
     """
-    names = list(clusters) if clusters is not None else list(range(len(values)))
-    groups: dict[Hashable, list[float]] = {}
-    for name, value in zip(names, values, strict=True):
-        groups.setdefault(name, []).append(value)
-    sums = np.array([sum(group) for group in groups.values()])
-    counts = np.array([len(group) for group in groups.values()])
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(num_resamples, len(sums)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    data = np.asarray(values, dtype=np.float64)
+    keys = list(range(len(data))) if clusters is None else list(clusters)
+    _check(data, keys, confidence, num_resamples)
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    rows = [places[key] for key in keys]
+    sums, counts = np.bincount(rows, weights=data), np.bincount(rows)
+    mean = float(data.mean())
+    if len(places) == 1:
+        return Interval(mean, None, None)
+    drawn = np.random.default_rng(seed).integers(len(places), size=(num_resamples, len(places)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return Interval(mean, float(low), float(high))
+
+
+def bootstrap_difference(
+    values: Sequence[float],
+    baseline: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of value − baseline of the same videos and its bootstrap interval.
+
+    Paired: prompts that are hard for both do not widen it. An interval without 0 tells the two apart.
+
+    Raises:
+        ValueError: not as many values as baselines, or as `bootstrap_interval`.
+    """
+    if len(values) != len(baseline):
+        raise ValueError(
+            f"paired values must be of the same videos, got {len(values)} and {len(baseline)}; compare what both made"
+        )
+    differences = np.subtract(values, baseline, dtype=np.float64)
+    return bootstrap_interval(differences.tolist(), clusters, confidence, num_resamples, seed)
+
+
+def _check(values: np.ndarray, clusters: Sequence[Hashable], confidence: float, num_resamples: int) -> None:
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"an interval needs a list of at least one value, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"values must be finite, got {values[~np.isfinite(values)][0]}; leave out what was not measured"
+        )
+    if len(clusters) != len(values):
+        raise ValueError(f"expected the cluster of each of {len(values)} values, got {len(clusters)}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}; 2000 is usual")

@@ -1,7 +1,7 @@
-"""How far a video is from the uncached one of the same prompt and seed.
+"""Metrics of a video against the uncached one of the same prompt and seed, by name.
 
-Videos are [3, F, H, W] in -1..1, raw frames or decoded from a file. As in the field's tables, a metric is taken per
-frame, then averaged over frames, then over videos.
+Videos are [3, F, H, W] in −1..1: raw frames, or the 8-bit frames of a decoded mp4 in the same layout. Each metric is
+computed per frame and averaged over frames.
 """
 
 from __future__ import annotations
@@ -9,105 +9,101 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-METRICS = ("psnr", "ssim", "lpips")
+from opensora_adacache.evaluation.frames import frame_pairs
+from opensora_adacache.evaluation.lpips import Lpips, MetricUnavailable, require_torchmetrics
+from opensora_adacache.evaluation.motion import flicker, motion_error
+
 Metric = Callable[[Any, Any], float]
 
-
-def check_metrics(names: Iterable[str]) -> None:
-    """Raise ValueError for a name that is no metric, with the closest one that is."""
-    for name in names:
-        if name not in METRICS:
-            close = difflib.get_close_matches(str(name), METRICS, n=1, cutoff=0.5)
-            hint = f", did you mean '{close[0]}'?" if close else ""
-            raise ValueError(f"unknown metric '{name}'{hint}; expected some of {', '.join(METRICS)}")
-
-
-def load_metrics(names: Iterable[str]) -> dict[str, Metric]:
-    """Return name → function of (frames, reference) for the metrics that can be computed here.
-
-    LPIPS is left out where `lpips_missing` says why.
-
-    Raises:
-        ValueError: an unknown name.
-        ImportError: torchmetrics is not installed.
-    """
-    names = tuple(names)
-    check_metrics(names)
-    known: dict[str, Metric] = {"psnr": psnr, "ssim": ssim, "lpips": lpips}
-    return {name: known[name] for name in names if name != "lpips" or lpips_missing() is None}
+SSIM_SIGMA = 1.5
+SSIM_WINDOW = 11
 
 
 def psnr(frames: Any, reference: Any, cap: float = 100.0) -> float:
-    """Return the PSNR in dB of values in a range of 2, capped where frames are equal."""
-    one, other = _same_shape(frames, reference)
-    errors = ((one - other) ** 2).mean(axis=(0, 2, 3))
+    """Return the mean over frames of the PSNR in dB of two videos [3, F, H, W] in −1..1, capped where they are equal.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    errors = [((one - other) ** 2).mean() for one, other in frame_pairs(frames, reference)]
     return fmean(cap if error == 0 else min(10 * math.log10(4 / error), cap) for error in errors)
 
 
 def ssim(frames: Any, reference: Any) -> float:
-    """Return the structural similarity (Wang et al. 2004): 11×11 Gaussian window of deviation 1.5, K 0.01 and 0.03.
+    """Return the mean over frames of the structural similarity of two videos [3, F, H, W] in −1..1.
 
-    Borders are reflected, as torchmetrics does, so every pixel counts.
-    """
-    import torch
-
-    measure = _torchmetrics("torchmetrics.functional.image").structural_similarity_index_measure
-    one, other = (torch.from_numpy(video).float().transpose(0, 1) for video in _same_shape(frames, reference))
-    return measure(one, other, data_range=2.0, sigma=1.5, kernel_size=11).item()
-
-
-def lpips(frames: Any, reference: Any) -> float:
-    """Return the learned perceptual distance on AlexNet (Zhang et al. 2018).
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with torchmetrics:
+    Gaussian window of 11×11 pixels with σ 1.5, constants 0.01 and 0.03, per colour channel, averaged where the window
+    lies inside the frame (torchmetrics alone would average over mirrored borders too). Pixels are moved to 0..1
+    first: unlike PSNR, SSIM depends on where black is. Computed in float32, which leaves errors up to 5e-4 in flat
+    regions.
 
     Raises:
-        RuntimeError: it cannot be computed here, see `lpips_missing`.
+        ValueError: the shapes differ, a side is shorter than the window, or torchmetrics is not installed.
     """
+    require_torchmetrics("ssim")
     import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
 
-    model = _lpips_model()
-    if isinstance(model, str):
-        raise RuntimeError(model)
-    one, other = (torch.from_numpy(video).float().transpose(0, 1) for video in _same_shape(frames, reference))
-    with torch.no_grad():
-        return fmean(model(a[None].clamp(-1, 1), b[None].clamp(-1, 1)).item() for a, b in zip(one, other, strict=True))
-
-
-def lpips_missing() -> str | None:
-    """Return why LPIPS cannot be computed here, or None where it can."""
-    model = _lpips_model()
-    return model if isinstance(model, str) else None
-
-
-@cache
-def _lpips_model() -> Any:
-    """Return the model, or why there is none: AlexNet comes through torchvision and the network."""
-    module = _torchmetrics("torchmetrics.image.lpip")
-    try:
-        model = module.LearnedPerceptualImagePatchSimilarity(net_type="alex")
-    except ModuleNotFoundError:
-        return "LPIPS needs torchvision for AlexNet, which is not installed"
-    except OSError as error:
-        return f"LPIPS needs AlexNet's weights, which could not be fetched ({error})"
-    return model.eval().requires_grad_(False)
+    pairs = frame_pairs(frames, reference)
+    height, width = np.shape(frames)[-2:]
+    if min(height, width) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs frames of at least {SSIM_WINDOW} pixels a side, got {height}x{width}")
+    border, values = SSIM_WINDOW // 2, []
+    for pair in pairs:
+        picture, target = (torch.from_numpy((frame[None] + 1) / 2).float() for frame in pair)
+        _, similarity = structural_similarity_index_measure(
+            picture, target, sigma=SSIM_SIGMA, data_range=1.0, return_full_image=True
+        )
+        values.append(similarity[..., border:-border, border:-border].mean().item())
+    return fmean(values)
 
 
-def _torchmetrics(module: str) -> Any:
-    import importlib
+# Each entry makes the metric, so that nothing heavy is imported and no weight is read for one that is not asked for.
+METRICS: dict[str, Callable[[], Metric]] = {
+    "psnr": lambda: psnr,
+    "ssim": lambda: ssim,
+    "lpips": Lpips.load,
+    "flicker": lambda: lambda frames, reference: flicker(frames),
+    "motion_error": lambda: motion_error,
+}
+_OF_TORCHMETRICS = ("ssim", "lpips")
 
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise ImportError("SSIM and LPIPS need torchmetrics; install the extra: pip install -e '.[eval]'") from None
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Check that metrics exist and that what they need is installed, before any video is made.
+
+    Raises:
+        ValueError: a name is unknown, or the package that a metric needs is not installed.
+    """
+    for name in names:
+        if name not in METRICS:
+            close = difflib.get_close_matches(str(name), METRICS, n=1, cutoff=0.5)
+            hint = f", did you mean '{close[0]}'?" if close else ";"
+            raise ValueError(f"unknown metric '{name}'{hint} expected one of {', '.join(METRICS)}")
+        if name in _OF_TORCHMETRICS:
+            require_torchmetrics(name)
 
 
-def _same_shape(frames: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:
-    one, other = (np.asarray(video, dtype=np.float64) for video in (frames, reference))
-    if one.shape != other.shape:
-        raise ValueError(f"videos to compare must have one shape, got {one.shape} and {other.shape}")
-    return one, other
+def load_metrics(names: Iterable[str]) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Return the metrics of some names, and instead of those that this machine cannot compute the reasons.
+
+    A metric is called with a video and its reference and returns a number.
+
+    Raises:
+        ValueError: as `check_metrics`.
+    """
+    names = list(names)
+    check_metrics(names)
+    metrics, reasons = {}, {}
+    for name in names:
+        try:
+            metrics[name] = METRICS[name]()
+        except MetricUnavailable as reason:
+            reasons[name] = str(reason)
+    return metrics, reasons

@@ -65,6 +65,13 @@ def timesteps(config: RunConfig) -> list[float]:
     return sampler.timesteps(*config.image_size, config.num_frames)
 
 
+def step_lengths(config: RunConfig) -> dict[int, float]:
+    """Return step → how far the sampler walks there: t_s − t_{s+1}, as a share of the whole way."""
+    walked = [*timesteps(config), 0.0]
+    steps = range(1, len(walked))
+    return {step: (walked[step - 1] - walked[step]) / config.scheduler.num_timesteps for step in steps}
+
+
 def step_flops(config: RunConfig, num_text_tokens: int | None = None, attention_products: bool = True) -> StepFlops:
     """Count one guided step of a run (see `count_run`), from one layer of the model: all layers cost the same."""
     tokens = config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens

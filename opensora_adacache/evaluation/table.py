@@ -200,7 +200,8 @@ def _cell(figure: Interval | float | None, form: str) -> Cell:
     if figure is None:
         return Cell()
     if isinstance(figure, Interval):
-        text = f"[{_format(figure.low, form)}, {_format(figure.high, form)}]"
+        ends = (figure.low, figure.high)
+        text = "" if None in ends else "[" + ", ".join(_format(end, form) for end in ends if end is not None) + "]"
         return Cell(_format(figure.mean, form), figure.mean, figure, text)
     return Cell(_format(figure, form), float(figure))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from opensora_adacache.evaluation.bootstrap import Interval
 from opensora_adacache.evaluation.comparison import Comparison
 from opensora_adacache.evaluation.results import MOTIONS, ResultRow
 from opensora_adacache.evaluation.summary import BASELINE, SettingSummary
@@ -71,7 +72,7 @@ def draw_plots(rows: Sequence[ResultRow], summaries: Sequence[SettingSummary], c
 def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
     """Draw PSNR against steps over computed steps, and against the FLOP speedup; a curve for each policy."""
     # A setting that computes everything gives the baseline's videos; its 100 dB would flatten the other curves.
-    shown = [s for s in summaries if s.psnr is not None and s.psnr.low < PSNR_CAP]
+    shown = [s for s in summaries if s.psnr is not None and s.psnr.mean < PSNR_CAP]
     if not shown:
         return None
     figure = make_figure(9.6, 4.2)
@@ -85,7 +86,7 @@ def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
         style_axes(axes, f"{label} (×)", "PSNR to the baseline (dB)" if axes is panels[0] else "")
         for policy in policies:
             points = sorted(
-                (speed(s), s.psnr.mean, s.psnr.mean - s.psnr.low, s.psnr.high - s.psnr.mean)
+                (speed(s), s.psnr.mean, *_reach(s.psnr))
                 for s in shown
                 if s.setting.policy == policy and s.psnr is not None and speed(s) is not None
             )
@@ -357,3 +358,9 @@ def _quartiles(lists: list[Sequence[float | None]]) -> tuple[list[int], list[flo
             quartiles.append(np.quantile(measured, (0.25, 0.5, 0.75)))
     low, middle, high = np.array(quartiles).reshape(-1, 3).T.tolist()
     return steps, low, middle, high
+
+
+def _reach(interval: Interval) -> tuple[float, float]:
+    """Return how far an interval reaches below and above its mean; 0 where a single prompt gives none."""
+    low, high = (interval.mean if end is None else end for end in (interval.low, interval.high))
+    return interval.mean - low, high - interval.mean
