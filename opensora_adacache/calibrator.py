@@ -120,7 +120,8 @@ class Calibrator:
         if isinstance(cache, StaticConfig | TaylorSeerConfig):
             return [replace(cache, interval=interval) for interval in range(1, self.num_steps // 2)]
         if isinstance(cache, PlannedConfig):
-            first, gap = (FIRST_STEPS, self._forecast_gap) if isinstance(cache, DPCacheConfig) else (1, LONGEST_GAP)
+            first = FIRST_STEPS if isinstance(cache, DPCacheConfig) else 1
+            gap = LONGEST_GAP if isinstance(cache, LeMiCaConfig) else self._forecast_gap
             fewest = first + math.ceil((self.num_steps - first) / gap)
             return [self.plan(cache, num_computed) for num_computed in range(self.num_steps, fewest - 1, -1)]
         if isinstance(cache, TeaCacheConfig):
