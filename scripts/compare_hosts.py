@@ -89,6 +89,7 @@ class Bench:
 
 def tensor_bytes() -> int:
     """Return the bytes of all tensors that are alive, each storage once."""
+    gc.collect()  # a cache that was taken off may live on in reference cycles
     storages = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -349,6 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         "",
         "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
         "time is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run.",
+        "Other work ran on the machine: a difference of a few tenths between caches of one number of steps is noise.",
         "",
         "## What AdaCache costs besides the computed steps",
         "",

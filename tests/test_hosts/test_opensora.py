@@ -20,7 +20,11 @@ import torch
 from safetensors.torch import load_file
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.peers.easycache import EasyCacheConfig
+from opensora_adacache.caching.peers.fbcache import FBCacheConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig
+from opensora_adacache.caching.peers.seacache import SeaCacheConfig
+from opensora_adacache.caching.peers.teacache import TeaCacheConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.models import STDiT3
 
@@ -119,6 +123,25 @@ def test_per_video_decisions_equal_single_runs(model):
             single = sample(model, "mid_b2", [row])
             assert computed_steps(session.trace) == schedules[row]
             torch.testing.assert_close(together[row : row + 1], single, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0)),
+        SeaCacheConfig(threshold=0.1),
+        FBCacheConfig(threshold=0.12),
+        EasyCacheConfig(threshold=0.2),
+    ],
+)
+def test_other_policies_see_what_they_see_on_our_model(model, golden_model, config):
+    found = []
+    for each in (model, golden_model):
+        with apply_cache(each, config, 30) as session:
+            found.append((sample(each, "mid"), computed_steps(session.trace)))
+    (theirs, schedule), (ours, expected) = found
+    assert schedule == expected and len(expected) < 30
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
 
 
 def test_another_version_is_refused(model, upstream):
