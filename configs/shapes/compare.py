@@ -32,7 +32,8 @@ settings = {
     ),
     "static-2": dict(title="static, every 2nd step", cache=dict(type="Static", interval=2)),
     "taylorseer-o1-n2": dict(title="TaylorSeer, order 1, N 2", cache=dict(type="TaylorSeer", interval=2, order=1)),
-    # scripts/calibrate.py --speedup 2.2 on a config with cache=dict(type="Planned", steps=(1,)), 24 calibration prompts.
+    # From scripts/calibrate.py --speedup 2.2 on a config with cache=dict(type="Planned", steps=(1,)) and the 24
+    # calibration prompts.
     "oracle-static-14": dict(
         title="best static schedule",
         oracle="static",
