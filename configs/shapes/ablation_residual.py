@@ -12,5 +12,5 @@ _adacache = dict(type="AdaCache", codebook=_codebook, decision="sample")
 settings = dict(
     t_attn=dict(title="residual t-attn", paper="residual t-attn", cache=dict(_adacache, cache_res="t-attn")),
     s_attn=dict(title="residual s-attn", paper="residual s-attn", cache=dict(_adacache, cache_res="s-attn")),
-    ca_mlp=dict(title="residual ca-mlp", paper="residual mlp", cache=dict(_adacache, cache_res="ca-mlp")),
+    ca_mlp=dict(title="residual ca-mlp", cache=dict(_adacache, cache_res="ca-mlp")),
 )
