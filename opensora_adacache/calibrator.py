@@ -38,11 +38,11 @@ from opensora_adacache.evaluation.calibration import (
     search,
 )
 from opensora_adacache.evaluation.metrics import psnr
-from opensora_adacache.evaluation.run_flops import step_lengths
 from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs, reuse_costs
 from opensora_adacache.hosts import apply_cache
 from opensora_adacache.hosts.recorder import play_back, record_outputs, record_probe, record_stack
 from opensora_adacache.jobs import VideoJob
+from opensora_adacache.run_flops import step_lengths
 
 PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
 """AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
@@ -99,8 +99,8 @@ class Calibrator:
         AdaCache's schedules are replayed offline from the uncached videos; the other policies' videos are made.
         """
         if isinstance(cache, AdaCacheConfig):
-            found = calibrate(cache, self.recordings(cache), speedup)
-            return Found(found, mean_computed_steps(found, self.recordings(cache)))
+            codebook = calibrate(cache, self.recordings(cache), speedup)
+            return Found(codebook, mean_computed_steps(codebook, self.recordings(cache)))
         found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup, 1 / len(self.jobs))
         return Found(found, steps)
 

@@ -25,9 +25,9 @@ from opensora_adacache.evaluation.metrics import check_metrics, load_metrics
 from opensora_adacache.evaluation.motion import flicker, motion_error
 from opensora_adacache.evaluation.paper import find_table
 from opensora_adacache.evaluation.results import CHECKS, ResultRow, append_result, read_results
-from opensora_adacache.evaluation.run_flops import count_run, step_lengths
 from opensora_adacache.jobs import VideoJob, first_difference, plan_jobs
 from opensora_adacache.media import read_video, write_file, write_video
+from opensora_adacache.run_flops import count_run, step_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,9 +231,10 @@ class _Worker:
         n = self.run.comparison.run.scheduler.num_sampling_steps
         costs = [self._reuse_costs(task) for task in self.run.tasks]
         for setting in oracles:
-            counts = [round(setting.computed_steps)] * len(costs)
+            wanted = setting.computed_steps or n  # the config makes sure that it is there
+            counts = [round(wanted)] * len(costs)
             if setting.oracle == "budget":
-                counts = split_budget([_least_costs(c, n) for c in costs], round(setting.computed_steps * len(costs)))
+                counts = split_budget([_least_costs(c, n) for c in costs], round(wanted * len(costs)))
             for task, cost, count in zip(self.run.tasks, costs, counts, strict=True):
                 self.plans[setting.name, task.name] = plan_least_total(cost, n, count)
 

@@ -130,7 +130,7 @@ def plan(paths: list[Path], num_text_tokens: int | None) -> tuple[list[dict[str,
         else:
             # The costs do not depend on the prompts, so their file need not exist.
             runs.append(load_config(path, {"prompt": ["any"]}))
-    from opensora_adacache.evaluation.costs import comparison_rows, run_row  # imports torch
+    from opensora_adacache.costs import comparison_rows, run_row  # imports torch
 
     rows = [run_row(config, num_text_tokens) for config in runs]
     texts = [format_table(rows, RUN_COLUMNS) + "\n" + RUN_NOTE.rstrip()] if rows else []

@@ -64,7 +64,8 @@ def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: 
 def fit_polynomial(videos: Sequence[StepMeasurements], degree: int = 4) -> tuple[float, ...]:
     """Fit TeaCache's polynomial from input change to output change, highest power first, six significant digits."""
     changes = [(video.input_changes[s], video.output_changes[s]) for video in videos for s in video.input_changes]
-    return tuple(float(f"{value:.6g}") for value in np.polyfit(*zip(*changes, strict=True), degree))
+    inputs, outputs = np.array(changes).T
+    return tuple(float(f"{value:.6g}") for value in np.polyfit(inputs, outputs, degree))
 
 
 def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:

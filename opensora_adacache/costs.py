@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensora_adacache import run_flops
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.config.comparison import BASELINE, Comparison, Setting
 from opensora_adacache.config.settings import RunConfig
-from opensora_adacache.evaluation import flops, run_flops
+from opensora_adacache.evaluation import flops
 from opensora_adacache.evaluation.paper import PaperRow, PaperTable, find_table
 
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
