@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
 
-.PHONY: demo bench test check format clean
+.PHONY: demo bench test test-slow check format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -20,6 +20,9 @@ bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: ta
 
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2
+
+test-slow: $(VENV)/.installed-dev  ## the slow ones: pages in a headless Chromium, where there is one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
 
 check: $(VENV)/.installed-dev  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
