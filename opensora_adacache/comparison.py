@@ -149,7 +149,7 @@ class ComparisonRun:
             "torch": torch.__version__,
             "num_prompts": len(comparison.run.prompts),
             "num_seeds": comparison.num_seeds,
-            "title": comparison.path.stem,
+            "title": comparison.title,
             "paper": comparison.paper,
             "paper_rows": [asdict(row) for row in table.rows.values()] if table else [],
             "paper_source": table.source if table else "",

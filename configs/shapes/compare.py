@@ -3,6 +3,7 @@
 _base_ = ["calibrated.py"]
 
 run = "sample.py"
+title = "Caching policies on the embedded model"
 # Held-out prompts of a seed that nothing else draws from.
 prompts = dict(heldout=64, seed=41)
 paper = "open-sora-1.2 (480p, 2s, 30 steps)"

@@ -2,9 +2,9 @@
 
 A comparison config is a Python file with these keys: ``run`` (path, relative to the file, of a run config without a
 cache), ``settings`` (name → ``dict(cache=dict(type=…, …))`` and optionally ``title``, ``overrides``, ``paper``,
-``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics`` and
-``paper``. Names that begin with an underscore are the file's own variables. The baseline is implied and bears the name
-"baseline". No model is loaded here.
+``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``
+and ``title``. Names that begin with an underscore are the file's own variables. The baseline is implied and bears the
+name "baseline". No model is loaded here.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ class Setting:
     """One policy with its constants.
 
     Attributes:
-        name: short and fit for a file name. config: the run, with the cache; the policy is its type. title: as tables
-        show it. paper: the row's method name in the paper's table, or None. computed_steps: planned computed steps of
-        a policy that decides as it goes, from a source the config quotes; of an
-            oracle, the steps it spends per video.
+        name: short and fit for a file name.
+        config: the run, with the cache; the policy is its type.
+        title: as tables show it.
+        paper: the row's method name in the paper's table, or None.
+        computed_steps: planned computed steps of a policy that decides as it goes, from a source the config quotes; of
+            an oracle, the steps it spends per video.
         oracle: what knows more than a policy can: "static" is the best fixed schedule (its cache section holds it),
             "video" the best schedule of each video, "budget" that with the best split of the steps over the videos.
     """
@@ -78,6 +80,7 @@ class Comparison:
         metrics: names of the metrics.
         paper: which of the paper's tables stands beside ours, or None.
         settings: in the config's order, the baseline not among them.
+        title: of tables and page.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class Comparison:
     metrics: tuple[str, ...]
     paper: str | None
     settings: tuple[Setting, ...]
+    title: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class _ComparisonKeys:
     num_seeds: int = 1
     metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
     paper: str | None = None
+    title: str | None = None
 
     def __post_init__(self) -> None:
         if not self.settings:
@@ -181,7 +186,8 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         _check_computed_steps(values.computed_steps, config, where)
         title = values.title or name
         settings.append(Setting(name, config, title, values.paper, values.computed_steps, values.oracle))
-    return Comparison(path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, tuple(settings))
+    title = keys.title or path.stem
+    return Comparison(path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, tuple(settings), title)
 
 
 def _refuse_cache(overrides: Mapping[str, Any], where: str) -> None:
