@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the
 bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: tables and a page in docs/bench
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
 	mkdir -p docs/bench
-	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html $(BENCH)/comparison.json docs/bench
+	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/bench
 
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2
