@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_adacache.caching.peers.dpcache import DPCacheConfig
 from opensora_adacache.caching.peers.easycache import EasyCacheConfig
 from opensora_adacache.caching.peers.fbcache import FBCacheConfig
+from opensora_adacache.caching.peers.lemica import LeMiCaConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig, magcache_steps
 from opensora_adacache.caching.peers.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.peers.planning import (
@@ -33,6 +35,21 @@ def test_static(drive, line):
 
 def test_planned(drive, line):
     assert drive(PlannedConfig(steps=[1, 2, 5, 9]), line([1.0] * 10)) == [1, 2, 5, 9]
+
+
+def test_lemica_by_hand(drive, line):
+    # one step reused costs 1, two in a row 9: of five steps with three computed, 1-3-5 has the least worst
+    costs = {(1, 3): 1.0, (2, 4): 1.0, (3, 5): 1.0, (1, 4): 9.0, (2, 5): 9.0}
+    steps = plan_least_worst(costs, 5, 3)
+    assert steps == [1, 3, 5] and drive(LeMiCaConfig(steps=steps), line([1.0] * 5)) == [1, 3, 5]
+    assert drive(LeMiCaConfig(steps=range(1, 6)), line([1.0] * 5)) == [1, 2, 3, 4, 5]
+
+
+def test_dpcache_by_hand(drive, line):
+    # after 1, 2: going on at 3 costs 1, at 4 costs 2; from there to the last step 4 or 1: 1-2-4-5 is the cheaper
+    costs = {(1, 2, 3): 1.0, (1, 2, 4): 2.0, (2, 3, 5): 4.0, (2, 4, 5): 1.0}
+    steps = plan_least_sum(costs, 5, 4)
+    assert steps == [1, 2, 4, 5] and drive(DPCacheConfig(steps=steps), line([1.0] * 5)) == [1, 2, 4, 5]
 
 
 def test_teacache_by_hand(drive, line):
