@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _ABSENT = object()
@@ -31,3 +32,14 @@ class Patches:
                 del instance.__dict__[name]
             else:
                 instance.__dict__[name] = before
+
+
+@contextmanager
+def wrapped(instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Replace method `name` of `instance` by ``wrapper(original)`` within a ``with`` block."""
+    patches = Patches()
+    patches.wrap(instance, name, wrapper)
+    try:
+        yield
+    finally:
+        patches.restore()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.replay import Recorder
 from opensora_adacache.caching.session import CacheSession
-from opensora_adacache.hosts.patches import Patches
+from opensora_adacache.hosts.patches import Patches, wrapped
 from opensora_adacache.hosts.stdit3 import probe_sites, with_host_defaults
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
@@ -37,13 +37,9 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
 
         return residual
 
-    patches = Patches()
     block, method, _ = sites[0]
-    patches.wrap(block, method, keep)
-    try:
+    with wrapped(block, method, keep):
         yield residuals
-    finally:
-        patches.restore()
 
 
 @contextmanager
@@ -61,12 +57,8 @@ def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None
 
         return forward_blocks
 
-    patches = Patches()
-    patches.wrap(model, "forward_blocks", watch)
-    try:
+    with wrapped(model, "forward_blocks", watch):
         yield
-    finally:
-        patches.restore()
 
 
 @contextmanager
@@ -115,12 +107,8 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
         return forward
 
-    patches = Patches()
-    patches.wrap(model, "forward", keep)
-    try:
+    with wrapped(model, "forward", keep):
         yield outputs
-    finally:
-        patches.restore()
 
 
 @contextmanager
@@ -134,9 +122,5 @@ def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
 
         return forward
 
-    patches = Patches()
-    patches.wrap(model, "forward", first_recorded)
-    try:
+    with wrapped(model, "forward", first_recorded):
         yield
-    finally:
-        patches.restore()

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 from torch import Tensor, nn
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
-from opensora_adacache.caching.policy import StackView
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.site_policy import SiteCacheConfig
 from opensora_adacache.hosts.patches import Patches
 from opensora_adacache.hosts.stdit3_sites import attach_sites
-from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
+from opensora_adacache.hosts.stdit3_view import stack_view
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
 
 def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
@@ -89,23 +88,6 @@ def _forward(session: CacheSession, original: Callable) -> Callable:
     return forward
 
 
-def _view(
-    session: CacheSession, model: STDiT3, x: Tensor, inputs: BlockInputs, first_residual: Tensor | None = None
-) -> StackView:
-    """Return what a policy may look at at the entry of the stack."""
-    first = cast(STDiT3Block, model.spatial_blocks[0])
-    return StackView(
-        step=session.step,
-        x=x,
-        timestep=session.timestep,
-        num_frames=inputs.num_frames,
-        frame_size=inputs.frame_size,
-        first_residual=first_residual,
-        modulated_input=lambda: first.modulated_input(x, inputs),
-        store=session.store,
-    )
-
-
 def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:
     return inputs if rows is None else inputs.rows(rows)
 
@@ -128,7 +110,7 @@ def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable
             return session.stack.add_to(x, rows, session.step)
 
         first_residual = x - entry if num_first else None
-        return session.run_stack(_view(session, model, x, inputs, first_residual), compute, reuse)
+        return session.run_stack(stack_view(session, model, x, inputs, first_residual), compute, reuse)
 
     return forward_blocks
 
@@ -154,7 +136,7 @@ def _blocks(session: CacheSession, model: STDiT3, reusing: _Flag, original: Call
             return original(x, _select(inputs, rows))
 
         return session.run_stack(
-            _view(session, model, x, inputs),
+            stack_view(session, model, x, inputs),
             lambda x, rows: walk(x, rows, False),
             lambda x, rows: walk(x, rows, True),
         )

@@ -6,6 +6,7 @@ Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from opensora_adacache.caching.policy import StackView
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.site_policy import Site, SiteCacheConfig, SitePolicy
 from opensora_adacache.hosts.patches import Patches
-from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
+from opensora_adacache.hosts.stdit3_view import stack_view
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
 _METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
 
@@ -23,7 +25,7 @@ _METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp
 def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, patches: Patches) -> None:
     """Let a session reuse the sites, or the ranges of layers, of a model."""
     sites = block_sites(model)
-    view = _view_of(session, model, tuple(site for _, site in sites))
+    view = partial(stack_view, session, model, sites=tuple(site for _, site in sites))
     if isinstance(config, DeltaDiTConfig):
         patches.wrap(model, "forward_blocks", lambda original: _ranges(session, config, view, original))
         return
@@ -38,28 +40,6 @@ def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
     pairs = enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True))
     blocks = [(layer, axis, block) for layer, pair in pairs for axis, block in zip("st", pair, strict=True)]
     return [(block, Site(layer, axis, kind)) for layer, axis, block in blocks for kind in _METHODS]
-
-
-def _view_of(
-    session: CacheSession, model: STDiT3, sites: tuple[Site, ...]
-) -> Callable[[Tensor, BlockInputs], StackView]:
-    first = cast(STDiT3Block, model.spatial_blocks[0])
-
-    def view(x: Tensor, inputs: BlockInputs) -> StackView:
-        return StackView(
-            step=session.step,
-            x=x,
-            timestep=session.timestep,
-            num_frames=inputs.num_frames,
-            frame_size=inputs.frame_size,
-            first_residual=None,
-            modulated_input=lambda: first.modulated_input(x, inputs),
-            store=session.store,
-            sites=sites,
-            time=session.time,
-        )
-
-    return view
 
 
 def _walk(session: CacheSession, view: Callable[[Tensor, BlockInputs], StackView], original: Callable) -> Callable:
