@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
+
+from opensora_adacache.closest import closest
 
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
@@ -83,7 +84,6 @@ def named_class(command: str) -> type[Any]:
         ValueError: there is none of that name.
     """
     if command not in COMMAND_NAMES:
-        close = difflib.get_close_matches(command, COMMAND_NAMES, n=1, cutoff=0.5)
-        hint = f", did you mean '{close[0]}'?" if close else ""
+        hint = closest(command, COMMAND_NAMES)
         raise ValueError(f"unknown policy '{command}'{hint}; expected one of {', '.join(COMMAND_NAMES)}")
     return config_class(COMMAND_NAMES[command])

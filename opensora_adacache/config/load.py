@@ -17,9 +17,10 @@ from typing import Any
 from opensora_adacache import prompts, resolutions
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
 from opensora_adacache.caching.policies import POLICIES, config_class
+from opensora_adacache.closest import closest
 from opensora_adacache.config import dialect
 from opensora_adacache.config.file import get_value, merge, read_file, set_value
-from opensora_adacache.config.section import build, check_keys, closest, convert
+from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
     VAE_STRIDE,
     ModelSettings,

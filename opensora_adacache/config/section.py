@@ -6,11 +6,12 @@ nobody. Here the fields of a dataclass are the only keys a section may have.
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from opensora_adacache.closest import closest
 
 _Section = TypeVar("_Section")
 
@@ -21,16 +22,6 @@ _NAMES = {
     str: "a text",
     type(None): "None",
 }
-
-
-def closest(name: object, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the known name closest to `name`, or nothing if none is close.
-
-    >>> closest("sede", ["seed", "fps"])
-    ", did you mean 'seed'?"
-    """
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f", did you mean '{matches[0]}'?" if matches else ""
 
 
 def check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.evaluation.paper import PaperRow
 from opensora_adacache.media import write_file
 
 
@@ -27,20 +28,6 @@ class Setting:
     policy: str
     paper: str | None = None
     oracle: bool = False
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """A row quoted from a paper's table; None where the paper has no figure."""
-
-    method: str
-    vbench: float | None = None
-    psnr: float | None = None
-    lpips: float | None = None
-    ssim: float | None = None
-    tflops: float | None = None
-    latency_s: float | None = None
-    speedup: float | None = None
 
 
 @dataclass(frozen=True)

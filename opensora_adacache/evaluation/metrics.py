@@ -6,7 +6,6 @@ computed per frame and averaged over frames.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from statistics import fmean
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from opensora_adacache.closest import closest
 from opensora_adacache.evaluation.frames import frame_pairs
 from opensora_adacache.evaluation.lpips import Lpips, MetricUnavailable, require_torchmetrics
 from opensora_adacache.evaluation.motion import flicker, motion_error
@@ -83,8 +83,7 @@ def check_metrics(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in METRICS:
-            close = difflib.get_close_matches(str(name), METRICS, n=1, cutoff=0.5)
-            hint = f", did you mean '{close[0]}'?" if close else ";"
+            hint = closest(name, METRICS) or ";"
             raise ValueError(f"unknown metric '{name}'{hint} expected one of {', '.join(METRICS)}")
         if name in _OF_TORCHMETRICS:
             require_torchmetrics(name)

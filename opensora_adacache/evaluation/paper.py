@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from opensora_adacache.closest import closest
 
 _FILE = Path(__file__).with_name("paper_tables.json")
 
@@ -60,7 +61,7 @@ class PaperTable:
         """
         if method not in self.rows:
             raise ValueError(
-                f"the paper's table '{self.name}' has no method '{method}'{_closest(method, self.rows)}; "
+                f"the paper's table '{self.name}' has no method '{method}'{closest(method, self.rows)}; "
                 f"expected one of {', '.join(self.rows)}"
             )
         return self.rows[method]
@@ -79,7 +80,7 @@ def find_table(name: str) -> PaperTable:
     tables = {title: rows for group in content.values() if isinstance(group, dict) for title, rows in group.items()}
     if name not in tables:
         raise ValueError(
-            f"paper is '{name}'{_closest(name, tables)}; expected one of {', '.join(repr(title) for title in tables)}"
+            f"paper is '{name}'{closest(name, tables)}; expected one of {', '.join(repr(title) for title in tables)}"
         )
     rows = {row["method"]: PaperRow(**row) for row in tables[name]}
     return PaperTable(name, content["source"], rows)
@@ -88,8 +89,3 @@ def find_table(name: str) -> PaperTable:
 @cache
 def _read() -> dict[str, Any]:
     return json.loads(_FILE.read_text(encoding="utf-8"))
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{matches[0]}'?" if matches else ""

@@ -8,7 +8,8 @@ from typing import Literal
 
 import pytest
 
-from opensora_adacache.config.section import build, closest, convert
+from opensora_adacache.closest import closest
+from opensora_adacache.config.section import build, convert
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,16 @@
+"""The hint that follows an unknown name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the known name closest to `name`, or nothing if none is close.
+
+    >>> closest("sede", ["seed", "fps"])
+    ", did you mean 'seed'?"
+    """
+    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f", did you mean '{matches[0]}'?" if matches else ""
