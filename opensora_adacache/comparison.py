@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ from opensora_adacache.evaluation.results import CHECKS, ResultRow, append_resul
 from opensora_adacache.jobs import VideoJob, first_difference, plan_jobs
 from opensora_adacache.media import read_video, write_file, write_video
 from opensora_adacache.run_flops import count_run, step_lengths
+from opensora_adacache.run_record import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from opensora_adacache.components import LoadedModels
     from opensora_adacache.config.settings import RunConfig
+    from opensora_adacache.evaluation.metrics import Metric
     from opensora_adacache.pipeline import Clip
     from opensora_adacache.shapes.scene import SceneSpec
 
@@ -102,6 +105,11 @@ class ComparisonRun:
         rows = read_results(folder / RESULTS) if (folder / RESULTS).exists() else []
         self.done = {(row.setting, *row.video_key) for row in rows}
 
+    @cached_property
+    def metrics(self) -> tuple[dict[str, Metric], dict[str, str]]:
+        """The metrics, and why those are missing that cannot be computed here."""
+        return load_metrics(self.comparison.metrics)
+
     @property
     def num_missing(self) -> int:
         """Videos that are still to be made."""
@@ -134,7 +142,6 @@ class ComparisonRun:
         import torch
 
         comparison = self.comparison
-        lpips = "lpips" in comparison.metrics
         table = find_table(comparison.paper) if comparison.paper else None
         settings = [{"name": BASELINE, "title": "baseline", "policy": BASELINE, "paper": BASELINE, "oracle": False}]
         for setting in comparison.settings:
@@ -154,8 +161,8 @@ class ComparisonRun:
             "paper_rows": [asdict(row) for row in table.rows.values()] if table else [],
             "paper_source": table.source if table else "",
             "settings": settings,
-            "lpips_missing": load_metrics(comparison.metrics)[1].get("lpips") if lpips else "it was not asked for",
-            "runs": {name: _plain(asdict(config)) for name, config in self.settings.items()},
+            "lpips_missing": self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not asked for",
+            "runs": {name: plain(asdict(config)) for name, config in self.settings.items()},
         }
 
     def _check_folder(self) -> None:
@@ -167,9 +174,7 @@ class ComparisonRun:
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"'{path}' is not what compare.py writes; choose another --out") from None
         for name, config in self.settings.items():
-            difference = (
-                first_difference(_content(old[name]), _content(_plain(asdict(config)))) if name in old else None
-            )
+            difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
             if difference:
                 raise ValueError(
                     f"'{self.folder}' holds '{name}' with other settings ({difference}); choose another --out"
@@ -218,7 +223,7 @@ class _Worker:
     def __init__(self, run: ComparisonRun, models: LoadedModels) -> None:
         self.run, self.models = run, models
         self.settings = {setting.name: setting for setting in run.comparison.settings}
-        self.measures, _ = load_metrics(run.comparison.metrics)
+        self.measures, _ = run.metrics
         self.plans: dict[tuple[str, str], list[int]] = {}
 
     def prepare(self) -> None:
@@ -327,11 +332,6 @@ def _least_costs(costs: Mapping[tuple[int, int], float], num_steps: int) -> dict
     fewest = math.ceil((num_steps - 1) / _LONGEST_GAP) + 1
     plans = {k: plan_least_total(costs, num_steps, k) for k in range(fewest, num_steps + 1)}
     return {k: sum(costs.get(pair, 0.0) for pair in zip(plan, plan[1:], strict=False)) for k, plan in plans.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Turn settings into what JSON gives back."""
-    return json.loads(json.dumps(value, default=str))
 
 
 def _content(run: Mapping[str, Any]) -> dict[str, Any]:

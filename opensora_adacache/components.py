@@ -37,9 +37,15 @@ class LoadedModels:
         return Pipeline(config, self.transformer, self.vae, self.device)
 
 
-def load_models(config: RunConfig, texts: Iterable[str]) -> LoadedModels:
-    """Encode texts, free the text encoder, then load transformer and VAE; raises as `load_transformer` does."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def load_models(config: RunConfig, texts: Iterable[str], device: torch.device | None = None) -> LoadedModels:
+    """Encode texts, free the text encoder, then load transformer and VAE; raises as `load_transformer` does.
+
+    Args:
+        config: of the run.
+        texts: whose features are kept.
+        device: None is CUDA where there is one.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = DTYPES[config.dtype]
     encoder = load_text_encoder(config.text_encoder, dtype, device)
     features = TextFeatures(encoder, texts)

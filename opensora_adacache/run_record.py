@@ -95,7 +95,7 @@ def write_run(
     run = {
         "state": state,
         "config_file": str(config.path),
-        "config": _plain(asdict(config)),
+        "config": plain(asdict(config)),
         "versions": _versions(),
         "device": device,
         "num_processes": len(processes),
@@ -128,12 +128,12 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn settings into JSON values; thresholds of a codebook become texts, as JSON wants them for keys."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
 
 

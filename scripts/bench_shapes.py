@@ -29,34 +29,27 @@ def measure(num_prompts: int, threads: int) -> dict:
     from tqdm import tqdm
 
     from opensora_adacache.caching.trace import computed_steps
-    from opensora_adacache.components import load_text_encoder, load_transformer, load_vae
+    from opensora_adacache.components import load_models
     from opensora_adacache.config import load_config
     from opensora_adacache.jobs import plan_jobs
-    from opensora_adacache.pipeline import Pipeline
     from opensora_adacache.shapes.checker import read_clip, score_clip
     from opensora_adacache.shapes.dataset import heldout_prompts
-    from opensora_adacache.text_features import TextFeatures
 
     torch.set_num_threads(threads)
-    device = torch.device("cpu")
     prompts = heldout_prompts(num_prompts, seed=SEED)
     overrides = {"prompt": [prompt for prompt, _ in prompts], "save_dir": "unused", "batch_size": 1}
     configs = {name: load_config(f"configs/shapes/{name}.py", overrides) for name in CONFIGS}
     base = configs[CONFIGS[0]]
-    encoder = load_text_encoder(base.text_encoder, torch.float32, device)
-    transformer = load_transformer(base.model, torch.float32, device)
-    encoder.attach_null(transformer.y_embedder.y_embedding)
-    vae = load_vae(base.vae, torch.float32, device)
-    pipelines = {name: Pipeline(config, transformer, vae, device) for name, config in configs.items()}
     jobs = plan_jobs(replace(base, overwrite=True))
-    features = TextFeatures(encoder, [text for job in jobs for text in job.texts])
+    models = load_models(base, [text for job in jobs for text in job.texts], torch.device("cpu"))
+    pipelines = {name: models.pipeline(config) for name, config in configs.items()}
     for pipeline in pipelines.values():  # warm-up
-        pipeline.generate(jobs[:1], features)
+        pipeline.generate(jobs[:1], models.features)
 
     rows: dict = {name: defaultdict(list) for name in CONFIGS}
     for number, (job, (_, spec)) in enumerate(zip(tqdm(jobs, disable=not sys.stderr.isatty()), prompts, strict=True)):
         order = CONFIGS[number % 3 :] + CONFIGS[: number % 3]
-        clips = {name: pipelines[name].generate([job], features)[0] for name in order}
+        clips = {name: pipelines[name].generate([job], models.features)[0] for name in order}
         reference = clips[CONFIGS[0]].frames.clamp(-1, 1)
         for name, clip in clips.items():
             frames = clip.frames.clamp(-1, 1)
