@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 
 class Progress:
@@ -26,6 +29,7 @@ class Progress:
         self.parts = parts
         self.step = 0
         self.seconds = 0.0
+        self._mean_loss = 0.0
         self._since = time.monotonic()
 
     def resume(self) -> int:
@@ -41,6 +45,14 @@ class Progress:
         self._since = time.monotonic()
         return self.step
 
+    def after(self, step: int, loss: float, save_every: int, last: int) -> None:
+        """Note that `step` steps are done: the mean loss every 50, a checkpoint every `save_every` and at the last."""
+        self._mean_loss += (loss - self._mean_loss) / ((step - 1) % 50 + 1)
+        if step % 50 == 0:
+            self.record(step, self._mean_loss)
+        if step % save_every == 0 or step == last:
+            self.save(step)
+
     def record(self, step: int, loss: float) -> None:
         """Append one line to the log and print it."""
         seconds = self.seconds + time.monotonic() - self._since
@@ -55,3 +67,12 @@ class Progress:
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(state | {"step": step, "seconds": seconds}, temporary)
         os.replace(temporary, self.checkpoint)
+
+
+def descend(loss: Tensor, module: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> None:
+    """Take one step of a module's optimizer and schedule down a loss; the norm of the gradient is cut at 1."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()

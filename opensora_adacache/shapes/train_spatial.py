@@ -19,7 +19,7 @@ from torch.nn import functional
 from opensora_adacache.models.vae import OpenSoraVAEConfig, SpatialVAE
 
 from .dataset import make_scene
-from .progress import Progress
+from .progress import Progress, descend
 from .render import render_frames
 from .scene import BASE_SIZE, NUM_FRAMES
 
@@ -87,7 +87,6 @@ def train_spatial(recipe: SpatialRecipe, folder: Path, save_every: int = 500) ->
         optimizer, lambda s: min((s + 1) / recipe.warm_up, max(1 - s / total, 0.01))
     )
     progress = Progress(folder, "spatial", model=vae, optimizer=optimizer, schedule=schedule)
-    mean_loss = 0.0
     for step in range(progress.resume(), total):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         pixels, covered = draw_batch(recipe, step)
@@ -96,14 +95,6 @@ def train_spatial(recipe: SpatialRecipe, folder: Path, save_every: int = 500) ->
         weight = 1 + recipe.object_weight * functional.max_pool2d(covered, 3, 1, 1)
         weight = weight / weight.mean()
         loss = (weight * (error.abs() + error.square())).mean() + recipe.kl_weight * posterior.kl().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        mean_loss += (loss.item() - mean_loss) / (step % 50 + 1)
-        if (step + 1) % 50 == 0:
-            progress.record(step + 1, mean_loss)
-        if (step + 1) % save_every == 0 or step + 1 == total:
-            progress.save(step + 1)
+        descend(loss, vae, optimizer, schedule)
+        progress.after(step + 1, loss.item(), save_every, total)
     return vae.eval()

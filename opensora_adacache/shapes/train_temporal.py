@@ -14,7 +14,7 @@ from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig
 from opensora_adacache.models.vae import SPATIAL_SCALE
 
 from .latents import SpatialCache
-from .progress import Progress
+from .progress import Progress, descend
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ def train_temporal(recipe: TemporalRecipe, cache: SpatialCache, folder: Path, sa
         optimizer, lambda s: min((s + 1) / recipe.warm_up, max(1 - s / recipe.steps, 0.01))
     )
     progress = Progress(folder, "temporal", model=vae, optimizer=optimizer, schedule=schedule)
-    mean_loss = 0.0
     for step in range(progress.resume(), recipe.steps):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         generator = np.random.default_rng([recipe.seed, step])
@@ -90,14 +89,6 @@ def train_temporal(recipe: TemporalRecipe, cache: SpatialCache, folder: Path, sa
         error = vae.decode(sample, clips.shape[2]) - clips
         divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum((1, 2, 3, 4)).mean()
         loss = error.abs().mean() + error.square().mean() + recipe.kl_weight * divergence
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        mean_loss += (loss.item() - mean_loss) / (step % 50 + 1)
-        if (step + 1) % 50 == 0:
-            progress.record(step + 1, mean_loss)
-        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            progress.save(step + 1)
+        descend(loss, vae, optimizer, schedule)
+        progress.after(step + 1, loss.item(), save_every, recipe.steps)
     return vae.eval()

@@ -155,7 +155,6 @@ def train_transformer(
     own = slice(rank, None, world)
     counts = np.array([len(spec.objects) for spec in specs])
     singles, pairs = np.flatnonzero(counts == 1), np.flatnonzero(counts == 2)
-    mean_loss = 0.0
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     for step in range(progress.resume(), last):
         rate = min((step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.decay_steps, 1.0)
@@ -185,10 +184,7 @@ def train_transformer(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         average.update(model)
-        mean_loss += (loss.item() - mean_loss) / (step % 50 + 1)
-        if rank == 0 and (step + 1) % 50 == 0:
-            progress.record(step + 1, mean_loss)
-        if rank == 0 and ((step + 1) % save_every == 0 or step + 1 == last):
-            progress.save(step + 1)
+        if rank == 0:
+            progress.after(step + 1, loss.item(), save_every, last)
     model.load_state_dict(average.values)
     return model.eval()
