@@ -45,10 +45,12 @@ def is_held_out(spec: SceneSpec) -> bool:
     return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
 
 
-def draw_spec(generator: np.random.Generator, *, held_out: bool = False) -> SceneSpec:
+def draw_spec(
+    generator: np.random.Generator, *, held_out: bool = False, pair_share: float = PAIR_SHARE
+) -> SceneSpec:
     """Draw a combination of attributes, from the training part or from the held-out part."""
     while True:
-        count = 2 if generator.random() < PAIR_SHARE else 1
+        count = 2 if generator.random() < pair_share else 1
         colours = generator.choice(list(COLOURS), size=count, replace=False)
         shapes = generator.choice(SHAPES, size=count)
         objects = tuple(ObjectSpec(str(s), str(c)) for s, c in zip(shapes, colours, strict=True))
@@ -94,10 +96,12 @@ def place(spec: SceneSpec, generator: np.random.Generator, num_frames: int = NUM
     return Scene(spec, tuple(things))
 
 
-def make_scene(seed: int, index: int, *, held_out: bool = False) -> tuple[Scene, str]:
+def make_scene(
+    seed: int, index: int, *, held_out: bool = False, pair_share: float = PAIR_SHARE
+) -> tuple[Scene, str]:
     """Return scene number ``index`` of the data set with this seed, and its caption."""
     generator = np.random.default_rng([seed, index, int(held_out)])
-    spec = draw_spec(generator, held_out=held_out)
+    spec = draw_spec(generator, held_out=held_out, pair_share=pair_share)
     caption = write_caption(spec, int(generator.integers(NUM_PARAPHRASES)))
     return place(spec, generator), caption
 

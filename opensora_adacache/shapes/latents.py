@@ -12,7 +12,7 @@ from torch import Tensor
 
 from opensora_adacache.models.vae import SPATIAL_SCALE
 
-from .dataset import is_held_out, make_scene, reverse
+from .dataset import PAIR_SHARE, is_held_out, make_scene, reverse
 from .render import render_frames
 from .scene import BASE_SIZE, NUM_FRAMES, SceneSpec
 
@@ -49,13 +49,17 @@ class SpatialCache:
 
 
 @torch.no_grad()
-def encode_spatial(vae: Any, folder: Path, seed: int, num_clips: int, size: int = BASE_SIZE) -> SpatialCache:
+def encode_spatial(
+    vae: Any, folder: Path, seed: int, num_clips: int, size: int = BASE_SIZE, pair_share: float = PAIR_SHARE
+) -> SpatialCache:
     """Encode clips ``0 .. num_clips - 1`` of the data set; finished shards in the folder are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     latents, specs = [], []
     for first in range(0, num_clips, _SHARD):
         path = folder / f"spatial_{size}_{first:06d}.pt"
-        scenes = [make_scene(seed, index)[0] for index in range(first, min(first + _SHARD, num_clips))]
+        scenes = [
+            make_scene(seed, index, pair_share=pair_share)[0] for index in range(first, min(first + _SHARD, num_clips))
+        ]
         specs += [scene.spec for scene in scenes]
         if not path.exists():
             rows = []

@@ -15,6 +15,7 @@ from torch import Tensor
 from opensora_adacache.models.temporal_vae import TemporalVAE
 
 from .latents import SpatialCache, encode_spatial
+from .scene import SceneSpec
 from .train_spatial import SpatialRecipe, build_spatial, train_spatial
 from .train_temporal import TemporalRecipe, build_temporal, normalise_spatial, train_temporal
 from .train_transformer import Generator, TransformerRecipe, train_transformer
@@ -24,9 +25,15 @@ STAGES = ("spatial", "temporal", "transformer")
 
 @dataclass(frozen=True)
 class Recipe:
-    """All stages of the 64x64 model."""
+    """All stages of the 64x64 model.
+
+    The VAE learns from `num_clips`. The transformer sees `num_transformer_clips` more, with more pairs among them: it
+    learnt the pairs of a small set by heart.
+    """
 
     num_clips: int = 4096
+    num_transformer_clips: int = 16384
+    transformer_pair_share: float = 0.75
     seed: int = 1
     spatial: SpatialRecipe = field(default_factory=SpatialRecipe)
     temporal: TemporalRecipe = field(default_factory=TemporalRecipe)
@@ -82,8 +89,24 @@ def full_latents(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, Tensor, 
     return latents, shift, scale, cache
 
 
+@torch.no_grad()
+def transformer_latents(recipe: Recipe, folder: Path) -> tuple[Tensor, list[SceneSpec]]:
+    """Return the normalised latents [clips, 4, T, h, w] that the transformer learns from, and what they show."""
+    first, shift, scale, cache = full_latents(recipe, folder)
+    spatial, more = spatial_stage(recipe, folder), folder / "latents_more"
+    added = encode_spatial(
+        spatial, more, recipe.seed + 1, recipe.num_transformer_clips, pair_share=recipe.transformer_pair_share
+    ).with_reversed()
+    path = more / "full.pt"
+    if not path.exists():
+        vae = temporal_stage(recipe, folder)
+        raw = torch.cat([vae.encode(part.float())[0] for part in added.latents.split(16)])
+        torch.save((raw - shift[:, None, None, None]) / scale[:, None, None, None], path)
+    return torch.cat([first, torch.load(path, weights_only=True)]), cache.specs + added.specs
+
+
 def transformer_stage(recipe: Recipe, folder: Path) -> Generator:
     """Return the trained transformer and text encoder (averaged weights)."""
-    latents, _, _, cache = full_latents(recipe, folder)
+    latents, specs = transformer_latents(recipe, folder)
     print(f"{len(latents)} clips of latents {tuple(latents.shape[1:])}", flush=True)
-    return train_transformer(recipe.transformer, latents.clone(), cache.specs, folder)
+    return train_transformer(recipe.transformer, latents, specs, folder)
