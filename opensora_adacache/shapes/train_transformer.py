@@ -37,8 +37,8 @@ class TransformerRecipe:
     The text encoder learns from captions alone for ``tag_steps`` first; ``tag_weight`` keeps what it learnt.
     """
 
-    steps: int = 13650
-    decay_steps: int = 2500
+    steps: int = 13050
+    decay_steps: int = 2000
     learning_rate: float = 1e-3
     batch: int = 16
     warm_up: int = 150
