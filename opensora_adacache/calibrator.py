@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.forecast_config import FIRST_STEPS as FORECAST_FIRST_STEPS
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.peers.dpcache import FIRST_STEPS, LONGEST_GAP_SHARE, DPCacheConfig
 from opensora_adacache.caching.peers.lemica import LONGEST_GAP, LeMiCaConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig
@@ -37,6 +39,7 @@ from opensora_adacache.evaluation.calibration import (
     scale_codebook,
     search,
 )
+from opensora_adacache.evaluation.forecast_profile import growth_profile, sensitivity_profile
 from opensora_adacache.evaluation.metrics import psnr
 from opensora_adacache.evaluation.step_costs import StepMeasurements, forecast_costs, mean_costs, reuse_costs
 from opensora_adacache.hosts import apply_cache
@@ -49,6 +52,8 @@ PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
 
 # Prompts that LeMiCa's costs are measured on.
 _SEGMENT_JOBS = 3
+# Runs that ForecastCache's growth is measured in.
+_PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
 # Thresholds and codebook factors that are tried: 2.3 % apart.
 _GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
 
@@ -101,6 +106,12 @@ class Calibrator:
         if isinstance(cache, AdaCacheConfig):
             codebook = calibrate(cache, self.recordings(cache), speedup)
             return Found(codebook, mean_computed_steps(codebook, self.recordings(cache)))
+        if isinstance(cache, ForecastCacheConfig):
+            budget = replace(self.profiled(cache), tolerance=None, computed_steps=None, speedup=speedup)
+            return Found(budget, budget.budget(self.num_steps) or self.num_steps)
+        if isinstance(cache, PlannedConfig):
+            plan = self.plan(cache, round(self.num_steps / speedup))
+            return Found(plan, len(plan.steps))
         found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup, 1 / len(self.jobs))
         return Found(found, steps)
 
@@ -124,6 +135,9 @@ class Calibrator:
             gap = LONGEST_GAP if isinstance(cache, LeMiCaConfig) else self._forecast_gap
             fewest = first + math.ceil((self.num_steps - first) / gap)
             return [self.plan(cache, num_computed) for num_computed in range(self.num_steps, fewest - 1, -1)]
+        if isinstance(cache, ForecastCacheConfig):
+            cache = replace(self.profiled(cache), tolerance=None, speedup=None, computed_steps=self.num_steps)
+            return [replace(cache, computed_steps=k) for k in range(self.num_steps, FORECAST_FIRST_STEPS - 1, -1)]
         if isinstance(cache, TeaCacheConfig):
             cache = replace(cache, coefficients=fit_polynomial(self.measurements))
         if isinstance(cache, MagCacheConfig):
@@ -207,6 +221,38 @@ class Calibrator:
                 costs[i, j] = (latents - uncached).abs().mean().item()
         return costs
 
+    def profiled(self, cache: ForecastCacheConfig) -> ForecastCacheConfig:
+        """Return the settings with the sensitivity and growth of this model."""
+        sensitivity, growth = self.forecast_profile
+        return replace(cache, sensitivity=sensitivity, growth=growth)
+
+    @cached_property
+    def forecast_profile(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """ForecastCache's sensitivity and growth, for each step.
+
+        Takes one run for each step, of what follows it, so only the first jobs are made.
+        """
+        n, jobs, before = self.num_steps, self.jobs[:_SEGMENT_JOBS], FORECAST_FIRST_STEPS
+        with record_outputs(self.models.transformer) as outputs:
+            with apply_cache(self.models.transformer, ForecastCacheConfig(computed_steps=n), n) as session:
+                uncached, _ = self._denoise(None, jobs)
+            errors = {record.step: record.distance or 0.0 for record in session.trace}
+        harm = {}
+        for step in range(before, n + 1):
+            # the steps before it that its forecast rests on, the first of which is the run's first
+            first = max(step - before, 1)
+            computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
+            with (
+                apply_cache(self.models.transformer, PlannedForecastConfig(steps=computed), n - first + 1),
+                play_back(self.models.transformer, outputs[: first - 1]),
+            ):
+                latents, _ = self._denoise(None, jobs)
+            harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+        sensitivity = sensitivity_profile(harm, errors, n)
+        caches = [ForecastCacheConfig(speedup=x, sensitivity=sensitivity) for x in _PROFILE_SPEEDUPS]
+        traces = [trace for cache in caches for trace in self._denoise(cache, jobs)[1]]
+        return sensitivity, growth_profile(traces, n)
+
     @cached_property
     def _uncached_frames(self) -> list[Tensor]:
         return self._decode(self._denoise(None)[0])
@@ -253,5 +299,6 @@ def starting_settings(policy: type[Any]) -> CacheConfig:
         MagCacheConfig: {"ratios": (1.0,)},
         LeMiCaConfig: {"steps": (1,)},
         DPCacheConfig: {"steps": (1,)},
+        ForecastCacheConfig: {"speedup": 2.0},
     }
     return policy(**needed.get(policy, {}))

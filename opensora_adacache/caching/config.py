@@ -71,7 +71,11 @@ class CacheConfig(Protocol):
 
     @property
     def forecast(self) -> int:
-        """Order of the Taylor series that stands in for the stack residual; 0 is plain reuse."""
+        """Order of the extrapolation that stands in for the stack residual; 0 is plain reuse."""
+
+    @property
+    def measures_forecast(self) -> bool:
+        """Whether that is a `ForecastResidual`, in the timestep and with a measured gain; else a Taylor series."""
 
     @property
     def num_first_blocks(self) -> int:
@@ -100,6 +104,9 @@ class AdaCacheConfig:
             video, so that a batch gives the videos of single runs.
         metric: how the old and the new residual are compared: "l1", the paper's choice and the only one of its public
             code, "l2", or "cosine" (see `distance`). Codebooks belong to one metric.
+        forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual in the timestep, with a
+            line or a parabola, as far as the last extrapolation proved right (`forecast.ForecastResidual`). Each
+            order holds one more residual; only with ``granularity="stack"``.
     """
 
     codebook: Mapping[float, int]
@@ -109,6 +116,7 @@ class AdaCacheConfig:
     granularity: str = "stack"
     decision: str = "batch"
     metric: str = "l1"
+    forecast: int = 0
 
     def __post_init__(self) -> None:
         check_codebook(self.codebook)
@@ -123,13 +131,17 @@ class AdaCacheConfig:
         check_choice("granularity", self.granularity, GRANULARITIES)
         check_choice("decision", self.decision, DECISIONS)
         check_choice("metric", self.metric, METRICS)
+        if self.forecast not in (0, 1, 2):
+            raise ValueError(f"forecast must be 0, 1 or 2, got {self.forecast!r}")
+        if self.forecast and self.granularity == "block":
+            raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
 
     @property
-    def forecast(self) -> int:
-        """Residuals are reused as they are."""
-        return 0
+    def measures_forecast(self) -> bool:
+        """Whether the stack residual is forecast in the timestep, with a measured gain."""
+        return self.forecast > 0
 
     @property
     def num_first_blocks(self) -> int:

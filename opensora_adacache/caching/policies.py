@@ -13,9 +13,11 @@ POLICIES: dict[str, str] = {
     "DeltaDiT": "opensora_adacache.caching.peers.delta_dit:DeltaDiTConfig",
     "EasyCache": "opensora_adacache.caching.peers.easycache:EasyCacheConfig",
     "FBCache": "opensora_adacache.caching.peers.fbcache:FBCacheConfig",
+    "ForecastCache": "opensora_adacache.caching.forecast_config:ForecastCacheConfig",
     "LeMiCa": "opensora_adacache.caching.peers.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.peers.magcache:MagCacheConfig",
     "PAB": "opensora_adacache.caching.peers.pab:PABConfig",
+    "PlannedForecast": "opensora_adacache.caching.forecast_config:PlannedForecastConfig",
     "Planned": "opensora_adacache.caching.peers.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.peers.seacache:SeaCacheConfig",
     "Static": "opensora_adacache.caching.peers.planned:StaticConfig",
@@ -26,6 +28,7 @@ POLICIES: dict[str, str] = {
 
 COMMAND_NAMES: dict[str, str] = {
     "adacache": "AdaCache",
+    "forecastcache": "ForecastCache",
     "pab": "PAB",
     "tgate": "TGATE",
     "delta-dit": "DeltaDiT",

@@ -104,6 +104,10 @@ class CachePolicy(ABC):
         """See the output [r, N, C] of the stack for the rows that computed (None: all)."""
         return None
 
+    def observe_forecast(self, sums: Tensor) -> None:
+        """See ‖r − forecast‖₂² and ‖r‖₂² [r, 2] of the stack residual on a computed step (`ForecastResidual`)."""
+        return None
+
     def take_measurements(self) -> Tensor:
         """Return what a computed step measured and is to be read on the host, float32 [sites, r, sums]."""
         return torch.empty(0, 0, 0)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.forecast import ForecastResidual
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 from opensora_adacache.caching.residuals import ResidualStore
 from opensora_adacache.caching.stack_residual import StackResidual
@@ -44,7 +45,7 @@ class _Run:
     row_order: Tensor
     timestep: Tensor
     store: ResidualStore
-    stack: StackResidual
+    stack: StackResidual | ForecastResidual
     step: int = 0
     computed: list[bool] = field(default_factory=list)
     rows: Tensor | None = None
@@ -208,6 +209,18 @@ class CacheSession:
         """Show the policy the stack's output [r, N, C] for the rows that computed (None: all)."""
         self._current().policy.observe_output(view, out, rows)
 
+    def keep_residual(self, after: Tensor, before: Tensor, rows: Tensor | None) -> None:
+        """Keep what the stack added to its input [r, N, C], for the rows that computed (None: all)."""
+        run = self._current()
+        sums = run.stack.update(after, before, rows, run.step, run.timestep)
+        if sums is not None:
+            run.policy.observe_forecast(sums)
+
+    def add_residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """Return x plus the stack's residual expected at this step, for those rows [r, N, C] (None: all)."""
+        run = self._current()
+        return run.stack.add_to(x, rows, run.step, run.timestep)
+
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
         run = self._current()
@@ -240,11 +253,6 @@ class CacheSession:
     def policy(self) -> CachePolicy:
         """The policy of the current run."""
         return self._current().policy
-
-    @property
-    def stack(self) -> StackResidual:
-        """The residual of the block stack in the current run."""
-        return self._current().stack
 
     @property
     def store(self) -> ResidualStore:
@@ -281,7 +289,8 @@ class CacheSession:
         num_rows = latents.shape[0]
         policy = self.config.build(self.num_sampling_steps, self._groups(num_rows))
         store = ResidualStore()
-        stack = StackResidual(store, self.config.forecast, num_rows, latents.device)
+        kind = ForecastResidual if self.config.measures_forecast else StackResidual
+        stack = kind(store, self.config.forecast, num_rows, latents.device)
         order = torch.arange(num_rows, device=latents.device)
         self._run = _Run(policy, latents.shape, order, timestep, store, stack)
         self._run.end_of_previous = previous.last_timestep if previous else None

@@ -34,7 +34,7 @@ class StackResidual:
         self._computed_at = torch.zeros(num_rows, device=device)
         self._count = torch.zeros(num_rows, device=device)
 
-    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int) -> None:
+    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
         """Take the stack's output and input [r, N, C] of the rows that computed."""
         if len(self.names) == 1:
             self.store.put_difference(self.names[0], after, before, rows)
@@ -44,7 +44,7 @@ class StackResidual:
         self._computed_at[index] = float(step)
         self._count[index] += 1
 
-    def add_to(self, x: Tensor, rows: Tensor | None, step: int) -> Tensor:
+    def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at `step`, for those rows [r, N, C]."""
         out = x + self.store.get(self.names[0], rows)
         if len(self.names) > 1:

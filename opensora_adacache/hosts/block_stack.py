@@ -163,15 +163,15 @@ class BlockStack:
             )
         if split.computes:
             done, before = (x, call.entry) if split.rows is None else (x[split.rows], call.entry[split.rows])
-            session.stack.update(done, before, split.rows, session.step)
+            session.keep_residual(done, before, split.rows)
             session.observe_output(call.view, done, split.rows)
             self._keep_text(call, block, out)
             if split.reused is None:
                 return out
             x = x.clone()
-            x[split.reused] = session.stack.add_to(call.entry[split.reused], split.reused, session.step)
+            x[split.reused] = session.add_residual(call.entry[split.reused], split.reused)
         else:
-            x = session.stack.add_to(call.entry, None, session.step)
+            x = session.add_residual(call.entry, None)
         text = self._text(call, out, block) if block.signature.has_text else None
         return block.signature.returns(self._untokens(x, block, video), text)
 

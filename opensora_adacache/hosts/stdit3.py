@@ -103,11 +103,11 @@ def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable
 
         def compute(x: Tensor, rows: Tensor | None) -> Tensor:
             out = original(x, _select(inputs, rows), num_first)
-            session.stack.update(out, x, rows, session.step)
+            session.keep_residual(out, x, rows)
             return out
 
         def reuse(x: Tensor, rows: Tensor | None) -> Tensor:
-            return session.stack.add_to(x, rows, session.step)
+            return session.add_residual(x, rows)
 
         first_residual = x - entry if num_first else None
         return session.run_stack(stack_view(session, model, x, inputs, first_residual), compute, reuse)

@@ -23,6 +23,11 @@ class StackCacheConfig:
         return 0
 
     @property
+    def measures_forecast(self) -> bool:
+        """The published extrapolations are Taylor series over steps."""
+        return False
+
+    @property
     def num_first_blocks(self) -> int:
         """Blocks that run on every step; the others are the stack that skips."""
         return 0

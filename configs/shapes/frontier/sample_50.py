@@ -1,0 +1,4 @@
+# Baseline on the embedded model, 50 steps.
+_base_ = ["../sample.py"]
+
+scheduler = dict(num_sampling_steps=50)

@@ -1,0 +1,122 @@
+"""Settings of ForecastCache. Free of torch, so that configs can be checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opensora_adacache.caching.config import is_count
+from opensora_adacache.caching.peers.planned import PlannedConfig
+from opensora_adacache.caching.peers.stack_config import StackCacheConfig
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.policy import CachePolicy
+
+FIRST_STEPS = 3
+"""Steps at the start that always compute: with fewer no forecast can be held against the truth."""
+
+
+@dataclass(frozen=True)
+class ForecastCacheConfig(StackCacheConfig):
+    """Forecast the stack residual, and compute again where the error of the forecast is about to matter.
+
+    Ours; docs/forecast_cache.md has the equations. One of `tolerance`, `computed_steps` and `speedup` is the knob.
+
+    Attributes:
+        tolerance: weighted error that one stretch of skipped steps may gather, in relative error × share of the run.
+            Raising it computes fewer steps. Each video takes as many as it needs.
+        computed_steps: K, computed steps of each video, honoured exactly.
+        speedup: n / K, honoured to the nearest whole K.
+        order: of the forecast, 1 or 2.
+        sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
+        growth: how fast the relative error of a forecast grows per share of the run, at equally spaced shares of it.
+            Only budgets (`computed_steps`, `speedup`) look at it: to leave steps for what is to come.
+
+    ``scripts/calibrate.py --policy forecastcache`` measures both for a model; unknown, they are flat.
+    """
+
+    tolerance: float | None = None
+    computed_steps: int | None = None
+    speedup: float | None = None
+    order: int = 1
+    sensitivity: tuple[float, ...] = (1.0,)
+    growth: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        knobs = ("tolerance", "computed_steps", "speedup")
+        given = [name for name in knobs if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(knobs)}, got {' and '.join(given) or 'none'}")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(f"tolerance must be above 0, got {self.tolerance}")
+        if self.speedup is not None and not self.speedup >= 1:
+            raise ValueError(f"speedup must be at least 1, got {self.speedup}")
+        if self.computed_steps is not None and not is_count(self.computed_steps):
+            raise ValueError(f"computed_steps must be a whole number of at least 1, got {self.computed_steps!r}")
+        if self.order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        for name in ("sensitivity", "growth"):
+            values = tuple(float(value) for value in getattr(self, name))
+            object.__setattr__(self, name, values)
+            if not values or not all(math.isfinite(value) and value > 0 for value in values):
+                raise ValueError(f"{name} must be numbers above 0, got {values}")
+
+    @property
+    def forecast(self) -> int:
+        """Order of the forecast."""
+        return self.order
+
+    @property
+    def measures_forecast(self) -> bool:
+        """The stack residual is forecast in the timestep, with a measured gain."""
+        return True
+
+    def budget(self, num_sampling_steps: int) -> int | None:
+        """Return how many steps of a run compute; None where the tolerance decides."""
+        if self.speedup is not None:
+            return round(num_sampling_steps / self.speedup)
+        return self.computed_steps
+
+    def check_run(self, num_sampling_steps: int, depth: int) -> None:
+        super().check_run(num_sampling_steps, depth)
+        budget, least = self.budget(num_sampling_steps), min(FIRST_STEPS, num_sampling_steps)
+        if budget is not None and not least <= budget <= num_sampling_steps:
+            raise ValueError(
+                f"a run of {num_sampling_steps} steps can compute {least} to {num_sampling_steps} of them, "
+                f"but computed_steps or speedup asks for {budget}"
+            )
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run."""
+        from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
+
+        return ForecastCachePolicy(self, num_sampling_steps, groups)
+
+
+@dataclass(frozen=True)
+class PlannedForecastConfig(PlannedConfig):
+    """A schedule made beforehand; skipped steps are forecast as in ForecastCache.
+
+    Attributes:
+        steps: computed steps, counted from 1.
+        order: of the forecast, 1 or 2.
+    """
+
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.order not in (1, 2):
+            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+
+    @property
+    def forecast(self) -> int:
+        """Order of the forecast."""
+        return self.order
+
+    @property
+    def measures_forecast(self) -> bool:
+        """The stack residual is forecast in the timestep, with a measured gain."""
+        return True
