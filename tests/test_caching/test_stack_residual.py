@@ -9,18 +9,19 @@ from opensora_adacache.caching.residuals import ResidualStore
 from opensora_adacache.caching.stack_residual import StackResidual
 
 X = torch.zeros(3, 2, 2)
+T = torch.zeros(3)  # a Taylor series counts steps
 
 
 def filled(order, values, rows=None):
     """Feed residuals {step: value} for all rows and return the forecast's first number per row at a step."""
     stack = StackResidual(ResidualStore(), order, 3, X.device)
     for step, value in values.items():
-        stack.update(X + value, X, None, step)
+        stack.update(X + value, X, None, step, T)
     return stack
 
 
 def at(stack, step):
-    return stack.add_to(X, None, step)[:, 0, 0].tolist()
+    return stack.add_to(X, None, step, T)[:, 0, 0].tolist()
 
 
 def test_order_0_reuses():
@@ -46,5 +47,5 @@ def test_order_2_uses_the_second_difference():
 def test_rows_compute_at_steps_of_their_own():
     stack = filled(1, {1: 0.0, 2: 1.0})
     rows = torch.tensor([0, 2])
-    stack.update(X[rows] + 7.0, X[rows], rows, 4)  # (7 − 1) / 2 = 3 a step, for two rows
+    stack.update(X[rows] + 7.0, X[rows], rows, 4, T)  # (7 − 1) / 2 = 3 a step, for two rows
     assert at(stack, 5) == pytest.approx([10.0, 4.0, 10.0])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig
 from opensora_adacache.caching.trace import computed_steps
 
 STEPS = 7
@@ -99,4 +100,27 @@ def test_a_batch_of_two_equals_two_single_calls(tiny):
     branches = session.branches.values()
     assert [[computed_steps(branch.traces[video]) for branch in branches] for video in (0, 1)] == schedules
     assert schedules[0] != schedules[1]
+    torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)
+
+
+def test_forecasts_on_every_model(tiny):
+    model = tiny.make()
+    calls = count_blocks(tiny, model)
+    config = ForecastCacheConfig(computed_steps=5, decision="sample")
+    single = []
+    for seed in (1, 2):
+        with apply_cache(model, config, STEPS) as session:
+            single.append(tiny.sample(model, [seed]))
+            assert torch.equal(tiny.sample(model, [seed]), single[-1])
+        branches = session.branches.values()
+        assert all(len(computed_steps(branch.trace)) == 5 for branch in branches)
+        assert all(record.distance > 0 for branch in branches for record in branch.trace[1:3])
+        rows = 1 if tiny.two_calls else 2
+        tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
+        width = tiny.config["num_attention_heads"] * tiny.config["attention_head_dim"]
+        # the residual and its difference; a model that reads its text states keeps those of the text besides
+        assert all(branch.peak_cache_bytes <= 2.2 * (rows * tokens * width * 4) for branch in branches)
+    assert calls == [4 * 5 * len(branches)] * len(calls)
+    with apply_cache(model, config, STEPS):
+        together = tiny.sample(model, [1, 2])
     torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)

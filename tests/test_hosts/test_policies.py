@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.peers.delta_dit import DeltaDiTConfig
 from opensora_adacache.caching.peers.dpcache import DPCacheConfig
 from opensora_adacache.caching.peers.easycache import EasyCacheConfig
@@ -39,10 +40,15 @@ SETTINGS = {
     ),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "ForecastCache": (ForecastCacheConfig(computed_steps=STEPS), ForecastCacheConfig(speedup=2, order=2)),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
     "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
+    "PlannedForecast": (
+        PlannedForecastConfig(steps=range(1, STEPS + 1)),
+        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2),
+    ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),

@@ -1,0 +1,99 @@
+"""Forecasts of the stack residual in the timestep, with a measured gain."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opensora_adacache.caching.forecast import ForecastResidual
+from opensora_adacache.caching.residuals import ResidualStore
+
+X = torch.zeros(3, 2, 2)
+
+
+def times(timestep):
+    return torch.full((3,), float(timestep))
+
+
+def filled(order, residuals):
+    """Feed {timestep: residual} for all rows; return the forecast and the last sums."""
+    stack, sums = ForecastResidual(ResidualStore(), order, 3, X.device), None
+    for timestep, residual in residuals.items():
+        sums = stack.update(X + residual, X, None, 0, times(timestep))
+    return stack, sums
+
+
+def at(stack, timestep):
+    return stack.add_to(X, None, 0, times(timestep))[:, 0, 0].tolist()
+
+
+def test_too_few_computed_steps_are_reused():
+    assert at(filled(1, {1000: 5.0})[0], 900) == [5.0] * 3
+
+
+def test_a_line_in_the_timestep_whatever_the_steps_between():
+    stack, _ = filled(1, {1000: 5.0, 900: 6.0})  # 0.01 for each unit of time
+    assert at(stack, 600) == pytest.approx([9.0] * 3)
+    stack.update(X + 7.5, X, None, 0, times(750))
+    assert at(stack, 700) == pytest.approx([8.0] * 3)
+
+
+def test_a_parabola():
+    # r = (t / 100)²; order 2 needs three computed steps
+    stack, _ = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0})
+    stack._gain.fill_(1.0)
+    assert at(stack, 400) == pytest.approx([16.0] * 3)
+
+
+def test_the_gain_is_how_far_the_last_forecast_was_right():
+    stack, sums = filled(1, {1000: 0.0, 900: 1.0, 800: 1.25})  # 2 was forecast: a quarter of the way
+    assert stack.gain.tolist() == pytest.approx([0.25] * 3)
+    assert at(stack, 700) == pytest.approx([1.25 + 0.25 * 0.25] * 3)
+    # each row has four numbers, each of which missed by 0.75
+    assert sums.tolist() == [pytest.approx([4 * 0.75**2, 4 * 1.25**2])] * 3
+
+
+@pytest.mark.parametrize("residual", [0.5, 1.0])
+def test_a_forecast_that_pointed_the_wrong_way_becomes_reuse(residual):
+    stack, _ = filled(1, {1000: 0.0, 900: 1.0, 800: residual})
+    assert at(stack, 700) == [residual] * 3
+
+
+def test_the_gain_never_goes_beyond_the_line():
+    stack, _ = filled(1, {1000: 0.0, 900: 1.0, 800: 9.0})
+    assert stack.gain.tolist() == [1.0] * 3
+
+
+def test_rows_compute_at_steps_of_their_own():
+    stack, _ = filled(1, {1000: 0.0, 900: 1.0})
+    rows = torch.tensor([0, 2])
+    sums = stack.update(X[rows] + 1.5, X[rows], rows, 0, times(800))
+    assert sums.shape == (2, 2)
+    # rows 0 and 2: 1.5 + 0.5 · 0.5; row 1: 1 + 2 along its line
+    assert at(stack, 700) == pytest.approx([1.75, 3.0, 1.75])
+    assert stack.add_to(X[1:2], torch.tensor([1]), 0, times(700))[0, 0, 0].item() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_one_more_tensor_for_each_order(order):
+    stack, _ = filled(order, {1000: 0.0, 900: 1.0, 800: 3.0, 700: 2.0})
+    assert stack.store.num_bytes() == stack.store.peak_bytes == (1 + order) * X.numel() * 4
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_timesteps_that_half_precision_cannot_tell_apart(order):
+    stack, _ = filled(order, {1000: 0.0, 999: 1.0})
+    stack.update(X + 2.0, X, None, 0, times(999))
+    stack.update(X + 4.0, X, None, 0, times(998))
+    assert all(torch.isfinite(torch.tensor(at(stack, 997))))
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3, unique=True), st.floats(0.5, 2))
+def test_with_the_gain_the_last_step_would_have_been_met_at_least_as_well_as_by_line_or_reuse(values, gap):
+    first, second, truth = values
+    stack, _ = filled(1, {1000: first, 900: second, 900 - 100 * gap: truth})
+    gain, line = stack.gain[0].item(), (second - first) * gap
+    missed = [abs(truth - second - part * line) for part in (gain, 0.0, 1.0)]
+    assert 0 <= gain <= 1 and missed[0] <= min(missed[1:]) + 1e-3 * (1 + abs(line))

@@ -1,0 +1,130 @@
+"""When ForecastCache computes, by hand and by its promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
+from opensora_adacache.caching.forecast_schedule import ForecastSchedule, resample
+
+
+def run(config, num_steps, error):
+    """Return the computed steps where ``error(step, gap)`` is the relative error of a forecast."""
+    schedule, computed = ForecastSchedule(config, num_steps), []
+    for step in range(1, num_steps + 1):
+        if schedule.computes(step):
+            gap = step - computed[-1] if computed else 0
+            schedule.end_computed_step(step, error(step, gap) if computed else None)
+            computed.append(step)
+    return computed
+
+
+def test_a_tolerance_by_hand():
+    # error 0.1 · gap: after k skipped steps 0.1 · (1 + … + k) / 20 was gathered: 0.005, 0.015, 0.03, 0.05
+    config = ForecastCacheConfig(tolerance=0.02)
+    assert run(config, 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 6, 9, 12, 15, 18]
+    assert run(config, 20, lambda step, gap: 1.0 * gap) == list(range(1, 21))
+
+
+def test_errors_count_by_sensitivity():
+    # the second half harms four times as much: 0.02 is passed after one skipped step instead of two
+    config = ForecastCacheConfig(tolerance=0.02, sensitivity=(1.0,) * 10 + (3.0,) * 10)
+    assert run(config, 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 6, 9, 11, 13, 15, 17, 19]
+
+
+def test_no_gap_is_longer_than_a_third_of_the_run():
+    assert run(ForecastCacheConfig(tolerance=1.0), 30, lambda step, gap: 0.0) == [1, 2, 3, 13, 23]
+
+
+def test_a_budget_by_hand():
+    # equal errors everywhere, four steps for the other 17: the least tolerance that takes no more has gaps of four
+    assert run(ForecastCacheConfig(computed_steps=7), 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 7, 11, 15, 19]
+
+
+def test_a_budget_goes_where_errors_are_expected():
+    even = ForecastCacheConfig(computed_steps=10)
+    late = ForecastCacheConfig(computed_steps=10, growth=(1.0,) * 5 + (50.0,) * 5)
+    assert sum(step > 20 for step in run(late, 40, lambda step, gap: 0.01 * gap)) > sum(
+        step > 20 for step in run(even, 40, lambda step, gap: 0.01 * gap)
+    )
+
+
+@given(st.data())
+def test_a_budget_is_spent_exactly(data):
+    num_steps = data.draw(st.integers(3, 60))
+    budget = data.draw(st.integers(3, num_steps))
+    errors = data.draw(st.lists(st.floats(0, 5), min_size=num_steps, max_size=num_steps))
+    profile = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12))
+    config = ForecastCacheConfig(computed_steps=budget, growth=profile, sensitivity=profile[::-1])
+    steps = run(config, num_steps, lambda step, gap: errors[step - 1])
+    assert len(steps) == budget and steps[:3] == [1, 2, 3]
+
+
+@given(st.floats(1e-4, 1.0), st.floats(1.01, 3), st.lists(st.floats(0, 2), min_size=40, max_size=40))
+def test_a_higher_tolerance_never_shortens_the_next_gap(tolerance, factor, errors):
+    rates = []
+    for value in (tolerance, tolerance * factor):
+        schedule = ForecastSchedule(ForecastCacheConfig(tolerance=value), 40)
+        for step in (1, 2, 3):
+            schedule.end_computed_step(step, errors[step] if step > 1 else None)
+        rates.append(schedule.rate)
+    assert rates[0] <= rates[1]
+
+
+@pytest.mark.parametrize(("speedup", "budget"), [(1, 30), (1.5, 20), (2.2, 14), (3, 10)])
+def test_a_speedup_is_a_budget(speedup, budget):
+    assert ForecastCacheConfig(speedup=speedup).budget(30) == budget
+
+
+def test_resampling_keeps_the_mean_of_a_profile_about_the_same():
+    assert resample([2.0], 3) == [2.0] * 3
+    assert resample([1.0, 2.0, 3.0], 3) == [1.0, 2.0, 3.0]
+    assert sum(resample([4.0, 1.0, 0.5, 0.5], 100)) / 100 == pytest.approx(1.5, rel=0.05)
+
+
+def test_guidance_halves_are_pooled_and_videos_are_not():
+    policy = ForecastCachePolicy(ForecastCacheConfig(tolerance=0.1), 30, [[0, 2], [1, 3]])
+    policy.end_computed_step(1, [True, True], [])
+    policy.observe_forecast(torch.tensor([[1.0, 100.0], [0.0, 1.0], [3.0, 300.0], [0.0, 1.0]]))
+    measured = policy.take_measurements().tolist()
+    decisions = policy.end_computed_step(2, [True, True], measured)
+    assert [decision.distance for decision in decisions] == pytest.approx([0.1, 0.0])
+    assert policy.take_measurements().numel() == 0
+    policy.observe_forecast(torch.tensor([[4.0, 16.0], [0.0, 0.0]]))  # only the second video
+    decisions = policy.end_computed_step(3, [False, True], policy.take_measurements().tolist())
+    assert decisions[0] is None and decisions[1].distance == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "one of tolerance, computed_steps, speedup, got none"),
+        ({"tolerance": 0.1, "speedup": 2}, "got tolerance and speedup"),
+        ({"tolerance": 0.0}, "above 0"),
+        ({"speedup": 0.5}, "at least 1"),
+        ({"computed_steps": 0}, "at least 1"),
+        ({"speedup": 2, "order": 3}, "1 or 2"),
+        ({"speedup": 2, "growth": ()}, "growth must be numbers above 0"),
+        ({"speedup": 2, "sensitivity": (1.0, -1.0)}, "sensitivity must be numbers above 0"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ForecastCacheConfig(**changes)
+
+
+def test_a_budget_that_the_run_cannot_spend():
+    with pytest.raises(ValueError, match="can compute 3 to 10 of them"):
+        ForecastCacheConfig(computed_steps=11).check_run(10, 6)
+    with pytest.raises(ValueError, match="asks for 2"):
+        ForecastCacheConfig(speedup=5).check_run(10, 6)
+
+
+def test_a_planned_forecast_has_an_order():
+    assert PlannedForecastConfig(steps=(1, 2, 5)).forecast == 1
+    with pytest.raises(ValueError, match="order must be 1 or 2"):
+        PlannedForecastConfig(steps=(1, 2), order=0)
