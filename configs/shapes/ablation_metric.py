@@ -1,7 +1,7 @@
 # Ablation of the distance metric on the embedded model, each with thresholds for 2.5 times fewer computed steps: those
 # of sample_adacache.py for "l1", for the others scripts/calibrate.py --speedup 2.5 --limit 12 on the calibration
-# prompts. "l2" began from the published thresholds, "cosine" from half their squares, which is what 1 - cos comes to for
-# small changes.
+# prompts. "l2" began from the published thresholds, "cosine" from half their squares, which is what 1 - cos comes to
+# for small changes.
 # Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)

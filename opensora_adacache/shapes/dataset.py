@@ -45,9 +45,7 @@ def is_held_out(spec: SceneSpec) -> bool:
     return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
 
 
-def draw_spec(
-    generator: np.random.Generator, *, held_out: bool = False, pair_share: float = PAIR_SHARE
-) -> SceneSpec:
+def draw_spec(generator: np.random.Generator, *, held_out: bool = False, pair_share: float = PAIR_SHARE) -> SceneSpec:
     """Draw a combination of attributes, from the training part or from the held-out part."""
     while True:
         count = 2 if generator.random() < pair_share else 1
@@ -96,9 +94,7 @@ def place(spec: SceneSpec, generator: np.random.Generator, num_frames: int = NUM
     return Scene(spec, tuple(things))
 
 
-def make_scene(
-    seed: int, index: int, *, held_out: bool = False, pair_share: float = PAIR_SHARE
-) -> tuple[Scene, str]:
+def make_scene(seed: int, index: int, *, held_out: bool = False, pair_share: float = PAIR_SHARE) -> tuple[Scene, str]:
     """Return scene number ``index`` of the data set with this seed, and its caption."""
     generator = np.random.default_rng([seed, index, int(held_out)])
     spec = draw_spec(generator, held_out=held_out, pair_share=pair_share)
