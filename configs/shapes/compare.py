@@ -38,7 +38,7 @@ settings = {
     "oracle-static-14": dict(
         title="best static schedule",
         oracle="static",
-        cache=dict(type="Planned", steps=(1, 2, 3, 4, 6, 8, 11, 14, 17, 20, 23, 26, 28, 30)),
+        cache=dict(type="Planned", steps=(1, 2, 3, 4, 6, 9, 12, 15, 18, 21, 24, 27, 29, 30)),
     ),
     "oracle-video-14": dict(title="best schedule per video", oracle="video", computed_steps=14),
     "oracle-budget-14": dict(title="best schedules, split budget", oracle="budget", computed_steps=14),
