@@ -3,7 +3,7 @@
 Makes a few prompts without a cache and finds, for the policy in the config's cache section or those named by
 --policy, the settings that give the wanted speedup (n / computed steps) or the wanted PSNR in dB to the uncached
 videos, on average. Prints each as a cache section. FILE.py becomes a config of settings that a comparison can take as
-its base, FILE.json keeps schedules and prompts too.
+its base, FILE.json keeps computed steps, motion and prompts too.
 """
 
 from __future__ import annotations

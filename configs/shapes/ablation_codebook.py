@@ -4,7 +4,7 @@ run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"
 
-_thresholds = (0.04171, 0.08344, 0.1252, 0.1668, 0.2086, 0.5215)
+_thresholds = (0.04471, 0.08943, 0.1342, 0.1788, 0.2236, 0.5589)
 _adacache = dict(type="AdaCache", decision="sample")
 _fast = dict(zip(_thresholds, (6, 5, 4, 3, 2, 1), strict=True))
 _medium = dict(zip(_thresholds, (8, 6, 4, 2, 1, 1), strict=True))

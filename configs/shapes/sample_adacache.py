@@ -6,7 +6,7 @@ cache = dict(
     # From this model's own uncached traces, for 2.5x (the published fast thresholds, all scaled by one factor):
     # python scripts/calibrate.py configs/shapes/sample_adacache.py --speedup 2.5 \
     #     --prompt-path assets/shapes/calibration.txt
-    codebook={0.04171: 6, 0.08344: 5, 0.1252: 4, 0.1668: 3, 0.2086: 2, 0.5215: 1},
+    codebook={0.04471: 6, 0.08943: 5, 0.1342: 4, 0.1788: 3, 0.2236: 2, 0.5589: 1},
     granularity="stack",
     decision="sample",
 )

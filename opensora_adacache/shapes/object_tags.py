@@ -25,6 +25,8 @@ _SIZES = (len(PLACES), len(COLOURS), len(SHAPES))
 class ObjectTags(nn.Module):
     """Linear heads from the features of one word to the place, the colour and the shape of its object."""
 
+    object_words: Tensor
+
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.heads = nn.Linear(TEXT_CHANNELS, sum(_SIZES))
@@ -45,8 +47,8 @@ class ObjectTags(nn.Module):
         which = ((named.cumsum(1) - 1) // 2)[row, column]
         targets = _targets(specs)[row, which]
         scores = self.heads(features[row, column]).split(_SIZES, dim=1)
-        loss = sum(functional.cross_entropy(score, targets[:, tag]) for tag, score in enumerate(scores))
-        return loss, (scores[0].argmax(1) == targets[:, 0]).float().mean()
+        losses = [functional.cross_entropy(score, targets[:, tag]) for tag, score in enumerate(scores)]
+        return torch.stack(losses).sum(), (scores[0].argmax(1) == targets[:, 0]).float().mean()
 
 
 def _targets(specs: list[SceneSpec]) -> Tensor:
