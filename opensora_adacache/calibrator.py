@@ -110,8 +110,10 @@ class Calibrator:
             budget = replace(self.profiled(cache), tolerance=None, computed_steps=None, speedup=speedup)
             return Found(budget, budget.budget(self.num_steps) or self.num_steps)
         if isinstance(cache, PlannedConfig):
-            plan = self.plan(cache, round(self.num_steps / speedup))
-            return Found(plan, len(plan.steps))
+            counts, wanted = self._planned_counts(cache), round(self.num_steps / speedup)
+            if wanted not in counts:
+                raise ValueError(f"these settings reach {counts[-1]} to {counts[0]}, got {wanted}; choose one between")
+            return Found(self.plan(cache, wanted), wanted)
         found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup, 1 / len(self.jobs))
         return Found(found, steps)
 
@@ -131,10 +133,7 @@ class Calibrator:
         if isinstance(cache, StaticConfig | TaylorSeerConfig):
             return [replace(cache, interval=interval) for interval in range(1, self.num_steps // 2)]
         if isinstance(cache, PlannedConfig):
-            first = FIRST_STEPS if isinstance(cache, DPCacheConfig) else 1
-            gap = LONGEST_GAP if isinstance(cache, LeMiCaConfig) else self._forecast_gap
-            fewest = first + math.ceil((self.num_steps - first) / gap)
-            return [self.plan(cache, num_computed) for num_computed in range(self.num_steps, fewest - 1, -1)]
+            return [self.plan(cache, num_computed) for num_computed in self._planned_counts(cache)]
         if isinstance(cache, ForecastCacheConfig):
             cache = replace(self.profiled(cache), tolerance=None, speedup=None, computed_steps=self.num_steps)
             return [replace(cache, computed_steps=k) for k in range(self.num_steps, FORECAST_FIRST_STEPS - 1, -1)]
@@ -145,6 +144,13 @@ class Calibrator:
         if hasattr(cache, "threshold"):
             return [replace(cache, threshold=float(f"{value:.4g}")) for value in _GRID]  # type: ignore[type-var]
         raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
+
+    def _planned_counts(self, cache: PlannedConfig) -> range:
+        """Return how many steps a schedule can have, from all of them down."""
+        first = FIRST_STEPS if isinstance(cache, DPCacheConfig) else 1
+        gap = LONGEST_GAP if isinstance(cache, LeMiCaConfig) else self._forecast_gap
+        fewest = first + math.ceil((self.num_steps - first) / gap)
+        return range(self.num_steps, fewest - 1, -1)
 
     def plan(self, cache: PlannedConfig, num_computed: int) -> PlannedConfig:
         """Return the schedule of `num_computed` steps that LeMiCa or DPCache plans on this model.
@@ -249,7 +255,8 @@ class Calibrator:
                 latents, _ = self._denoise(None, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         sensitivity = sensitivity_profile(harm, errors, n)
-        caches = [ForecastCacheConfig(speedup=x, sensitivity=sensitivity) for x in _PROFILE_SPEEDUPS]
+        budgets = {max(before, round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
+        caches = [ForecastCacheConfig(computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]
         traces = [trace for cache in caches for trace in self._denoise(cache, jobs)[1]]
         return sensitivity, growth_profile(traces, n)
 

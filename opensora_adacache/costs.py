@@ -117,9 +117,9 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     if isinstance(cache, AdaCacheConfig):
         num_layers = 1 if cache.cache_loc is None else len(cache.cache_loc)
         # "ca-mlp" looks at the spatial and at the temporal block of a layer.
-        probes = num_layers * (2 if cache.cache_res == "ca-mlp" else 1)
+        probes = num_layers * (2 if cache.cache_res == "ca-mlp" else 1) + cache.forecast
     elif cache is not None:
-        probes = cache.forecast  # the differences of a Taylor series
+        probes = cache.forecast  # the differences of an extrapolation
     return {
         "stack": flops.count_residuals("stack", depth, probes),
         "block": flops.count_residuals("block", depth, probes),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
@@ -57,7 +58,7 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
     out = tmp_path / "calibrated.py"
-    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica"]
+    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
     comparison.write_text(f'_base_ = ["{out.name}"]\nrun = "config.py"\n')
@@ -66,6 +67,9 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
     assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
     assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
+    forecast = caches["forecastcache"]
+    assert forecast.speedup == 1.33 and len(forecast.growth) == len(forecast.sensitivity) == 8
+    assert sum(forecast.sensitivity) / 8 == pytest.approx(1.0, rel=0.01)
     assert len(caches["magcache"].ratios) == 7 and len(caches["teacache"].coefficients) == 5
 
 
@@ -90,6 +94,26 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert calibrate([write_config(text), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and message in error and error.count("\n") == 1
+
+
+def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config):
+    """Against a whole run in which that step alone is forecast."""
+    config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    calibrator = Calibrator(config, models, jobs)
+    sensitivity, growth = calibrator.forecast_profile
+    uncached, _ = calibrator._denoise(None)
+    harms = []
+    for step in (4, 5):
+        steps = tuple(s for s in range(1, 7) if s != step)
+        latents, traces = calibrator._denoise(PlannedForecastConfig(steps=steps))
+        harms.append((latents - uncached).square().flatten(1).mean(1).sqrt().mean().item())
+    with apply_cache(models.transformer, ForecastCacheConfig(computed_steps=6), 6) as session:
+        calibrator._denoise(None)
+    errors = [session.trace[step - 1].distance for step in (4, 5)]
+    assert sensitivity[3] / sensitivity[4] == pytest.approx(harms[0] / errors[0] / (harms[1] / errors[1]), rel=0.02)
+    assert len(growth) == 6 and min(growth) > 0
 
 
 def test_costs_of_segments_are_those_of_whole_runs(write_config):

@@ -13,7 +13,8 @@ class StepRecord:
     Attributes:
         step: counted from 1.
         computed: whether blocks ran, any part of them; otherwise stored residuals were reused.
-        distance: mean relative change of the probe residuals; None where nothing was measured.
+        distance: what the policy decides from, such as the mean relative change of the probe residuals (AdaCache) or
+            the relative error of the forecast (ForecastCache); None where nothing was measured.
         motion: shaped motion, 1 where it does not count; None where nothing was measured.
         motion_gradient: weighted change of motion per step; None where nothing was measured.
         rate: rate in force after the step.
