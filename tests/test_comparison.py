@@ -45,8 +45,8 @@ def write_comparison(tiny_config, tmp_path):
 
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
-    names = "adacache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache lemica static"
-    assert capsys.readouterr().out.split() == names.split() == list(COMMAND_NAMES)
+    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
+    assert capsys.readouterr().out.split() == [*names.split(), "lemica", "static"] == list(COMMAND_NAMES)
 
 
 def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
