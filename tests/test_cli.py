@@ -190,6 +190,8 @@ def test_ctrl_c_keeps_finished_videos_and_the_run_resumes(config, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # a shell that runs the tests in the background makes its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 600
     while not (folder / "sample_0000.mp4").exists() and process.poll() is None and time.monotonic() < deadline:
