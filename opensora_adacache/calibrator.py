@@ -110,9 +110,7 @@ class Calibrator:
             budget = replace(self.profiled(cache), tolerance=None, computed_steps=None, speedup=speedup)
             return Found(budget, budget.budget(self.num_steps) or self.num_steps)
         if isinstance(cache, PlannedConfig):
-            counts, wanted = self._planned_counts(cache), round(self.num_steps / speedup)
-            if wanted not in counts:
-                raise ValueError(f"these settings reach {counts[-1]} to {counts[0]}, got {wanted}; choose one between")
+            wanted, _ = search(self._planned_counts(cache), float, self.num_steps / speedup)
             return Found(self.plan(cache, wanted), wanted)
         found, steps = search(self.family(cache), self.mean_steps, self.num_steps / speedup, 1 / len(self.jobs))
         return Found(found, steps)
@@ -219,11 +217,7 @@ class Calibrator:
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
                 computed = (1, *range(j - i + 1, n - i + 2))
-                with (
-                    apply_cache(self.models.transformer, PlannedConfig(steps=computed), n - i + 1),
-                    play_back(self.models.transformer, outputs[: i - 1]),
-                ):
-                    latents, _ = self._denoise(None, jobs)
+                latents = self._denoise_from(i, PlannedConfig(steps=computed), outputs, jobs)
                 costs[i, j] = (latents - uncached).abs().mean().item()
         return costs
 
@@ -248,11 +242,7 @@ class Calibrator:
             # the steps before it that its forecast rests on, the first of which is the run's first
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
-            with (
-                apply_cache(self.models.transformer, PlannedForecastConfig(steps=computed), n - first + 1),
-                play_back(self.models.transformer, outputs[: first - 1]),
-            ):
-                latents, _ = self._denoise(None, jobs)
+            latents = self._denoise_from(first, PlannedForecastConfig(steps=computed), outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(before, round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
@@ -286,6 +276,16 @@ class Calibrator:
         result = pipeline.denoise(jobs or self.jobs, self.models.features)
         self.on_run()
         return result
+
+    def _denoise_from(
+        self, step: int, cache: CacheConfig, outputs: Sequence[Tensor], jobs: Sequence[VideoJob]
+    ) -> Tensor:
+        """Return the latents of runs whose steps before `step` are recorded outputs; the cache counts from there."""
+        with (
+            apply_cache(self.models.transformer, cache, self.num_steps - step + 1),
+            play_back(self.models.transformer, outputs[: step - 1]),
+        ):
+            return self._denoise(None, jobs)[0]
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> list[Tensor]:

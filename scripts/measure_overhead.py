@@ -20,11 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speedup", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
+    from opensora_adacache.components import load_models
     from opensora_adacache.config import load_config
+    from opensora_adacache.jobs import plan_jobs
 
     try:
         config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
-        shares = [measure(config, options.speedup) for _ in range(options.repeats)]
+        job = plan_jobs(config)[0]
+        models = load_models(config, list(job.texts))
+        shares = [measure(config, models, job, options.speedup) for _ in range(options.repeats)]
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -32,16 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def measure(config, speedup):
+def measure(config, models, job, speedup):
     """Return the share of one run."""
     from opensora_adacache import apply_cache
     from opensora_adacache.caching.forecast_config import ForecastCacheConfig
-    from opensora_adacache.components import load_models
     from opensora_adacache.hosts.patches import wrapped
-    from opensora_adacache.jobs import plan_jobs
 
-    job = plan_jobs(config)[0]
-    models = load_models(config, list(job.texts))
     spent = [0.0]
 
     def timed(original):

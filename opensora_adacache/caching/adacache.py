@@ -61,8 +61,7 @@ class AdaCachePolicy(CachePolicy):
         Returns:
             A decision for each group; None for one that did not compute or had nothing to measure.
         """
-        rows = sorted(row for group, did in zip(self.groups, computed, strict=True) if did for row in group)
-        place = {row: index for index, row in enumerate(rows)}
+        place = {row: index for index, row in enumerate(self.rows_of(computed))}
         decisions: list[Decision | None] = []
         for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):
             if not did:

@@ -43,8 +43,7 @@ class ForecastCachePolicy(CachePolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        rows = sorted(row for group, did in zip(self.groups, computed, strict=True) if did for row in group)
-        sums = dict(zip(rows, measured[0], strict=True)) if measured else {}
+        sums = dict(zip(self.rows_of(computed), measured[0], strict=True)) if measured else {}
         decisions: list[Decision | None] = []
         for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):
             error = _relative_error([sums[row] for row in group]) if did and sums else None

@@ -45,15 +45,15 @@ class ForecastSchedule:
         return step >= self._last_computed + self.rate
 
     def end_computed_step(self, step: int, error: float | None) -> Decision | None:
-        """Take the relative error of the forecast for a computed step, None where there was none; set the rate."""
+        """Take the relative error of the forecast for a computed step, None for the first one; set the rate."""
         gap, self._last_computed = step - self._last_computed, step
         if self._left is not None:
             self._left -= 1
-        if error is None or step < FIRST_STEPS:
-            self.rate = 1 if step < FIRST_STEPS or self._left is None else self._budgeted(step, 0.0)
-            return None if error is None else Decision(error, rate=self.rate)
-        growth = error / gap * self.num_steps
-        self.rate = self._gap(step, growth, self._tolerance) if self._tolerance else self._budgeted(step, growth)
+        if error is None:
+            return None
+        if step >= FIRST_STEPS:
+            growth = error / gap * self.num_steps
+            self.rate = self._gap(step, growth, self._tolerance) if self._tolerance else self._budgeted(step, growth)
         return Decision(error, rate=self.rate)
 
     def _gap(self, step: int, growth: float, tolerance: float) -> int:

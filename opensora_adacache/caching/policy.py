@@ -7,7 +7,7 @@ C channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,10 @@ class CachePolicy(ABC):
     def share(self) -> float | None:
         """Share of the stack's residuals that compute in the open step; None where it is all of them or none."""
         return None
+
+    def rows_of(self, chosen: Sequence[bool]) -> list[int]:
+        """Return the rows, rising, of the groups that are chosen."""
+        return sorted(row for group, taken in zip(self.groups, chosen, strict=True) if taken for row in group)
 
     @abstractmethod
     def decide(self, view: StackView) -> list[bool]:

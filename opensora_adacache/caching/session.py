@@ -311,7 +311,7 @@ class CacheSession:
         return [[row, row + half] for row in range(half)]
 
     def _close_step(self, run: _Run, timer: Timer) -> None:
-        num_rows = sum(len(group) for group, did in zip(run.policy.groups, run.computed, strict=True) if did)
+        num_rows = len(run.policy.rows_of(run.computed))
         decisions: list[Decision | None] = [None] * len(run.policy.groups)
         if num_rows:
             measured, timesteps = _read(run.policy.take_measurements(), *run.timesteps)
@@ -344,8 +344,7 @@ class CacheSession:
 
     def _rows(self, run: _Run, computed: bool) -> Tensor:
         """Return the rows, rising, of the groups that computed or not; built without a copy from the host."""
-        groups = zip(run.policy.groups, run.computed, strict=True)
-        rows = sorted(row for group, did in groups if did == computed for row in group)
+        rows = run.policy.rows_of([did == computed for did in run.computed])
         return torch.cat([run.row_order[row : row + 1] for row in rows])
 
     def _note_peak(self) -> None:
