@@ -26,20 +26,18 @@ class ForecastResidual:
         order: 1 or 2.
         num_rows: R.
         device: of the rows.
+
+    Attributes:
+        gain: the gain in force, [R].
     """
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         self.store = store
         self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
         # per row and on the device, so that rows may compute at steps of their own without a synchronisation
-        self._gain = torch.ones(num_rows, device=device)
+        self.gain = torch.ones(num_rows, device=device)
         self._times = torch.zeros(order + 1, num_rows, device=device)
         self._count = torch.zeros(num_rows, device=device)
-
-    @property
-    def gain(self) -> Tensor:
-        """The gain in force, [R]."""
-        return self._gain
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor | None:
         """Take the stack's output and input [r, N, C] of the rows that computed, and the timesteps [R].
@@ -48,11 +46,10 @@ class ForecastResidual:
             Float32 [r, 2]: ‖r − forecast‖₂² and ‖r‖₂², on their device; None at the first computed step.
         """
         residual = after - before
-        index = slice(None) if rows is None else rows
-        times = timestep.float().expand(len(self._gain))[index]
+        index, times = self._select(rows, timestep)
         sums = None
         if self.names[0] in self.store:
-            sums = self._compare(residual, rows, times)
+            sums = self._compare(residual, rows, index, times)
         self.store.put(self.names[0], residual, rows)
         self._times[:, index] = torch.cat([times[None], self._times[:-1, index]])
         self._count[index] += 1
@@ -61,12 +58,17 @@ class ForecastResidual:
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at the timesteps [R], for those rows [r, N, C]."""
         out = x + self.store.get(self.names[0], rows)
-        index = slice(None) if rows is None else rows
-        factors = self._factors(index, timestep.float().expand(len(self._gain))[index]) * self._gain[index]
+        index, times = self._select(rows, timestep)
+        factors = self._factors(index, times) * self.gain[index]
         for name, factor in zip(self.names[1:], factors, strict=True):
             if name in self.store:
                 out.addcmul_(self.store.get(name, rows), _over_tokens(factor, out))
         return out
+
+    def _select(self, rows: Tensor | None, timestep: Tensor) -> tuple[slice | Tensor, Tensor]:
+        """Return the index of those rows and their timesteps."""
+        index = slice(None) if rows is None else rows
+        return index, timestep.float().expand(len(self.gain))[index]
 
     def _factors(self, index: slice | Tensor, times: Tensor) -> Tensor:
         """Return what each stored difference is multiplied with at those times, [order, r]; 0 where it is not there."""
@@ -77,9 +79,8 @@ class ForecastResidual:
             factors.append(factors[0] * further)
         return torch.stack(factors)
 
-    def _compare(self, residual: Tensor, rows: Tensor | None, times: Tensor) -> Tensor:
+    def _compare(self, residual: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> Tensor:
         """Hold the true residual against its forecast; update gain and differences."""
-        index = slice(None) if rows is None else rows
         change = residual - self.store.get(self.names[0], rows)
         factors = self._factors(index, times)
         change_square, residual_square = _dot(change, change), _dot(residual, residual)
@@ -87,10 +88,10 @@ class ForecastResidual:
         if self.names[1] in self.store:
             forecast = self._forecast(factors, rows, residual)
             product, square = _dot(change, forecast), _dot(forecast, forecast)
-        gain = self._gain[index]
+        gain = self.gain[index]
         error = change_square - 2 * gain * product + gain.square() * square
         measured = (product / square.clamp_min(torch.finfo(torch.float32).tiny)).clamp(0, 1)
-        self._gain[index] = torch.where(square > 0, measured, gain)
+        self.gain[index] = torch.where(square > 0, measured, gain)
         if len(self.names) > 2:
             old = self.store.get(self.names[1], rows) if self.names[1] in self.store else torch.zeros_like(change)
             last, before = self._times[:2, index]

@@ -14,8 +14,9 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from .captions import NUM_PARAPHRASES, write_caption
+from .progress import descend
 from .scene import COLOURS, SHAPES, SceneSpec
-from .tokenizer import TEXT_CHANNELS
+from .tokenizer import TEXT_CHANNELS, encode_captions
 
 _PLACES = {None: ("alone",), "above": ("upper", "lower"), "beside": ("left", "right")}
 PLACES = tuple(place for places in _PLACES.values() for place in places)
@@ -71,21 +72,16 @@ def learn_tags(
     seed: int,
 ) -> float:
     """Train heads and text encoder on captions alone; return the share of places right over the last 20 steps."""
-    trained = [*tags.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.0)
+    trained = nn.ModuleList([tags, text_encoder])
+    optimizer = torch.optim.AdamW(trained.parameters(), 1e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 4 * (steps - step) / steps))
     shares = []
     for step in range(steps):
         draws = np.random.default_rng([seed, step])
         chosen = [specs[i] for i in draws.integers(len(specs), size=128)]
         captions = [write_caption(spec, int(draws.integers(NUM_PARAPHRASES))) for spec in chosen]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
-        features = text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-        loss, right = tags(features, tokens.input_ids, chosen)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, 4 * (steps - step) / steps)
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        features, _, tokens = encode_captions(tokenizer, text_encoder, captions)
+        loss, right = tags(features, tokens, chosen)
+        descend(loss, trained, optimizer, schedule)
         shares.append(right.item())
     return float(np.mean(shares[-20:]))

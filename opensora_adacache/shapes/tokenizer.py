@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from .captions import vocabulary
@@ -27,6 +28,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=MAX_TOKENS,
         padding_side="right",
     )
+
+
+def encode_captions(
+    tokenizer: PreTrainedTokenizerFast, text_encoder: T5EncoderModel, captions: list[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features [B, L, D], the mask [B, L] and the tokens [B, L] of captions, with gradients."""
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+    out = text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+    return out.last_hidden_state, tokens.attention_mask, tokens.input_ids
 
 
 def build_text_encoder(vocabulary_size: int) -> T5EncoderModel:

@@ -23,7 +23,7 @@ from .captions import NUM_PARAPHRASES, write_caption
 from .object_tags import ObjectTags, learn_tags
 from .progress import Progress
 from .scene import BASE_SIZE, SceneSpec
-from .tokenizer import MAX_TOKENS, TEXT_CHANNELS, build_text_encoder, build_tokenizer
+from .tokenizer import MAX_TOKENS, TEXT_CHANNELS, build_text_encoder, build_tokenizer, encode_captions
 
 FPS = 8
 
@@ -73,9 +73,8 @@ class Generator(nn.Module):
 
     def encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return features [B, 1, L, D], the mask [B, L] and the tokens [B, L] of captions."""
-        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
-        y = self.text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-        return y[:, None], tokens.attention_mask, tokens.input_ids
+        y, mask, tokens = encode_captions(self.tokenizer, self.text_encoder, captions)
+        return y[:, None], mask, tokens
 
     def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
         """Return the predicted velocity, of the shape of z."""

@@ -43,7 +43,7 @@ def test_a_line_in_the_timestep_whatever_the_steps_between():
 def test_a_parabola():
     # r = (t / 100)²; order 2 needs three computed steps
     stack, _ = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0})
-    stack._gain.fill_(1.0)
+    stack.gain.fill_(1.0)
     assert at(stack, 400) == pytest.approx([16.0] * 3)
 
 
