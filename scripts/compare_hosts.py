@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         "",
         "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
         "time is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run.",
-        "Other work ran on the machine: a difference of a few tenths between caches of one number of steps is noise.",
+        "Runs on a shared machine: a difference of a tenth or two between caches of one number of steps is noise.",
         "",
         "## What AdaCache costs besides the computed steps",
         "",
