@@ -27,16 +27,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config, starts = read_config(options)
         calibrator = load(config, options.limit)
-        found = {}
+        found, missed = {}, False
         for start in starts:
             for wanted in options.speedup or options.psnr:
                 search = calibrator.for_speedup if options.speedup else calibrator.for_psnr
                 name = f"{command_name(type(start))}-{wanted:g}{'x' if options.speedup else 'db'}"
-                found[name] = search(start, wanted)
+                try:
+                    found[name] = search(start, wanted)
+                except ValueError as error:  # one that cannot be reached must not cost the others
+                    missed = True
+                    print(f"error: {name}: {error}", file=sys.stderr)
+                    continue
                 print(describe(name, found[name], calibrator.num_steps), flush=True)
         adaptive = next((start for start in starts if isinstance(start, AdaCacheConfig)), None)
         motion = show_motion(calibrator, adaptive) if adaptive else None
-        if options.out:
+        if options.out and found:
             text = (
                 as_python(found, options)
                 if options.out.suffix == ".py"
@@ -46,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 2 if missed else 0
 
 
 def parse(arguments):
