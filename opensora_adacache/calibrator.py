@@ -97,6 +97,7 @@ class Calibrator:
         self.num_steps = config.scheduler.num_sampling_steps
         self._recordings: list[Recording] | None = None
         self._mean_steps: dict[str, float] = {}
+        self._forecast_profiles: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
@@ -223,18 +224,21 @@ class Calibrator:
 
     def profiled(self, cache: ForecastCacheConfig) -> ForecastCacheConfig:
         """Return the settings with the sensitivity and growth of this model."""
-        sensitivity, growth = self.forecast_profile
+        if cache.order not in self._forecast_profiles:
+            self._forecast_profiles[cache.order] = self._measure_forecasts(cache.order)
+        sensitivity, growth = self._forecast_profiles[cache.order]
         return replace(cache, sensitivity=sensitivity, growth=growth)
 
-    @cached_property
-    def forecast_profile(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """ForecastCache's sensitivity and growth, for each step.
+    def _measure_forecasts(self, order: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return ForecastCache's sensitivity and growth, for each step.
 
         Takes one run for each step, of what follows it, so only the first jobs are made.
         """
-        n, jobs, before = self.num_steps, self.jobs[:_SEGMENT_JOBS], FORECAST_FIRST_STEPS
+        n, jobs = self.num_steps, self.jobs[:_SEGMENT_JOBS]
+        before = order + 2  # computed steps with which every gain of a forecast was measured
         with record_outputs(self.models.transformer) as outputs:
-            with apply_cache(self.models.transformer, ForecastCacheConfig(computed_steps=n), n) as session:
+            plain = ForecastCacheConfig(computed_steps=n, order=order)
+            with apply_cache(self.models.transformer, plain, n) as session:
                 uncached, _ = self._denoise(None, jobs)
             errors = {record.step: record.distance or 0.0 for record in session.trace}
         harm = {}
@@ -242,11 +246,11 @@ class Calibrator:
             # the steps before it that its forecast rests on, the first of which is the run's first
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
-            latents = self._denoise_from(first, PlannedForecastConfig(steps=computed), outputs, jobs)
+            latents = self._denoise_from(first, PlannedForecastConfig(steps=computed, order=order), outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         sensitivity = sensitivity_profile(harm, errors, n)
-        budgets = {max(before, round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
-        caches = [ForecastCacheConfig(computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]
+        budgets = {max(FORECAST_FIRST_STEPS, round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
+        caches = [replace(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]
         traces = [trace for cache in caches for trace in self._denoise(cache, jobs)[1]]
         return sensitivity, growth_profile(traces, n)
 

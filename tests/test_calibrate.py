@@ -96,13 +96,21 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert error.startswith("error:") and message in error and error.count("\n") == 1
 
 
+def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_config, tmp_path, capsys):
+    config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
+    assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: planned-50x: these settings reach")
+    assert list(json.loads(out.read_text())["found"]) == ["planned-1.33x"]
+
+
 def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config):
     """Against a whole run in which that step alone is forecast."""
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
     calibrator = Calibrator(config, models, jobs)
-    sensitivity, growth = calibrator.forecast_profile
+    profiled = calibrator.profiled(ForecastCacheConfig(computed_steps=6))
+    sensitivity, growth = profiled.sensitivity, profiled.growth
     uncached, _ = calibrator._denoise(None)
     harms = []
     for step in (4, 5):

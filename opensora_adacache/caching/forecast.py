@@ -14,12 +14,15 @@ from opensora_adacache.caching.residuals import ResidualStore
 class ForecastResidual:
     """Residual x_out − x_in and its divided differences over the timesteps of the last computed steps.
 
-    The forecast is r₁ + g·f(t), f Newton's polynomial of the given order through the last computed residuals, without
-    its constant r₁. At the next computed step the true residual is there, so the gain g that would have been best is
-    ⟨r − r₁, f⟩ / ⟨f, f⟩, for each row; cut to 0..1 it counts from then on. At 0 the forecast is plain reuse: so it is
-    where the last one pointed the wrong way, and where too few steps were computed. Until a gain was measured it is 1.
+    The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t): f₁ goes on along the line
+    through the last two, f₂ adds the bend of the last three. At the next computed step the true residual r is there,
+    so the gain gᵢ that would have been best for each row is too: ⟨r − r₁, f₁⟩ / ⟨f₁, f₁⟩ for the line, then the same of
+    what is left for the bend, cut to 0..1. A forecast is the safer the nearer it is, so in a gap ρ times as long as the
+    one that gᵢ was measured over it counts by γᵢ = 1 − (1 − gᵢ)ρ, cut to 0..1. Where all are 0 the forecast is plain
+    reuse: so it is where the last one pointed the wrong way, and where too few steps were computed. Until it was
+    measured, the gain of the line is 1 and that of the bend 0.
 
-    Ours; TaylorSeer (arXiv 2503.06923) has g = 1 and counts steps instead of timesteps (`StackResidual`).
+    Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`StackResidual`).
 
     Args:
         store: where the tensors are kept, 1 + order of them.
@@ -28,14 +31,15 @@ class ForecastResidual:
         device: of the rows.
 
     Attributes:
-        gain: the gain in force, [R].
+        gains: of line and bend as they were last measured, [order, R].
     """
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         self.store = store
         self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
         # per row and on the device, so that rows may compute at steps of their own without a synchronisation
-        self.gain = torch.ones(num_rows, device=device)
+        self.gains = torch.zeros(order, num_rows, device=device)
+        self.gains[0] = 1.0
         self._times = torch.zeros(order + 1, num_rows, device=device)
         self._count = torch.zeros(num_rows, device=device)
 
@@ -49,7 +53,10 @@ class ForecastResidual:
         index, times = self._select(rows, timestep)
         sums = None
         if self.names[0] in self.store:
-            sums = self._compare(residual, rows, index, times)
+            change = residual - self.store.get(self.names[0], rows)
+            missed = self._measure(change, rows, index, times)
+            self._keep_differences(change, rows, index, times)
+            sums = torch.stack([missed, _dot(residual, residual)], dim=1)
         self.store.put(self.names[0], residual, rows)
         self._times[:, index] = torch.cat([times[None], self._times[:-1, index]])
         self._count[index] += 1
@@ -59,39 +66,56 @@ class ForecastResidual:
         """Return x plus the residual expected at the timesteps [R], for those rows [r, N, C]."""
         out = x + self.store.get(self.names[0], rows)
         index, times = self._select(rows, timestep)
-        factors = self._factors(index, times) * self.gain[index]
-        for name, factor in zip(self.names[1:], factors, strict=True):
-            if name in self.store:
-                out.addcmul_(self.store.get(name, rows), _over_tokens(factor, out))
+        factors = self._factors(index, times)
+        for name, weight in zip(self._known(), self._weights(index, factors), strict=False):
+            out.addcmul_(self.store.get(name, rows), _over_tokens(weight, out))
         return out
 
     def _select(self, rows: Tensor | None, timestep: Tensor) -> tuple[slice | Tensor, Tensor]:
         """Return the index of those rows and their timesteps."""
         index = slice(None) if rows is None else rows
-        return index, timestep.float().expand(len(self.gain))[index]
+        return index, timestep.float().expand(self.gains.shape[1])[index]
+
+    def _known(self) -> list[str]:
+        """Return the names of the differences that are stored by now."""
+        return [name for name in self.names[1:] if name in self.store]
 
     def _factors(self, index: slice | Tensor, times: Tensor) -> Tensor:
-        """Return what each stored difference is multiplied with at those times, [order, r]; 0 where it is not there."""
+        """Return what each stored difference is multiplied with at those times, [order, r]; 0 where it is not there.
+
+        The first is ρ, the distance to the last computed step over the gap before it.
+        """
         known, count = self._times[:, index], self._count[index]
         factors = [_ratio(times - known[0], known[0] - known[1], count > 1)]
         if len(known) > 2:
-            further = _ratio(times - known[1], known[0] - known[2], count > 2)
-            factors.append(factors[0] * further)
+            factors.append(factors[0] * _ratio(times - known[1], known[0] - known[2], count > 2))
         return torch.stack(factors)
 
-    def _compare(self, residual: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> Tensor:
-        """Hold the true residual against its forecast; update gain and differences."""
-        change = residual - self.store.get(self.names[0], rows)
+    def _weights(self, index: slice | Tensor, factors: Tensor) -> Tensor:
+        """Return γᵢ times the factors, [order, r]."""
+        return factors * (1 - (1 - self.gains[:, index]) * factors[0]).clamp(0, 1)
+
+    def _measure(self, change: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> Tensor:
+        """Hold the true change of the residual against its forecast: set the gains, return ‖r − forecast‖₂² [r]."""
         factors = self._factors(index, times)
-        change_square, residual_square = _dot(change, change), _dot(residual, residual)
-        product = square = torch.zeros_like(change_square)
-        if self.names[1] in self.store:
-            forecast = self._forecast(factors, rows, residual)
-            product, square = _dot(change, forecast), _dot(forecast, forecast)
-        gain = self.gain[index]
-        error = change_square - 2 * gain * product + gain.square() * square
-        measured = (product / square.clamp_min(torch.finfo(torch.float32).tiny)).clamp(0, 1)
-        self.gain[index] = torch.where(square > 0, measured, gain)
+        stored = [self.store.get(name, rows) for name in self._known()]
+        products = [[_dot(one, other) for other in stored[: i + 1]] for i, one in enumerate(stored)]
+        left = [_dot(change, one) for one in stored]
+        weights = self._weights(index, factors)[: len(stored)]
+        missed = _dot(change, change)
+        for i, weight in enumerate(weights):
+            crossed = sum((weights[j] * products[i][j] for j in range(i)), start=0.5 * weight * products[i][i])
+            missed = missed + 2 * weight * (crossed - left[i])
+        for i, factor in enumerate(factors[: len(stored)]):
+            span = factor * products[i][i]
+            gain = torch.where(span != 0, left[i] / torch.where(span != 0, span, 1.0), self.gains[i, index])
+            self.gains[i, index] = gain = gain.clamp(0, 1)
+            for j in range(i + 1, len(stored)):
+                left[j] = left[j] - gain * factor * products[j][i]
+        return missed.clamp_min(0)
+
+    def _keep_differences(self, change: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> None:
+        """Store the divided differences that end at the step that was computed."""
         if len(self.names) > 2:
             old = self.store.get(self.names[1], rows) if self.names[1] in self.store else torch.zeros_like(change)
             last, before = self._times[:2, index]
@@ -100,13 +124,6 @@ class ForecastResidual:
             second = torch.where(bends[:, None, None], change.addcmul(old, _over_tokens(-scale, change)), 0.0)
             self.store.put(self.names[2], second, rows)
         self.store.put(self.names[1], change, rows)
-        return torch.stack([error.clamp_min(0), residual_square], dim=1)
-
-    def _forecast(self, factors: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
-        """Return f, the forecast change of the residual before the gain [r, N, C]."""
-        stored = (self.store.get(name, rows) for name in self.names[1:] if name in self.store)
-        parts = [tensor * _over_tokens(factor, like) for tensor, factor in zip(stored, factors, strict=False)]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

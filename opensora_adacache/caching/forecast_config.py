@@ -30,7 +30,7 @@ class ForecastCacheConfig(StackCacheConfig):
         speedup: n / K, honoured to the nearest whole K.
         order: of the forecast, 1 or 2.
         sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
-        growth: how fast the relative error of a forecast grows per share of the run, at equally spaced shares of it.
+        growth: relative error of a forecast per squared share of the run, at equally spaced shares of it.
             Only budgets (`computed_steps`, `speedup`) look at it: to leave steps for what is to come.
 
     ``scripts/calibrate.py --policy forecastcache`` measures both for a model; unknown, they are flat.
@@ -39,7 +39,7 @@ class ForecastCacheConfig(StackCacheConfig):
     tolerance: float | None = None
     computed_steps: int | None = None
     speedup: float | None = None
-    order: int = 1
+    order: int = 2
     sensitivity: tuple[float, ...] = (1.0,)
     growth: tuple[float, ...] = (1.0,)
 
@@ -104,7 +104,7 @@ class PlannedForecastConfig(PlannedConfig):
         order: of the forecast, 1 or 2.
     """
 
-    order: int = 1
+    order: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()

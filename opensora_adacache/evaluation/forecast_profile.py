@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from opensora_adacache.caching.forecast_config import FIRST_STEPS
+from opensora_adacache.caching.forecast_schedule import error_growth
 from opensora_adacache.caching.trace import StepRecord, computed_steps
 
 
@@ -24,7 +25,7 @@ def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], 
 
 
 def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tuple[float, ...]:
-    """Return for each step the relative error of a forecast per share of the run it was made over.
+    """Return for each step the relative error of a forecast per squared share of the run it was made over.
 
     Args:
         traces: of cached runs, whose `distance` is that error; the geometric mean over them is taken.
@@ -36,7 +37,7 @@ def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tu
         for before, step in zip(steps, steps[1:], strict=False):
             error = trace[step - 1].distance
             if error and step >= FIRST_STEPS:
-                found.setdefault(step, []).append(math.log(error / (step - before) * num_steps))
+                found.setdefault(step, []).append(math.log(error_growth(error, step - before, num_steps)))
     filled = _fill({step: fmean(values) for step, values in found.items()}, num_steps)
     return tuple(_rounded(math.exp(value)) for value in filled)
 

@@ -43,16 +43,43 @@ def test_a_line_in_the_timestep_whatever_the_steps_between():
 def test_a_parabola():
     # r = (t / 100)²; order 2 needs three computed steps
     stack, _ = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0})
-    stack.gain.fill_(1.0)
+    stack.gains.fill_(1.0)
     assert at(stack, 400) == pytest.approx([16.0] * 3)
 
 
 def test_the_gain_is_how_far_the_last_forecast_was_right():
     stack, sums = filled(1, {1000: 0.0, 900: 1.0, 800: 1.25})  # 2 was forecast: a quarter of the way
-    assert stack.gain.tolist() == pytest.approx([0.25] * 3)
+    assert stack.gains[0].tolist() == pytest.approx([0.25] * 3)
     assert at(stack, 700) == pytest.approx([1.25 + 0.25 * 0.25] * 3)
+    # half as far it is trusted more: by 1 - 0.75 / 2
+    assert at(stack, 750) == pytest.approx([1.25 + 0.625 * 0.125] * 3)
     # each row has four numbers, each of which missed by 0.75
     assert sums.tolist() == [pytest.approx([4 * 0.75**2, 4 * 1.25**2])] * 3
+
+
+def test_line_and_bend_have_a_gain_each():
+    # (t / 100)² falls by 13 to 600: the line says 16, the bend 3 less. At 700 the line said 38 instead of 32, so half
+    # that gap on it counts by 1 - 6 / 38 / 2, and the bend, not measured yet, by 1 / 2
+    stack, sums = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0, 600: 36.0})
+    assert stack.gains.tolist() == [pytest.approx([13 / 16] * 3), pytest.approx([0.0] * 3)]
+    assert sums[0, 0].item() == pytest.approx(4 * (13 - 16 * (1 - 3 / 38) + 3 / 2) ** 2, rel=1e-3)
+    # 3 is missed where the line gives 1 in 2 and the bend gives as much as is left
+    stack, _ = filled(2, {1000: 0.0, 900: 1.0, 800: 3.0, 700: 5.5})
+    assert stack.gains.tolist() == [pytest.approx([1.0] * 3), pytest.approx([0.5] * 3)]
+    # half the gap on: the line 1.25, the bend 1/2 · 3/2 of the second difference 0.5, by 1 - 0.5 / 2
+    assert at(stack, 650) == pytest.approx([5.5 + 1.25 + 0.75 * 0.5 * 0.375] * 3)
+
+
+def test_errors_are_those_of_the_forecast_that_was_used():
+    torch.manual_seed(0)
+    stack = ForecastResidual(ResidualStore(), 2, 3, X.device)
+    for number, timestep in enumerate((1000, 950, 800, 780, 600, 500, 350)):
+        truth = torch.randn(3, 2, 2)
+        expected = stack.add_to(X, None, 0, times(timestep)) if number else None
+        sums = stack.update(truth, X, None, 0, times(timestep))
+        if expected is not None:
+            missed = (truth - expected).square().sum((1, 2))
+            assert sums[:, 0].tolist() == pytest.approx(missed.tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize("residual", [0.5, 1.0])
@@ -63,7 +90,7 @@ def test_a_forecast_that_pointed_the_wrong_way_becomes_reuse(residual):
 
 def test_the_gain_never_goes_beyond_the_line():
     stack, _ = filled(1, {1000: 0.0, 900: 1.0, 800: 9.0})
-    assert stack.gain.tolist() == [1.0] * 3
+    assert stack.gains[0].tolist() == [1.0] * 3
 
 
 def test_rows_compute_at_steps_of_their_own():
@@ -94,6 +121,6 @@ def test_timesteps_that_half_precision_cannot_tell_apart(order):
 def test_with_the_gain_the_last_step_would_have_been_met_at_least_as_well_as_by_line_or_reuse(values, gap):
     first, second, truth = values
     stack, _ = filled(1, {1000: first, 900: second, 900 - 100 * gap: truth})
-    gain, line = stack.gain[0].item(), (second - first) * gap
+    gain, line = stack.gains[0, 0].item(), (second - first) * gap
     missed = [abs(truth - second - part * line) for part in (gain, 0.0, 1.0)]
     assert 0 <= gain <= 1 and missed[0] <= min(missed[1:]) + 1e-3 * (1 + abs(line))

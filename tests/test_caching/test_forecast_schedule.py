@@ -24,16 +24,16 @@ def run(config, num_steps, error):
 
 
 def test_a_tolerance_by_hand():
-    # error 0.1 · gap: after k skipped steps 0.1 · (1 + … + k) / 20 was gathered: 0.005, 0.015, 0.03, 0.05
-    config = ForecastCacheConfig(tolerance=0.02)
-    assert run(config, 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 6, 9, 12, 15, 18]
-    assert run(config, 20, lambda step, gap: 1.0 * gap) == list(range(1, 21))
+    # error 0.1 · gap²: after k skipped steps 0.1 · (1 + 4 + … + k²) / 20 was gathered: 0.005, 0.025, 0.07
+    config = ForecastCacheConfig(tolerance=0.03)
+    assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 6, 9, 12, 15, 18]
+    assert run(config, 20, lambda step, gap: 1.0 * gap**2) == list(range(1, 21))
 
 
 def test_errors_count_by_sensitivity():
-    # the second half harms four times as much: 0.02 is passed after one skipped step instead of two
-    config = ForecastCacheConfig(tolerance=0.02, sensitivity=(1.0,) * 10 + (3.0,) * 10)
-    assert run(config, 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 6, 9, 11, 13, 15, 17, 19]
+    # the second half harms three times as much: 0.03 is passed after one skipped step instead of two
+    config = ForecastCacheConfig(tolerance=0.03, sensitivity=(1.0,) * 10 + (3.0,) * 10)
+    assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 6, 9, 11, 13, 15, 17, 19]
 
 
 def test_no_gap_is_longer_than_a_third_of_the_run():
@@ -43,14 +43,14 @@ def test_no_gap_is_longer_than_a_third_of_the_run():
 def test_a_budget_by_hand():
     # equal errors everywhere, four steps for the other 17: the least tolerance that takes no more has gaps of four;
     # at 15 one is left for five, which a gap of three does
-    assert run(ForecastCacheConfig(computed_steps=7), 20, lambda step, gap: 0.1 * gap) == [1, 2, 3, 7, 11, 15, 18]
+    assert run(ForecastCacheConfig(computed_steps=7), 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 7, 11, 15, 18]
 
 
 def test_a_budget_goes_where_errors_are_expected():
     even = ForecastCacheConfig(computed_steps=10)
     late = ForecastCacheConfig(computed_steps=10, growth=(1.0,) * 5 + (50.0,) * 5)
-    assert sum(step > 20 for step in run(late, 40, lambda step, gap: 0.01 * gap)) > sum(
-        step > 20 for step in run(even, 40, lambda step, gap: 0.01 * gap)
+    assert sum(step > 20 for step in run(late, 40, lambda step, gap: 0.01 * gap**2)) > sum(
+        step > 20 for step in run(even, 40, lambda step, gap: 0.01 * gap**2)
     )
 
 
@@ -126,6 +126,6 @@ def test_a_budget_that_the_run_cannot_spend():
 
 
 def test_a_planned_forecast_has_an_order():
-    assert PlannedForecastConfig(steps=(1, 2, 5)).forecast == 1
+    assert PlannedForecastConfig(steps=(1, 2, 5)).forecast == 2
     with pytest.raises(ValueError, match="order must be 1 or 2"):
         PlannedForecastConfig(steps=(1, 2), order=0)

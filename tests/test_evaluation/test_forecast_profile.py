@@ -19,11 +19,11 @@ def test_sensitivity_is_harm_per_error_with_mean_one():
     assert found == pytest.approx([value / (16 / 6) for value in (4, 4, 4, 2, 1, 1)], rel=0.01)
 
 
-def test_growth_is_error_per_share_of_the_run():
-    # step 4: 0.2 over one step of ten, and 0.05: geometric mean 0.1 · 10; step 8: 0.4 over four steps
-    traces = [trace({1: None, 2: 0.3, 3: 0.1, 4: 0.2, 8: 0.4}), trace({1: None, 2: 0.3, 3: 0.1, 4: 0.05, 8: 0.4})]
+def test_growth_is_error_per_squared_share_of_the_run():
+    # step 4: 0.2 over one step of ten, and 0.05: geometric mean 0.1 · 10²; step 8: 1.6 over four steps
+    traces = [trace({1: None, 2: 0.3, 3: 0.1, 4: 0.2, 8: 1.6}), trace({1: None, 2: 0.3, 3: 0.1, 4: 0.05, 8: 1.6})]
     found = growth_profile(traces, 10)
-    assert found[:4] == pytest.approx([1.0] * 4) and found[7:] == pytest.approx([1.0] * 3)
+    assert found[:4] == pytest.approx([10.0] * 4) and found[7:] == pytest.approx([10.0] * 3)
 
 
 def test_between_measured_steps_it_lies_on_a_line():

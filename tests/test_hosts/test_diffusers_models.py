@@ -118,8 +118,8 @@ def test_forecasts_on_every_model(tiny):
         rows = 1 if tiny.two_calls else 2
         tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
         width = tiny.config["num_attention_heads"] * tiny.config["attention_head_dim"]
-        # the residual and its difference; a model that reads its text states keeps those of the text besides
-        assert all(branch.peak_cache_bytes <= 2.2 * (rows * tokens * width * 4) for branch in branches)
+        # the residual and its two differences; a model that reads its text states keeps those of the text besides
+        assert all(branch.peak_cache_bytes <= 3.2 * (rows * tokens * width * 4) for branch in branches)
     assert calls == [4 * 5 * len(branches)] * len(calls)
     with apply_cache(model, config, STEPS):
         together = tiny.sample(model, [1, 2])
