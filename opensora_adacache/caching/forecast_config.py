@@ -31,7 +31,7 @@ class ForecastCacheConfig(StackCacheConfig):
         order: of the forecast, 1 or 2.
         sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
         growth: relative error of a forecast per squared share of the run, at equally spaced shares of it.
-            Only budgets (`computed_steps`, `speedup`) look at it: to leave steps for what is to come.
+            A video's own errors scale it; budgets (`computed_steps`, `speedup`) leave steps for what is to come by it.
 
     ``scripts/calibrate.py --policy forecastcache`` measures both for a model; unknown, they are flat.
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 from opensora_adacache.caching.forecast_config import FIRST_STEPS, ForecastCacheConfig
 from opensora_adacache.caching.policy import Decision
@@ -39,7 +40,7 @@ class ForecastSchedule:
         self._growth = resample(config.growth, num_steps)
         self._longest = max(1, math.ceil(LONGEST_GAP_SHARE * num_steps))
         self._last_computed = 0
-        self._scales: list[float] = []
+        self._ratios: list[float] = []
 
     def computes(self, step: int) -> bool:
         """Tell whether `step`, counted from 1, computes."""
@@ -53,9 +54,19 @@ class ForecastSchedule:
         if error is None:
             return None
         if step >= FIRST_STEPS:
-            growth = error_growth(error, gap, self.num_steps)
+            growth = self._expected_growth(step, error_growth(error, gap, self.num_steps))
             self.rate = self._gap(step, growth, self._tolerance) if self._tolerance else self._budgeted(step, growth)
         return Decision(error, rate=self.rate)
+
+    def _expected_growth(self, step: int, measured: float) -> float:
+        """Return how fast the error of the forecast from `step` on is expected to grow.
+
+        One measurement is noisy, so it counts half, in the logarithm; the other half is the calibrated growth at this
+        step, scaled by how this video's errors compared with the calibrated ones so far.
+        """
+        calibrated = self._growth[step - 1]
+        self._ratios.append(math.log(max(measured, 1e-12) / calibrated))
+        return calibrated * math.exp((self._ratios[-1] + fmean(self._ratios)) / 2)
 
     def _gap(self, step: int, growth: float, tolerance: float) -> int:
         """Return the longest gap after `step` whose skipped steps gather at most the tolerance."""
@@ -74,9 +85,7 @@ class ForecastSchedule:
             return later + 1
         if self._left >= later:
             return 1
-        # how this video's errors compare with the calibrated ones, so that what is to come is seen on the same scale
-        self._scales.append(math.log(max(growth, 1e-12) / self._growth[step - 1]))
-        scale = math.exp(sum(self._scales) / len(self._scales))
+        scale = math.exp(fmean(self._ratios))  # so that what is to come is seen on the same scale
         low, high = -40.0, 10.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
