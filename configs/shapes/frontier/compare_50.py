@@ -3,7 +3,7 @@ _base_ = ["calibrated_50.py"]
 
 run = "sample_50.py"
 title = "50 steps: quality at three speedups"
-# Held-out prompts of a seed that nothing else draws from.
+# Held-out prompts; calibration has prompts of its own.
 prompts = dict(heldout=16, seed=450)
 metrics = ("psnr", "ssim")
 
@@ -11,14 +11,14 @@ settings = {
     # The codebooks of calibrated_50.py, with forecasting.
     "adacache-forecast-1.5x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, decision="sample"),
+        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=2, decision="sample"),
     ),
     "adacache-forecast-2.2x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, decision="sample"),
+        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=2, decision="sample"),
     ),
     "adacache-forecast-3x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, decision="sample"),
+        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=2, decision="sample"),
     ),
 }
