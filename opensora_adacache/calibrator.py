@@ -19,6 +19,7 @@ from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
 from opensora_adacache.caching.forecast_config import FIRST_STEPS as FORECAST_FIRST_STEPS
+from opensora_adacache.caching.forecast_config import ORDERS as FORECAST_ORDERS
 from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.peers.dpcache import FIRST_STEPS, LONGEST_GAP_SHARE, DPCacheConfig
 from opensora_adacache.caching.peers.lemica import LONGEST_GAP, LeMiCaConfig
@@ -56,6 +57,8 @@ _SEGMENT_JOBS = 3
 _PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
 # Thresholds and codebook factors that are tried: 2.3 % apart.
 _GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
+# Tolerances of ForecastCache that are tried.
+_TOLERANCES = [10 ** (exponent / 50) for exponent in range(-450, 101)]
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,17 @@ class Calibrator:
         """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
 
         AdaCache's schedules are replayed offline from the uncached videos; the other policies' videos are made.
+        ForecastCache with a tolerance gets the one that takes so many steps on average, else a budget, with the order
+        of the forecast that gives the better videos.
         """
         if isinstance(cache, AdaCacheConfig):
             codebook = calibrate(cache, self.recordings(cache), speedup)
             return Found(codebook, mean_computed_steps(codebook, self.recordings(cache)))
-        if isinstance(cache, ForecastCacheConfig):
-            budget = replace(self.profiled(cache), tolerance=None, computed_steps=None, speedup=speedup)
-            return Found(budget, budget.budget(self.num_steps) or self.num_steps)
+        if isinstance(cache, ForecastCacheConfig) and cache.tolerance is None:
+            budget = replace(cache, computed_steps=None, speedup=speedup)
+            budgets = [self.profiled(replace(budget, order=order)) for order in FORECAST_ORDERS]
+            best = max(budgets, key=self.mean_psnr)
+            return Found(best, best.budget(self.num_steps) or self.num_steps)
         if isinstance(cache, PlannedConfig):
             wanted, _ = search(self._planned_counts(cache), float, self.num_steps / speedup)
             return Found(self.plan(cache, wanted), wanted)
@@ -133,8 +140,11 @@ class Calibrator:
             return [replace(cache, interval=interval) for interval in range(1, self.num_steps // 2)]
         if isinstance(cache, PlannedConfig):
             return [self.plan(cache, num_computed) for num_computed in self._planned_counts(cache)]
+        if isinstance(cache, ForecastCacheConfig) and cache.tolerance is not None:
+            cache = self.profiled(cache)
+            return [replace(cache, tolerance=float(f"{value:.4g}")) for value in _TOLERANCES]
         if isinstance(cache, ForecastCacheConfig):
-            cache = replace(self.profiled(cache), tolerance=None, speedup=None, computed_steps=self.num_steps)
+            cache = replace(self.profiled(cache), speedup=None, computed_steps=self.num_steps)
             return [replace(cache, computed_steps=k) for k in range(self.num_steps, FORECAST_FIRST_STEPS - 1, -1)]
         if isinstance(cache, TeaCacheConfig):
             cache = replace(cache, coefficients=fit_polynomial(self.measurements))

@@ -53,7 +53,7 @@ def measure(config, models, job, speedup):
 
         return call
 
-    cache = ForecastCacheConfig(speedup=speedup)
+    cache = ForecastCacheConfig(speedup=speedup, sensitivity=(2.0, 0.5))
     with apply_cache(models.transformer, cache, config.scheduler.num_sampling_steps) as session:
         # keep_residual measures the forecast; _close_step reads it and decides
         with wrapped(session, "keep_residual", timed), wrapped(session, "_close_step", timed):

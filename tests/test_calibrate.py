@@ -96,6 +96,15 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert error.startswith("error:") and message in error and error.count("\n") == 1
 
 
+def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config, tmp_path):
+    config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
+    out = tmp_path / "found.json"
+    assert calibrate([config, "--speedup", "1.33", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["found"]["forecastcache-1.33x"]
+    assert found["cache"]["tolerance"] > 0 and len(found["cache"]["growth"]) == 8
+    assert found["computed_steps"] == pytest.approx(6, abs=1)
+
+
 def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_config, tmp_path, capsys):
     config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
     assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2

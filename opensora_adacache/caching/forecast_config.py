@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.config import is_count
+from opensora_adacache.caching.config import check_choice, is_count
 from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.peers.stack_config import StackCacheConfig
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.policy import CachePolicy
 
+ORDERS = (1, 2)
+BUDGETS = ("video", "batch")
 FIRST_STEPS = 3
 """Steps at the start that always compute: with fewer no forecast can be held against the truth."""
 
@@ -26,9 +28,11 @@ class ForecastCacheConfig(StackCacheConfig):
     Attributes:
         tolerance: weighted error that one stretch of skipped steps may gather, in relative error × share of the run.
             Raising it computes fewer steps. Each video takes as many as it needs.
-        computed_steps: K, computed steps of each video, honoured exactly.
+        computed_steps: K, honoured exactly.
         speedup: n / K, honoured to the nearest whole K.
-        order: of the forecast, 1 or 2.
+        budget_over: "video": each video computes K steps. "batch": the videos of a batch compute K on average, and
+            those whose forecasts err more take more of them; for `decision="sample"`.
+        order: of the forecast: 1 is a line, 2 bends. The sparser the schedule, the less a bend is worth.
         sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
         growth: relative error of a forecast per squared share of the run, at equally spaced shares of it.
             A video's own errors scale it; budgets (`computed_steps`, `speedup`) leave steps for what is to come by it.
@@ -39,6 +43,7 @@ class ForecastCacheConfig(StackCacheConfig):
     tolerance: float | None = None
     computed_steps: int | None = None
     speedup: float | None = None
+    budget_over: str = "video"
     order: int = 2
     sensitivity: tuple[float, ...] = (1.0,)
     growth: tuple[float, ...] = (1.0,)
@@ -55,7 +60,13 @@ class ForecastCacheConfig(StackCacheConfig):
             raise ValueError(f"speedup must be at least 1, got {self.speedup}")
         if self.computed_steps is not None and not is_count(self.computed_steps):
             raise ValueError(f"computed_steps must be a whole number of at least 1, got {self.computed_steps!r}")
-        if self.order not in (1, 2):
+        check_choice("budget_over", self.budget_over, BUDGETS)
+        if self.budget_over == "batch" and (self.decision == "batch" or self.tolerance is not None):
+            raise ValueError(
+                'budget_over="batch" shares computed_steps between videos: give computed_steps or speedup, and '
+                'decision="sample"'
+            )
+        if self.order not in ORDERS:
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
         for name in ("sensitivity", "growth"):
             values = tuple(float(value) for value in getattr(self, name))
@@ -108,7 +119,7 @@ class PlannedForecastConfig(PlannedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order not in (1, 2):
+        if self.order not in ORDERS:
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
 
     @property

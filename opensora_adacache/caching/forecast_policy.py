@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.forecast_config import ForecastCacheConfig
-from opensora_adacache.caching.forecast_schedule import ForecastSchedule
+from opensora_adacache.caching.forecast_config import FIRST_STEPS, ForecastCacheConfig
+from opensora_adacache.caching.forecast_schedule import ForecastBudget, ForecastSchedule
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 
 
@@ -23,7 +23,13 @@ class ForecastCachePolicy(CachePolicy):
 
     def __init__(self, config: ForecastCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
         super().__init__(groups)
+        self.tolerance = config.tolerance
         self.schedules = [ForecastSchedule(config, num_steps) for _ in groups]
+        self.budgets: list[ForecastBudget] = []
+        steps = config.budget(num_steps)
+        if steps is not None:
+            shares = [self.schedules] if config.budget_over == "batch" else [[one] for one in self.schedules]
+            self.budgets = [ForecastBudget(share, steps * len(share)) for share in shares]
         self._sums: Tensor | None = None
 
     @property
@@ -31,7 +37,7 @@ class ForecastCachePolicy(CachePolicy):
         return [schedule.rate for schedule in self.schedules]
 
     def decide(self, view: StackView) -> list[bool]:
-        return [schedule.computes(view.step) for schedule in self.schedules]
+        return [view.step >= schedule.next_step for schedule in self.schedules]
 
     def observe_forecast(self, sums: Tensor) -> None:
         self._sums = sums
@@ -44,11 +50,22 @@ class ForecastCachePolicy(CachePolicy):
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
         sums = dict(zip(self.rows_of(computed), measured[0], strict=True)) if measured else {}
-        decisions: list[Decision | None] = []
-        for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):
-            error = _relative_error([sums[row] for row in group]) if did and sums else None
-            decisions.append(schedule.end_computed_step(step, error) if did else None)
-        return decisions
+        errors = [
+            _relative_error([sums[row] for row in group]) if did and sums else None
+            for group, did in zip(self.groups, computed, strict=True)
+        ]
+        for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
+            if did:
+                schedule.end_computed_step(step, error)
+                if self.tolerance and error is not None and step >= FIRST_STEPS:
+                    schedule.wait(schedule.gap(self.tolerance))
+        flags = iter(computed)  # budgets have the videos in their order
+        for budget in self.budgets:
+            budget.end_step(step, [next(flags) for _ in budget.schedules])
+        return [
+            None if error is None else Decision(error, rate=schedule.rate)
+            for schedule, error in zip(self.schedules, errors, strict=True)
+        ]
 
 
 def _relative_error(rows: list[list[float]]) -> float:

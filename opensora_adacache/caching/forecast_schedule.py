@@ -1,4 +1,4 @@
-"""When ForecastCache computes next, for one video (or for a batch that decides together), on plain numbers.
+"""When ForecastCache computes next, for each video (or for a batch that decides together), on plain numbers.
 
 A forecast made over a gap of G steps missed the residual by a relative error e. The next one is expected to miss it by
 e·(k/G)² after k steps: near the last computed step it is nearly right, whatever its gains. An error at step s moves the
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from opensora_adacache.caching.forecast_config import FIRST_STEPS, ForecastCacheConfig
-from opensora_adacache.caching.policy import Decision
 
 LONGEST_GAP_SHARE = 1 / 3
 """Most steps from one computed step to the next, as a share of all: no error was ever measured over a longer gap."""
@@ -22,9 +21,9 @@ _BISECTIONS = 24
 
 
 class ForecastSchedule:
-    """Decide at each computed step which one is next; the steps between need no look at the device.
+    """When one video computes; the steps between need no look at the device.
 
-    The first three steps compute. Without a tolerance, the number of computed steps is exactly the budget.
+    The first three steps compute.
 
     Args:
         config: the settings.
@@ -33,43 +32,55 @@ class ForecastSchedule:
 
     def __init__(self, config: ForecastCacheConfig, num_steps: int) -> None:
         self.num_steps = num_steps
-        self.rate = 1
-        self._tolerance = config.tolerance
-        self._left = config.budget(num_steps)
+        self.next_step = 1
         self._sensitivity = resample(config.sensitivity, num_steps)
         self._growth = resample(config.growth, num_steps)
         self._longest = max(1, math.ceil(LONGEST_GAP_SHARE * num_steps))
         self._last_computed = 0
         self._ratios: list[float] = []
+        self._expected = 0.0
 
-    def computes(self, step: int) -> bool:
-        """Tell whether `step`, counted from 1, computes."""
-        return step >= self._last_computed + self.rate
+    @property
+    def rate(self) -> int:
+        """Steps from the last computed one to the next."""
+        return self.next_step - self._last_computed
 
-    def end_computed_step(self, step: int, error: float | None) -> Decision | None:
-        """Take the relative error of the forecast for a computed step, None for the first one; set the rate."""
-        gap, self._last_computed = step - self._last_computed, step
-        if self._left is not None:
-            self._left -= 1
-        if error is None:
-            return None
-        if step >= FIRST_STEPS:
-            growth = self._expected_growth(step, error_growth(error, gap, self.num_steps))
-            self.rate = self._gap(step, growth, self._tolerance) if self._tolerance else self._budgeted(step, growth)
-        return Decision(error, rate=self.rate)
+    @property
+    def num_possible(self) -> int:
+        """The most steps that can still compute."""
+        return max(self.num_steps - self.next_step + 1, 0)
 
-    def _expected_growth(self, step: int, measured: float) -> float:
-        """Return how fast the error of the forecast from `step` on is expected to grow.
+    def end_computed_step(self, step: int, error: float | None) -> None:
+        """Take the relative error of the forecast for a computed step, None for the first one.
 
         One measurement is noisy, so it counts half, in the logarithm; the other half is the calibrated growth at this
-        step, scaled by how this video's errors compared with the calibrated ones so far.
+        step, scaled by how this video's errors compared with the calibrated ones so far. The next step computes unless
+        `wait` puts it off.
         """
-        calibrated = self._growth[step - 1]
+        gap, self._last_computed, self.next_step = step - self._last_computed, step, step + 1
+        if error is None or step < FIRST_STEPS:
+            return
+        measured, calibrated = error_growth(error, gap, self.num_steps), self._growth[step - 1]
         self._ratios.append(math.log(max(measured, 1e-12) / calibrated))
-        return calibrated * math.exp((self._ratios[-1] + fmean(self._ratios)) / 2)
+        self._expected = calibrated * math.exp((self._ratios[-1] + fmean(self._ratios)) / 2)
+
+    def gap(self, tolerance: float) -> int:
+        """Return the longest gap after the last computed step whose skipped steps gather at most the tolerance."""
+        return self._gap(self._last_computed, self._expected, tolerance)
+
+    def wait(self, gap: int) -> None:
+        """Compute next after that gap."""
+        self.next_step = self._last_computed + gap
+
+    def count(self, start: int, tolerance: float) -> int:
+        """Return how many steps a tolerance would compute if the next one were `start`, by calibrated errors."""
+        count, scale = 0, math.exp(fmean(self._ratios)) if self._ratios else 1.0
+        while start <= self.num_steps:
+            count += 1
+            start += self._gap(start, scale * self._growth[start - 1], tolerance)
+        return count
 
     def _gap(self, step: int, growth: float, tolerance: float) -> int:
-        """Return the longest gap after `step` whose skipped steps gather at most the tolerance."""
         gathered, gap, n = 0.0, 1, self.num_steps
         while gap < self._longest and step + gap <= n:
             gathered += self._sensitivity[step + gap - 1] * growth * (gap / n) ** 2 / n
@@ -78,31 +89,52 @@ class ForecastSchedule:
             gap += 1
         return gap
 
-    def _budgeted(self, step: int, growth: float) -> int:
-        """Return the gap after `step` that spends what is left of the budget evenly in error."""
-        later = self.num_steps - step
-        if not self._left:
-            return later + 1
-        if self._left >= later:
-            return 1
-        scale = math.exp(fmean(self._ratios))  # so that what is to come is seen on the same scale
+
+class ForecastBudget:
+    """Computed steps that videos share: exactly as many as are given are spent.
+
+    Args:
+        schedules: of the videos.
+        total: K times their number.
+    """
+
+    def __init__(self, schedules: Sequence[ForecastSchedule], total: int) -> None:
+        self.schedules = schedules
+        self.left = total
+
+    def end_step(self, step: int, computed: Sequence[bool]) -> None:
+        """Set the gaps of the videos that computed a step, so that what is left is spent evenly in error.
+
+        The tolerance is the least one with which all the rest takes no more than is left.
+        """
+        self.left -= sum(computed)
+        if step < FIRST_STEPS or not any(computed):
+            return
+        deciding = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if did]
+        waiting = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if not did]
+        tolerance = self._tolerance(deciding, waiting)
+        reserved = sum(schedule.num_possible > 0 for schedule in waiting)
+        possible = sum(schedule.num_possible for schedule in self.schedules)
+        for schedule in deciding:
+            later = schedule.num_possible
+            if self.left == reserved:
+                gap = later + 1
+            else:
+                # what the others cannot spend is left for this one
+                gap = min(schedule.gap(tolerance), later + 1 - max(self.left - (possible - later), 0))
+            schedule.wait(gap)
+            reserved += schedule.num_possible > 0
+            possible -= later - schedule.num_possible
+
+    def _tolerance(self, deciding: Sequence[ForecastSchedule], waiting: Sequence[ForecastSchedule]) -> float:
         low, high = -40.0, 10.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            if self._count(step, growth, scale, math.exp(middle)) > self._left:
-                low = middle
-            else:
-                high = middle
-        # the steps after the next one must be enough for what is left then
-        return min(self._gap(step, growth, math.exp(high)), later - self._left + 1)
-
-    def _count(self, step: int, growth: float, scale: float, tolerance: float) -> int:
-        """Return how many later steps a tolerance would compute, with calibrated errors from the next one on."""
-        count, step = 0, step + self._gap(step, growth, tolerance)
-        while step <= self.num_steps:
-            count += 1
-            step += self._gap(step, scale * self._growth[step - 1], tolerance)
-        return count
+            tolerance = math.exp(middle)
+            count = sum(schedule.count(schedule.next_step, tolerance) for schedule in waiting)
+            count += sum(s.count(s.next_step - 1 + s.gap(tolerance), tolerance) for s in deciding)
+            low, high = (middle, high) if count > self.left else (low, middle)
+        return math.exp(high)
 
 
 def error_growth(error: float, gap: int, num_steps: int) -> float:

@@ -24,7 +24,7 @@ from opensora_adacache.hosts.block_stack import BlockStack, StackBlock
 from opensora_adacache.hosts.branches import BranchedSession
 from opensora_adacache.hosts.diffusers_models import MODELS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.hosts.patches import Patches
-from opensora_adacache.hosts.published import warn_of_open_sora_constants
+from opensora_adacache.hosts.published import warn_of_missing_profile, warn_of_open_sora_constants
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -46,6 +46,7 @@ def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: 
     if config.num_first_blocks >= len(blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
     warn_of_open_sora_constants(config, type(model).__name__)
+    warn_of_missing_profile(config, num_sampling_steps)
 
     session = BranchedSession(config, num_sampling_steps)
     stack = BlockStack(blocks, known, config.num_first_blocks, _looks_at_frames(config))

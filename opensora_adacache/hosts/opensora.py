@@ -20,6 +20,7 @@ from opensora_adacache.hosts.block_calls import BlockSignature, select_rows
 from opensora_adacache.hosts.block_stack import BlockStack, StackBlock
 from opensora_adacache.hosts.diffusers_models import DiffusersModel, Grid, unknown_grid
 from opensora_adacache.hosts.patches import Patches
+from opensora_adacache.hosts.published import warn_of_missing_profile
 
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
 BLOCK_FORWARD = ("self", "x", "y", "t", "mask", "x_mask", "t0", "T", "S")
@@ -47,6 +48,7 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
     if "forward" in model.__dict__:
         raise ValueError("this model's forward is replaced already: detach that session first")
 
+    warn_of_missing_profile(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
     stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, needs_grid=True)
     patches = Patches()

@@ -1,10 +1,11 @@
-"""Constants that were published for the weights of Open-Sora 1.2, and a warning where they meet another model."""
+"""Warnings of settings that belong to a model: published for Open-Sora 1.2 and met by another, or missing."""
 
 from __future__ import annotations
 
 import warnings
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig
 from opensora_adacache.caching.peers.teacache import OPEN_SORA_COEFFICIENTS, TeaCacheConfig
 
 OPEN_SORA_CODEBOOKS: tuple[dict[float, int], ...] = (
@@ -26,4 +27,17 @@ def warn_of_open_sora_constants(config: CacheConfig, model_name: str) -> None:
     if what is not None:
         warnings.warn(
             f"this {what} was published for Open-Sora 1.2, not for {model_name}: {remedy}", UserWarning, stacklevel=4
+        )
+
+
+def warn_of_missing_profile(config: CacheConfig, num_sampling_steps: int) -> None:
+    """Warn where ForecastCache is to skip steps and does not know which of them harm the video."""
+    if not isinstance(config, ForecastCacheConfig) or config.budget(num_sampling_steps) == num_sampling_steps:
+        return
+    if len(set(config.sensitivity)) == 1:
+        warnings.warn(
+            "ForecastCache has no profile of this model, so it takes errors at all steps for equally harmful, which "
+            "costs quality: give it the sensitivity and growth that scripts/calibrate.py --policy forecastcache finds",
+            UserWarning,
+            stacklevel=4,
         )

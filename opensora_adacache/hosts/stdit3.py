@@ -14,6 +14,7 @@ from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.site_policy import SiteCacheConfig
 from opensora_adacache.hosts.patches import Patches
+from opensora_adacache.hosts.published import warn_of_missing_profile
 from opensora_adacache.hosts.stdit3_sites import attach_sites
 from opensora_adacache.hosts.stdit3_view import stack_view
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
@@ -29,6 +30,7 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     config.check_run(num_sampling_steps, model.config.depth)
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
+    warn_of_missing_profile(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
     patches = Patches()
     session.on_detach = patches.restore

@@ -12,15 +12,23 @@ from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
 from opensora_adacache.caching.forecast_schedule import ForecastSchedule, resample
 
 
-def run(config, num_steps, error):
-    """Return the computed steps where ``error(step, gap)`` is the relative error of a forecast."""
-    schedule, computed = ForecastSchedule(config, num_steps), []
+def run_batch(config, num_steps, *errors):
+    """Return the computed steps of each video where its ``error(step, gap)`` is the relative error of a forecast."""
+    policy = ForecastCachePolicy(config, num_steps, [[video] for video in range(len(errors))])
+    steps = [[] for _ in errors]
     for step in range(1, num_steps + 1):
-        if schedule.computes(step):
-            gap = step - computed[-1] if computed else 0
-            schedule.end_computed_step(step, error(step, gap) if computed else None)
-            computed.append(step)
-    return computed
+        computed = [schedule.next_step <= step for schedule in policy.schedules]
+        missed = [e(step, step - s[-1]) if s else 0.0 for e, s, did in zip(errors, steps, computed, strict=True) if did]
+        if any(computed):
+            policy.end_computed_step(step, computed, [[[error**2, 1.0] for error in missed]] if step > 1 else [])
+        for taken, did in zip(steps, computed, strict=True):
+            taken += [step] * did
+    return steps
+
+
+def run(config, num_steps, error):
+    """Return the computed steps of one video."""
+    return run_batch(config, num_steps, error)[0]
 
 
 def test_a_tolerance_by_hand():
@@ -65,6 +73,29 @@ def test_a_budget_is_spent_exactly(data):
     assert len(steps) == budget and steps[:3] == [1, 2, 3]
 
 
+SHARED = {"budget_over": "batch", "decision": "sample"}
+
+
+def test_a_shared_budget_goes_to_the_video_that_errs_more():
+    config = ForecastCacheConfig(computed_steps=9, **SHARED)
+    calm, wild = run_batch(config, 30, lambda step, gap: 0.001 * gap**2, lambda step, gap: 0.05 * gap**2)
+    assert len(calm) + len(wild) == 18 and len(calm) + 3 < len(wild)
+    equal = run_batch(config, 30, lambda step, gap: 0.01 * gap**2, lambda step, gap: 0.01 * gap**2)
+    assert abs(len(equal[0]) - len(equal[1])) <= 1
+
+
+@given(st.data())
+def test_a_shared_budget_is_spent_exactly(data):
+    num_steps, num_videos = data.draw(st.integers(3, 40)), data.draw(st.integers(1, 4))
+    budget = data.draw(st.integers(3, num_steps))
+    numbers = st.lists(st.floats(0, 5), min_size=num_steps, max_size=num_steps)
+    errors = [data.draw(numbers) for _ in range(num_videos)]
+    profile = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
+    config = ForecastCacheConfig(computed_steps=budget, growth=profile, sensitivity=profile[::-1], **SHARED)
+    steps = run_batch(config, num_steps, *(lambda step, gap, own=own: own[step - 1] for own in errors))
+    assert sum(map(len, steps)) == budget * num_videos and all(s[:3] == [1, 2, 3] for s in steps)
+
+
 @given(st.floats(1e-4, 1.0), st.floats(1.01, 3), st.lists(st.floats(0, 2), min_size=40, max_size=40))
 def test_a_higher_tolerance_never_shortens_the_next_gap(tolerance, factor, errors):
     rates = []
@@ -72,7 +103,7 @@ def test_a_higher_tolerance_never_shortens_the_next_gap(tolerance, factor, error
         schedule = ForecastSchedule(ForecastCacheConfig(tolerance=value), 40)
         for step in (1, 2, 3):
             schedule.end_computed_step(step, errors[step] if step > 1 else None)
-        rates.append(schedule.rate)
+        rates.append(schedule.gap(value))
     assert rates[0] <= rates[1]
 
 
@@ -109,6 +140,9 @@ def test_guidance_halves_are_pooled_and_videos_are_not():
         ({"speedup": 0.5}, "at least 1"),
         ({"computed_steps": 0}, "at least 1"),
         ({"speedup": 2, "order": 3}, "1 or 2"),
+        ({"speedup": 2, "budget_over": "file"}, "budget_over"),
+        ({"speedup": 2, "budget_over": "batch"}, 'decision="sample"'),
+        ({"tolerance": 1.0, **SHARED}, "give computed_steps or speedup"),
         ({"speedup": 2, "growth": ()}, "growth must be numbers above 0"),
         ({"speedup": 2, "sensitivity": (1.0, -1.0)}, "sensitivity must be numbers above 0"),
     ],

@@ -106,7 +106,7 @@ def test_a_batch_of_two_equals_two_single_calls(tiny):
 def test_forecasts_on_every_model(tiny):
     model = tiny.make()
     calls = count_blocks(tiny, model)
-    config = ForecastCacheConfig(computed_steps=5, decision="sample")
+    config = ForecastCacheConfig(computed_steps=5, decision="sample", sensitivity=(2.0, 1.0, 0.5))
     single = []
     for seed in (1, 2):
         with apply_cache(model, config, STEPS) as session:

@@ -40,7 +40,10 @@ SETTINGS = {
     ),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
-    "ForecastCache": (ForecastCacheConfig(computed_steps=STEPS), ForecastCacheConfig(speedup=2, order=2)),
+    "ForecastCache": (
+        ForecastCacheConfig(computed_steps=STEPS),
+        ForecastCacheConfig(speedup=2, sensitivity=(2.0, 0.5)),
+    ),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
@@ -194,3 +197,10 @@ def test_clean_frames_and_masks_work(golden_model, name):
     plain, cached = (run(config) for config in SETTINGS[name])
     assert torch.equal(cached[:, :, 0], z[:, :, 0]) and not torch.equal(cached, plain)
     assert (cached - plain).norm() < 0.5 * plain.norm()
+
+
+def test_forecasts_without_a_profile_warn(golden_model):
+    with pytest.warns(UserWarning, match="ForecastCache has no profile of this model"):
+        apply_cache(golden_model, ForecastCacheConfig(speedup=2), STEPS).detach()
+    apply_cache(golden_model, ForecastCacheConfig(speedup=2, sensitivity=(2.0, 0.5)), STEPS).detach()
+    apply_cache(golden_model, ForecastCacheConfig(speedup=1), STEPS).detach()  # every step computes
