@@ -5,6 +5,8 @@ R rows of a batch, N tokens, C channels; r is the residual, t the timestep.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,23 +27,25 @@ class ForecastResidual:
     Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`StackResidual`).
 
     Args:
-        store: where the tensors are kept, 1 + order of them.
+        store: where residual and differences are kept, one tensor [R, 1 + order, N, C].
         order: 1 or 2.
         num_rows: R.
         device: of the rows.
 
     Attributes:
-        gains: of line and bend as they were last measured, [order, R].
+        gains: of line and bend as they were last measured, [R, order].
     """
+
+    NAME = "stack"
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         self.store = store
-        self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
+        self.order = order
         # per row and on the device, so that rows may compute at steps of their own without a synchronisation
-        self.gains = torch.zeros(order, num_rows, device=device)
-        self.gains[0] = 1.0
-        self._times = torch.zeros(order + 1, num_rows, device=device)
-        self._count = torch.zeros(num_rows, device=device)
+        self.gains = torch.zeros(num_rows, order, device=device)
+        self.gains[:, 0] = 1.0
+        # of the last computed steps, the latest first; not a number where there was none
+        self._times = torch.full((num_rows, order + 1), math.nan, device=device)
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor | None:
         """Take the stack's output and input [r, N, C] of the rows that computed, and the timesteps [R].
@@ -52,89 +56,84 @@ class ForecastResidual:
         residual = after - before
         index, times = self._select(rows, timestep)
         sums = None
-        if self.names[0] in self.store:
-            change = residual - self.store.get(self.names[0], rows)
-            missed = self._measure(change, rows, index, times)
-            self._keep_differences(change, rows, index, times)
-            sums = torch.stack([missed, _dot(residual, residual)], dim=1)
-        self.store.put(self.names[0], residual, rows)
-        self._times[:, index] = torch.cat([times[None], self._times[:-1, index]])
-        self._count[index] += 1
+        if self.NAME in self.store:
+            history = self.store.get(self.NAME, rows)
+            change, factors = residual - history[:, 0], self._factors(index, times)
+            sums = self._measure(history, change, residual, index, factors)
+            if self.order > 1:
+                torch.addcmul(change, history[:, 1], _over_tokens(-factors[:, 0], change), out=history[:, 2])
+            history[:, 1] = change
+        else:
+            history = residual.new_zeros(len(residual), 1 + self.order, *residual.shape[1:])
+        history[:, 0] = residual
+        self.store.put(self.NAME, history, rows)
+        self._times[index] = torch.cat([times[:, None], self._times[index, :-1]], dim=1)
         return sums
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at the timesteps [R], for those rows [r, N, C]."""
-        out = x + self.store.get(self.names[0], rows)
+        history = self.store.get(self.NAME, rows)
         index, times = self._select(rows, timestep)
         factors = self._factors(index, times)
-        for name, weight in zip(self._known(), self._weights(index, factors), strict=False):
-            out.addcmul_(self.store.get(name, rows), _over_tokens(weight, out))
+        weights = factors * self._trust(index, factors)
+        out = x + history[:, 0]
+        for i in range(self.order):
+            out.addcmul_(history[:, i + 1], _over_tokens(weights[:, i], out))
         return out
 
     def _select(self, rows: Tensor | None, timestep: Tensor) -> tuple[slice | Tensor, Tensor]:
         """Return the index of those rows and their timesteps."""
         index = slice(None) if rows is None else rows
-        return index, timestep.float().expand(self.gains.shape[1])[index]
-
-    def _known(self) -> list[str]:
-        """Return the names of the differences that are stored by now."""
-        return [name for name in self.names[1:] if name in self.store]
+        return index, timestep.float().expand(len(self.gains))[index]
 
     def _factors(self, index: slice | Tensor, times: Tensor) -> Tensor:
-        """Return what each stored difference is multiplied with at those times, [order, r]; 0 where it is not there.
+        """Return what each difference is multiplied with at those times, [r, order]; 0 where it is not there yet.
 
         The first is ρ, the distance to the last computed step over the gap before it.
         """
-        known, count = self._times[:, index], self._count[index]
-        factors = [_ratio(times - known[0], known[0] - known[1], count > 1)]
-        if len(known) > 2:
-            factors.append(factors[0] * _ratio(times - known[1], known[0] - known[2], count > 2))
-        return torch.stack(factors)
+        known = self._times[index]
+        factors = _ratio(times[:, None] - known[:, :-1], known[:, :1] - known[:, 1:])
+        return factors.cumprod(dim=1)
 
-    def _weights(self, index: slice | Tensor, factors: Tensor) -> Tensor:
-        """Return γᵢ times the factors, [order, r]."""
-        return factors * (1 - (1 - self.gains[:, index]) * factors[0]).clamp(0, 1)
+    def _trust(self, index: slice | Tensor, factors: Tensor) -> Tensor:
+        """Return γᵢ, [r, order]."""
+        return (1 - (1 - self.gains[index]) * factors[:, :1]).clamp(0, 1)
 
-    def _measure(self, change: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> Tensor:
-        """Hold the true change of the residual against its forecast: set the gains, return ‖r − forecast‖₂² [r]."""
-        factors = self._factors(index, times)
-        stored = [self.store.get(name, rows) for name in self._known()]
-        products = [[_dot(one, other) for other in stored[: i + 1]] for i, one in enumerate(stored)]
-        left = [_dot(change, one) for one in stored]
-        weights = self._weights(index, factors)[: len(stored)]
-        missed = _dot(change, change)
-        for i, weight in enumerate(weights):
-            crossed = sum((weights[j] * products[i][j] for j in range(i)), start=0.5 * weight * products[i][i])
-            missed = missed + 2 * weight * (crossed - left[i])
-        for i, factor in enumerate(factors[: len(stored)]):
-            span = factor * products[i][i]
-            gain = torch.where(span != 0, left[i] / torch.where(span != 0, span, 1.0), self.gains[i, index])
-            self.gains[i, index] = gain = gain.clamp(0, 1)
-            for j in range(i + 1, len(stored)):
-                left[j] = left[j] - gain * factor * products[j][i]
-        return missed.clamp_min(0)
-
-    def _keep_differences(self, change: Tensor, rows: Tensor | None, index: slice | Tensor, times: Tensor) -> None:
-        """Store the divided differences that end at the step that was computed."""
-        if len(self.names) > 2:
-            old = self.store.get(self.names[1], rows) if self.names[1] in self.store else torch.zeros_like(change)
-            last, before = self._times[:2, index]
-            bends = self._count[index] > 1
-            scale = _ratio(times - last, last - before, bends)
-            second = torch.where(bends[:, None, None], change.addcmul(old, _over_tokens(-scale, change)), 0.0)
-            self.store.put(self.names[2], second, rows)
-        self.store.put(self.names[1], change, rows)
+    def _measure(
+        self, history: Tensor, change: Tensor, residual: Tensor, index: slice | Tensor, factors: Tensor
+    ) -> Tensor:
+        """Hold the true change of the residual against its forecast: set the gains, return the sums of `update`."""
+        one = torch.ones_like(factors[:, :1])
+        # products of the change and of each fᵢ with each other, [r, 1 + order, 1 + order]
+        scale = torch.cat([one, factors], dim=1)
+        products = _products(history, change) * scale[:, :, None] * scale[:, None]
+        missed = torch.cat([one, -self._trust(index, factors)], dim=1)  # the change less γᵢ fᵢ
+        missed = (products * missed[:, :, None] * missed[:, None]).sum((1, 2)).clamp_min(0)
+        left = products[:, 0]
+        for i in range(self.order):
+            along = products[:, i + 1]
+            gain = torch.where(along[:, i + 1] > 0, left[:, i + 1] / along[:, i + 1], self.gains[index, i]).clamp(0, 1)
+            self.gains[index, i] = gain
+            left = left - gain[:, None] * along
+        norms = torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float32)
+        return torch.stack([missed, norms.square()], dim=1)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner product of each row in float32: [r, N, C] twice → [r]."""
-    return torch.linalg.vecdot(a.flatten(1).float(), b.flatten(1).float())
+def _products(history: Tensor, change: Tensor) -> Tensor:
+    """Return the inner products in float32 of the change [r, N, C] and the differences [r, 1 + order, N, C] of each row.
+
+    Row by row: copies in float32 of half-precision tensors are as small as can be.
+    """
+    found = []
+    for row, one in zip(history, change, strict=True):
+        vectors = torch.cat([one[None], row[1:]]).flatten(1).float()
+        found.append(vectors @ vectors.T)
+    return torch.stack(found)
 
 
-def _ratio(change: Tensor, gap: Tensor, known: Tensor) -> Tensor:
-    """Return change / gap, 0 where it is not known or half precision cannot tell the timesteps apart."""
-    known = known & (gap != 0)
-    return torch.where(known, change / torch.where(known, gap, 1.0), 0.0)
+def _ratio(change: Tensor, gap: Tensor) -> Tensor:
+    """Return change / gap, 0 where one is not known or half precision cannot tell the timesteps apart."""
+    return (change / gap).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _over_tokens(factor: Tensor, like: Tensor) -> Tensor:

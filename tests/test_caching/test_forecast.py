@@ -49,7 +49,7 @@ def test_a_parabola():
 
 def test_the_gain_is_how_far_the_last_forecast_was_right():
     stack, sums = filled(1, {1000: 0.0, 900: 1.0, 800: 1.25})  # 2 was forecast: a quarter of the way
-    assert stack.gains[0].tolist() == pytest.approx([0.25] * 3)
+    assert stack.gains[:, 0].tolist() == pytest.approx([0.25] * 3)
     assert at(stack, 700) == pytest.approx([1.25 + 0.25 * 0.25] * 3)
     # half as far it is trusted more: by 1 - 0.75 / 2
     assert at(stack, 750) == pytest.approx([1.25 + 0.625 * 0.125] * 3)
@@ -61,11 +61,11 @@ def test_line_and_bend_have_a_gain_each():
     # (t / 100)² falls by 13 to 600: the line says 16, the bend 3 less. At 700 the line said 38 instead of 32, so half
     # that gap on it counts by 1 - 6 / 38 / 2, and the bend, not measured yet, by 1 / 2
     stack, sums = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0, 600: 36.0})
-    assert stack.gains.tolist() == [pytest.approx([13 / 16] * 3), pytest.approx([0.0] * 3)]
+    assert stack.gains.tolist() == [pytest.approx([13 / 16, 0.0])] * 3
     assert sums[0, 0].item() == pytest.approx(4 * (13 - 16 * (1 - 3 / 38) + 3 / 2) ** 2, rel=1e-3)
     # 3 is missed where the line gives 1 in 2 and the bend gives as much as is left
     stack, _ = filled(2, {1000: 0.0, 900: 1.0, 800: 3.0, 700: 5.5})
-    assert stack.gains.tolist() == [pytest.approx([1.0] * 3), pytest.approx([0.5] * 3)]
+    assert stack.gains.tolist() == [pytest.approx([1.0, 0.5])] * 3
     # half the gap on: the line 1.25, the bend 1/2 · 3/2 of the second difference 0.5, by 1 - 0.5 / 2
     assert at(stack, 650) == pytest.approx([5.5 + 1.25 + 0.75 * 0.5 * 0.375] * 3)
 
@@ -90,7 +90,7 @@ def test_a_forecast_that_pointed_the_wrong_way_becomes_reuse(residual):
 
 def test_the_gain_never_goes_beyond_the_line():
     stack, _ = filled(1, {1000: 0.0, 900: 1.0, 800: 9.0})
-    assert stack.gains[0].tolist() == [1.0] * 3
+    assert stack.gains[:, 0].tolist() == [1.0] * 3
 
 
 def test_rows_compute_at_steps_of_their_own():

@@ -1,7 +1,7 @@
 # Settings found by
 # python scripts/calibrate.py configs/shapes/frontier/sample_50.py --speedup 1.5 2.2 3 \
 #     --limit 4 --prompt-path assets/shapes/calibration.txt \
-#     --policy adacache dpcache easycache fbcache magcache seacache teacache
+#     --policy adacache dpcache easycache fbcache lemica magcache seacache teacache
 # ForecastCache as forecast.py has it.
 _base_ = ["forecast.py"]
 
@@ -221,5 +221,54 @@ settings = {
     ),
     "fbcache-3x": dict(
         cache={"type": "FBCache"},
+    ),
+    "lemica-1.5x": dict(
+        cache={
+            "type": "LeMiCa",
+            "steps": (
+                1,
+                2,
+                3,
+                4,
+                5,
+                6,
+                7,
+                8,
+                9,
+                10,
+                11,
+                12,
+                13,
+                14,
+                15,
+                16,
+                18,
+                20,
+                22,
+                24,
+                27,
+                30,
+                32,
+                35,
+                37,
+                39,
+                41,
+                43,
+                45,
+                47,
+                48,
+                49,
+                50,
+            ),
+        },
+    ),
+    "lemica-2.2x": dict(
+        cache={
+            "type": "LeMiCa",
+            "steps": (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 18, 21, 25, 29, 33, 37, 41, 44, 47, 49, 50),
+        },
+    ),
+    "lemica-3x": dict(
+        cache={"type": "LeMiCa", "steps": (1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 18, 24, 31, 38, 43, 47, 50)},
     ),
 }
