@@ -120,7 +120,7 @@ class ForecastResidual:
 
 
 def _products(history: Tensor, change: Tensor) -> Tensor:
-    """Return the inner products in float32 of the change [r, N, C] and the differences [r, 1 + order, N, C] of each row.
+    """Return the inner products in float32 of change [r, N, C] and differences in history [r, 1 + order, N, C].
 
     Row by row: copies in float32 of half-precision tensors are as small as can be.
     """
