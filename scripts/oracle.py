@@ -100,11 +100,13 @@ class Bench:
 
 @dataclass
 class Found:
-    """What one budget gave: PSNR of each video under even schedules, the policy, and the best found ones."""
+    """What one budget gave: PSNR of each video under even schedules, the policy (also where videos share the steps of
+    the batch) and the best schedules that were found."""
 
     computed_steps: int
     even: list[float]
     policy: list[float]
+    shared: list[float]
     static: list[float]
     video: list[float]
     static_schedule: tuple[int, ...]
@@ -126,7 +128,8 @@ def search(bench, cache, rounds):
     starts = [(static, s) if s > p else (own, p) for s, p, own in zip(static_values, policy, taken, strict=True)]
     schedules, values = best_per_video([one for one, _ in starts], [two for _, two in starts], n, score, rounds)
     print(f"{budget} of {n}: {fmean(policy):.2f} {fmean(static_values):.2f} {fmean(values):.2f} dB", file=sys.stderr)
-    return Found(budget, score([even] * num_videos), policy, static_values, values, static, schedules)
+    shared = bench.run(replace(cache, decision="sample", budget_over="batch"))[0]
+    return Found(budget, score([even] * num_videos), policy, shared, static_values, values, static, schedules)
 
 
 def schedules_config(schedules, order):
@@ -154,21 +157,23 @@ def table(found, bench):
     from opensora_adacache.caching.peers.planning import split_budget
 
     totals = [{f.computed_steps: -f.video[i] for f in found} for i in range(len(bench.jobs))]
-    columns = ("computed steps", "even", "ForecastCache", "best static", "best per video", "best split")
-    yield_lines = [
+    columns = ("computed steps", "even", "ForecastCache", "its shared budget", "best static", "best per video")
+    columns = (*columns, "best split", "share of the static gain", "below the best per video, dB")
+    lines = [
         f"{bench.num_steps} steps, {len(bench.jobs)} prompts, PSNR in dB of float frames to the uncached ones.",
         "",
-        f"| {' | '.join(columns)} | share of the static gain | below the best per video, dB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(columns)} |",
+        f"|{' --- |' * len(columns)}",
     ]
     for one in found:
         split = split_budget(totals, one.computed_steps * len(bench.jobs))
         best_split = fmean(-total[count] for total, count in zip(totals, split, strict=True))
-        even, policy, static, video = (fmean(v) for v in (one.even, one.policy, one.static, one.video))
+        means = (fmean(v) for v in (one.even, one.policy, one.shared, one.static, one.video))
+        even, policy, shared, static, video = means
         share = (policy - even) / (static - even) if static > even else 1.0
-        numbers = " | ".join(f"{value:.2f}" for value in (even, policy, static, video, best_split))
-        yield_lines.append(f"| {one.computed_steps} | {numbers} | {share:.2f} | {video - policy:.2f} |")
-    return yield_lines
+        numbers = " | ".join(f"{value:.2f}" for value in (even, policy, shared, static, video, best_split))
+        lines.append(f"| {one.computed_steps} | {numbers} | {share:.2f} | {video - policy:.2f} |")
+    return lines
 
 
 if __name__ == "__main__":

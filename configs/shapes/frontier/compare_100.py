@@ -21,4 +21,14 @@ settings = {
         title="AdaCache + forecast",
         cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=2, decision="sample"),
     ),
+    # AdaCache's fast codebook, calibrated as in calibrated_100.py with --speedup 2.5, and 0.7 of its steps.
+    "adacache-fast": dict(
+        title="AdaCache (fast)",
+        cache=dict(
+            type="AdaCache",
+            codebook={0.01081: 6, 0.02161: 5, 0.03241: 4, 0.04322: 3, 0.05403: 2, 0.1351: 1},
+            decision="sample",
+        ),
+    ),
+    "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(computed_steps=28, **_base_._common)),
 }

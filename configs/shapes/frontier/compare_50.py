@@ -21,4 +21,14 @@ settings = {
         title="AdaCache + forecast",
         cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=2, decision="sample"),
     ),
+    # AdaCache's fast codebook, calibrated as in calibrated_50.py with --speedup 2.5, and 0.7 of its steps.
+    "adacache-fast": dict(
+        title="AdaCache (fast)",
+        cache=dict(
+            type="AdaCache",
+            codebook={0.01901: 6, 0.03802: 5, 0.05703: 4, 0.07603: 3, 0.09504: 2, 0.2376: 1},
+            decision="sample",
+        ),
+    ),
+    "forecastcache-14": dict(title="ForecastCache, 14 steps", cache=dict(computed_steps=14, **_base_._common)),
 }
