@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Where the distance is that of the probe's residual, and a motion is measured beside it.
 PROBING_POLICIES = (BASELINE, "adacache")
+# Where it is the relative error of the forecast.
+FORECASTING_POLICIES = ("forecastcache",)
 HISTOGRAM_BINS = 24
 PSNR_CAP = 100.0
 
@@ -62,6 +64,7 @@ def draw_plots(rows: Sequence[ResultRow], summaries: Sequence[SettingSummary], c
         quality_against_speed(summaries),
         schedules(by_setting),
         distance_over_steps(by_setting),
+        forecast_error_over_steps(by_setting),
         motion_over_steps(by_setting),
         distance_histogram(rows),
         latency_breakdown(by_setting),
@@ -169,7 +172,8 @@ def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
 
 def distance_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     """Draw the distance of the probe's residual over the steps by motion class."""
-    svg = _over_steps(_probed(by_setting), "distances", "distance (relative L1 per step)", logarithmic=True)
+    probed = _of_policies(by_setting, PROBING_POLICIES)
+    svg = _over_steps(probed, "distances", "distance (relative L1 per step)", logarithmic=True)
     if svg is None:
         return None
     return Plot(
@@ -181,11 +185,25 @@ def distance_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     )
 
 
+def forecast_error_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
+    """Draw the relative error of the forecast over the steps by motion class."""
+    forecast = _of_policies(by_setting, FORECASTING_POLICIES)
+    svg = _over_steps(forecast, "distances", "relative error of the forecast", logarithmic=True)
+    if svg is None:
+        return None
+    return Plot(
+        "Error of the forecast over the steps",
+        "What ForecastCache measures at its computed steps: by how much the forecast of the stack's residual for that "
+        "step was off, over the gap before it. Medians and quartiles as above.",
+        svg,
+    )
+
+
 def motion_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     """Draw the motion factor over the steps by motion class, for settings where it counts."""
     counts = {
         name: rows
-        for name, rows in _probed(by_setting).items()
+        for name, rows in _of_policies(by_setting, PROBING_POLICIES).items()
         if any(motion not in (None, 1) for row in rows for motion in row.motions)
     }
     svg = _over_steps(counts, "motions", "motion factor", logarithmic=False)
@@ -272,8 +290,8 @@ def latency_breakdown(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     )
 
 
-def _probed(by_setting: dict[str, list[ResultRow]]) -> dict[str, list[ResultRow]]:
-    return {name: rows for name, rows in by_setting.items() if rows[0].policy in PROBING_POLICIES}
+def _of_policies(by_setting: dict[str, list[ResultRow]], policies: Sequence[str]) -> dict[str, list[ResultRow]]:
+    return {name: rows for name, rows in by_setting.items() if rows[0].policy in policies}
 
 
 def _over_steps(by_setting: dict[str, list[ResultRow]], name: str, label: str, logarithmic: bool) -> str | None:

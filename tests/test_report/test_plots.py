@@ -16,6 +16,7 @@ from opensora_adacache.report.plots import (
     distance_histogram,
     distance_over_steps,
     draw_plots,
+    forecast_error_over_steps,
     latency_breakdown,
     motion_over_steps,
     quality_against_speed,
@@ -64,6 +65,14 @@ def test_the_same_rows_give_the_same_svg(plots, rows, comparison):
     assert quality_against_speed(summarize(rows, comparison)) == plots[0]
     assert schedules(by_setting(rows)) == plots[1]
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_errors_of_forecasts_have_a_plot_of_their_own(rows):
+    assert forecast_error_over_steps(by_setting(rows)) is None
+    forecast = [replace(row, policy="forecastcache") for row in rows if row.policy == "adacache"]
+    plot = forecast_error_over_steps(by_setting(forecast))
+    assert {"relative error of the forecast", "AdaCache &amp; co", "motion class"} <= set(texts(plot.svg))
+    assert distance_over_steps(by_setting(forecast)) is None
 
 
 def test_what_was_not_measured_is_not_drawn(rows, comparison):

@@ -1,0 +1,157 @@
+"""Does each kind of residual deserve a schedule of its own? ``python scripts/site_schedules.py CONFIG [--limit N]``.
+
+CONFIG is a comparison config (configs/shapes/frontier/compare_30.py) with ForecastCache settings of a budget. For each
+budget of K steps, on the same videos: one forecast of the whole stack; a forecast for each residual (attention, cross
+attention and MLP of each block) on the same schedule; and schedules of their own, where one kind computes at more or
+fewer steps and the others at one fewer or more, at the same FLOPs as nearly as whole steps allow. All schedules are
+those that ForecastCache plans where errors are as calibrated. Prints a Markdown table; --out FILE.md writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from oracle import Bench, budgets
+
+KINDS = {
+    "spatial attention": {("s", "attn")},
+    "temporal attention": {("t", "attn")},
+    "cross attention": {("s", "cross"), ("t", "cross")},
+    "MLP": {("s", "mlp"), ("t", "mlp")},
+}
+METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
+FEWEST = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="a comparison config")
+    parser.add_argument("--limit", type=int, default=8, help="take only the first N prompts (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
+    options = parser.parse_args(arguments)
+    from opensora_adacache.comparison import plan_tasks
+    from opensora_adacache.config.comparison import load_comparison
+    from opensora_adacache.media import write_file
+
+    try:
+        comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)
+        lines = list(table(comparison, [task.job for task in tasks]))
+        print("\n".join(lines))
+        if options.out:
+            command = f"python scripts/site_schedules.py {options.config} --limit {options.limit} --out {options.out}"
+            head = ["# Schedules of their own for kinds of residuals", "", f"Made by `{command}`.", ""]
+            write_file(options.out, "\n".join([*head, *lines, ""]).encode())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def table(comparison, jobs):
+    """Return the lines of the table."""
+    from opensora_adacache.caching.forecast_config import PlannedForecastConfig
+    from opensora_adacache.run_flops import step_flops
+
+    settings, bench = budgets(comparison), Bench(comparison.run, jobs)
+    sites = step_flops(comparison.run).sites
+    total = sum(sites.values())
+    shares = {kind: sum(sites[site] for site in members) / total for kind, members in KINDS.items()}
+    yield f"{bench.num_steps} steps, {len(jobs)} prompts, PSNR in dB of float frames to the uncached ones."
+    yield ""
+    columns = [f"{kind}, {share:.0%} of FLOPs" for kind, share in shares.items()]
+    yield f"| forecast of | {' | '.join(columns)} | FLOPs to the budget | PSNR |"
+    yield "|" + " --- |" * (len(columns) + 3)
+    for setting in settings:
+        cache = setting.config.cache
+        budget = cache.budget(bench.num_steps)
+        same = dict.fromkeys(KINDS, budget)
+        config = PlannedForecastConfig(steps=plan(cache, bench.num_steps, budget), order=cache.order, decision="sample")
+        yield line("stack", same, shares, budget, fmean(bench.run(config)[0]))
+        for counts in [same, *variants(shares, budget, bench.num_steps)]:
+            schedules = {kind: plan(cache, bench.num_steps, count) for kind, count in counts.items()}
+            with forecast_sites(bench.models.transformer, schedules, cache.order):
+                yield line("each residual", counts, shares, budget, fmean(bench.run(None)[0]))
+
+
+def line(name, counts, shares, budget, psnr):
+    """Return a line of the table."""
+    flops = sum(shares[kind] * count for kind, count in counts.items()) / budget
+    return f"| {name} | {' | '.join(map(str, counts.values()))} | {flops:.0%} | {psnr:.2f} |"
+
+
+def variants(shares, budget, num_steps):
+    """Give the computed steps of each kind, where one has more or fewer and the others make up for it."""
+    for kind, share in shares.items():
+        for change in (-1, 1):
+            count = round(budget - change * (1 - share) / share)
+            yield dict.fromkeys(shares, budget + change) | {kind: min(max(count, FEWEST), num_steps)}
+
+
+def plan(cache, num_steps, budget):
+    """Return the steps that ForecastCache computes where the errors of forecasts are as calibrated."""
+    from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
+    from opensora_adacache.caching.forecast_schedule import resample
+
+    growth = resample(cache.growth, num_steps)
+    policy = ForecastCachePolicy(replace(cache, speedup=None, computed_steps=budget), num_steps, [[0]])
+    steps: list[int] = []
+    for step in range(1, num_steps + 1):
+        if policy.schedules[0].next_step <= step:
+            error = growth[step - 1] * ((step - steps[-1]) / num_steps) ** 2 if steps else None
+            policy.end_computed_step(step, [True], [[[error**2, 1.0]]] if error is not None else [])
+            steps.append(step)
+    return tuple(steps)
+
+
+@contextmanager
+def forecast_sites(model, schedules, order):
+    """Let each residual compute at the steps of its kind's schedule and be forecast at the others."""
+    from opensora_adacache.caching.forecast import ForecastResidual
+    from opensora_adacache.caching.residuals import ResidualStore
+    from opensora_adacache.hosts.patches import Patches
+    from opensora_adacache.hosts.stdit3_sites import block_sites
+
+    now, patches = {"step": 0, "timestep": None}, Patches()
+
+    def count(original):
+        def forward(x, timestep, *args, **kwargs):
+            now.update(step=now["step"] + 1, timestep=timestep)
+            return original(x, timestep, *args, **kwargs)
+
+        return forward
+
+    def cached(schedule):
+        kept = []
+
+        def wrapper(original):
+            def residual(x, inputs):
+                kept[:] = kept or [ForecastResidual(ResidualStore(), order, len(x), x.device)]
+                if now["step"] not in schedule:
+                    return kept[0].add_to(x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
+                out = original(x, inputs)
+                kept[0].update(out, x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
+                return out
+
+            return residual
+
+        return wrapper
+
+    patches.wrap(model, "forward", count)
+    for block, site in block_sites(model):
+        kind = next(kind for kind, members in KINDS.items() if (site.axis, site.kind) in members)
+        patches.wrap(block, METHODS[site.kind], cached(frozenset(schedules[kind])))
+    try:
+        yield
+    finally:
+        patches.restore()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
