@@ -11,15 +11,15 @@ settings = {
     # The codebooks of calibrated_30.py, with forecasting.
     "adacache-forecast-1.5x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=2, decision="sample"),
+        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, decision="sample"),
     ),
     "adacache-forecast-2.2x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=2, decision="sample"),
+        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, decision="sample"),
     ),
     "adacache-forecast-3x": dict(
         title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=2, decision="sample"),
+        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, decision="sample"),
     ),
     # A line (order 1), which calibration prefers with so few steps: --speedup 3.75 in the command of forecast.py.
     "forecastcache-8": dict(
