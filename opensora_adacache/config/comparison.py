@@ -155,8 +155,7 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         ValueError: anything else that is wrong, in one line.
     """
     path = Path(path)
-    written = {key: value for key, value in read_file(path).items() if not key.startswith("_")}
-    keys = build(_ComparisonKeys, written, "")
+    keys = build(_ComparisonKeys, read_file(path), "")
     common = dict(keys.overrides)
     _refuse_cache(common, "overrides")
     if keys.prompts.path is not None:

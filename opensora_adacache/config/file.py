@@ -9,13 +9,17 @@ from typing import Any
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a mmengine config into plain dicts, lists, tuples and values."""
+    """Read a mmengine config into plain dicts, lists, tuples and values.
+
+    Names that begin with an underscore are the file's own variables and are left out.
+    """
     from mmengine.config import Config
 
     if not path.is_file():
         raise FileNotFoundError(f"config '{path}' does not exist; the ready ones lie in configs/")
     try:
-        return dict(Config.fromfile(path).to_dict())
+        values = Config.fromfile(path).to_dict()
+        return {key: value for key, value in values.items() if not key.startswith("_")}
     except FileNotFoundError as error:
         raise FileNotFoundError(f"a _base_ of config '{path}' does not exist: {error.filename or error}") from None
     except SyntaxError as error:

@@ -344,3 +344,8 @@ def test_other_policies(section, expected):
 def test_unknown_policy_names_the_closest():
     with pytest.raises(ValueError, match="cache.type is 'TeeCache', did you mean 'TeaCache'"):
         load_config(CONFIGS / "shapes" / "sample.py", {"cache": {"type": "TeeCache"}, "prompt": ["a"]})
+
+
+def test_names_with_an_underscore_are_the_files_own():
+    config = load_config(CONFIGS / "shapes" / "sample_forecast.py")
+    assert config.cache.speedup == 2.2 and len(config.cache.sensitivity) == len(config.cache.growth) == 30

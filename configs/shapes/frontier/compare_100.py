@@ -30,5 +30,5 @@ settings = {
             decision="sample",
         ),
     ),
-    "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(computed_steps=28, **_base_._common)),
+    "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(_base_._forecast, computed_steps=28)),
 }

@@ -30,5 +30,5 @@ settings = {
             decision="sample",
         ),
     ),
-    "forecastcache-14": dict(title="ForecastCache, 14 steps", cache=dict(computed_steps=14, **_base_._common)),
+    "forecastcache-14": dict(title="ForecastCache, 14 steps", cache=dict(_base_._forecast, computed_steps=14)),
 }

@@ -1,75 +1,9 @@
-# ForecastCache on the embedded model: one profile for all numbers of steps. Measured with 30 steps by
-# python scripts/calibrate.py configs/shapes/frontier/sample_30.py --speedup 1.5 2.2 --limit 5 \
-#     --prompt-path assets/shapes/calibration.txt --policy forecastcache
-# The default order 2 everywhere; for 3x of 30 steps, a schedule too sparse for it, the same command prefers order 1.
-_sensitivity = (
-    2.87,
-    2.87,
-    2.87,
-    2.87,
-    2.95,
-    2.09,
-    1.62,
-    1.44,
-    0.965,
-    0.87,
-    0.715,
-    0.544,
-    0.547,
-    0.429,
-    0.412,
-    0.39,
-    0.382,
-    0.426,
-    0.273,
-    0.362,
-    0.381,
-    0.412,
-    0.264,
-    0.416,
-    0.348,
-    0.417,
-    0.344,
-    0.412,
-    0.362,
-    0.764,
-)
-_growth = (
-    86.5,
-    86.5,
-    86.5,
-    104,
-    70.5,
-    47.4,
-    27.5,
-    19,
-    15.5,
-    9.56,
-    8.76,
-    7.16,
-    5.53,
-    5.43,
-    7.27,
-    5.05,
-    4.44,
-    6.07,
-    5.17,
-    4.39,
-    4.92,
-    7.91,
-    4.86,
-    6.3,
-    6.04,
-    10.5,
-    9.49,
-    10.4,
-    23.7,
-    67.6,
-)
-_common = dict(type="ForecastCache", sensitivity=_sensitivity, growth=_growth, decision="sample")
+# ForecastCache on the embedded model: one profile for all numbers of steps, and the default order 2. For 3x of 30 steps, a
+# schedule too sparse for it, calibration prefers order 1.
+_base_ = ["../forecast_profile.py"]
 
 settings = {
-    "forecastcache-1.5x": dict(title="ForecastCache", cache=dict(speedup=1.5, **_common)),
-    "forecastcache-2.2x": dict(title="ForecastCache", cache=dict(speedup=2.2, **_common)),
-    "forecastcache-3x": dict(title="ForecastCache", cache=dict(speedup=3.0, **_common)),
+    "forecastcache-1.5x": dict(title="ForecastCache", cache=dict(_base_._forecast, speedup=1.5)),
+    "forecastcache-2.2x": dict(title="ForecastCache", cache=dict(_base_._forecast, speedup=2.2)),
+    "forecastcache-3x": dict(title="ForecastCache", cache=dict(_base_._forecast, speedup=3.0)),
 }
