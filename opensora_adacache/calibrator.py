@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
-from opensora_adacache.caching.forecast_config import FIRST_STEPS as FORECAST_FIRST_STEPS
 from opensora_adacache.caching.forecast_config import ORDERS as FORECAST_ORDERS
-from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig, first_steps
 from opensora_adacache.caching.peers.dpcache import FIRST_STEPS, LONGEST_GAP_SHARE, DPCacheConfig
 from opensora_adacache.caching.peers.lemica import LONGEST_GAP, LeMiCaConfig
 from opensora_adacache.caching.peers.magcache import MagCacheConfig
@@ -145,7 +144,8 @@ class Calibrator:
             return [replace(cache, tolerance=float(f"{value:.4g}")) for value in _TOLERANCES]
         if isinstance(cache, ForecastCacheConfig):
             cache = replace(self.profiled(cache), speedup=None, computed_steps=self.num_steps)
-            return [replace(cache, computed_steps=k) for k in range(self.num_steps, FORECAST_FIRST_STEPS - 1, -1)]
+            fewest = first_steps(self.num_steps)
+            return [replace(cache, computed_steps=k) for k in range(self.num_steps, fewest - 1, -1)]
         if isinstance(cache, TeaCacheConfig):
             cache = replace(cache, coefficients=fit_polynomial(self.measurements))
         if isinstance(cache, MagCacheConfig):
@@ -259,7 +259,7 @@ class Calibrator:
             latents = self._denoise_from(first, PlannedForecastConfig(steps=computed, order=order), outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         sensitivity = sensitivity_profile(harm, errors, n)
-        budgets = {max(FORECAST_FIRST_STEPS, round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
+        budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
         caches = [replace(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]
         traces = [trace for cache in caches for trace in self._denoise(cache, jobs)[1]]
         return sensitivity, growth_profile(traces, n)

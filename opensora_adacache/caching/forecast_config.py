@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 
 ORDERS = (1, 2)
 BUDGETS = ("video", "batch")
-FIRST_STEPS = 3
-"""Steps at the start that always compute: with fewer no forecast can be held against the truth."""
+
+
+def first_steps(num_steps: int) -> int:
+    """Return how many steps at the start of a run of n always compute.
+
+    With fewer than three no forecast can be held against the truth. And a profile says nothing of the start: one that
+    was measured with 30 steps knows no forecast before their fourth, where errors harm most; so a tenth of the run
+    computes.
+
+    >>> first_steps(30), first_steps(100)
+    (3, 10)
+    """
+    return min(max(3, round(num_steps / 10)), num_steps)
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class ForecastCacheConfig(StackCacheConfig):
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         super().check_run(num_sampling_steps, depth)
-        budget, least = self.budget(num_sampling_steps), min(FIRST_STEPS, num_sampling_steps)
+        budget, least = self.budget(num_sampling_steps), first_steps(num_sampling_steps)
         if budget is not None and not least <= budget <= num_sampling_steps:
             raise ValueError(
                 f"a run of {num_sampling_steps} steps can compute {least} to {num_sampling_steps} of them, "

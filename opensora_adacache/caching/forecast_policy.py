@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.forecast_config import FIRST_STEPS, ForecastCacheConfig
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig
 from opensora_adacache.caching.forecast_schedule import ForecastBudget, ForecastSchedule
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 
@@ -57,7 +57,7 @@ class ForecastCachePolicy(CachePolicy):
         for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
             if did:
                 schedule.end_computed_step(step, error)
-                if self.tolerance and error is not None and step >= FIRST_STEPS:
+                if self.tolerance and error is not None and step >= schedule.first_steps:
                     schedule.wait(schedule.gap(self.tolerance))
         flags = iter(computed)  # budgets have the videos in their order
         for budget in self.budgets:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from opensora_adacache.caching.forecast_config import FIRST_STEPS, ForecastCacheConfig
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, first_steps
 
 LONGEST_GAP_SHARE = 1 / 3
 """Most steps from one computed step to the next, as a share of all: no error was ever measured over a longer gap."""
@@ -23,7 +23,7 @@ _BISECTIONS = 24
 class ForecastSchedule:
     """When one video computes; the steps between need no look at the device.
 
-    The first three steps compute.
+    The first steps compute (`first_steps`).
 
     Args:
         config: the settings.
@@ -33,6 +33,7 @@ class ForecastSchedule:
     def __init__(self, config: ForecastCacheConfig, num_steps: int) -> None:
         self.num_steps = num_steps
         self.next_step = 1
+        self.first_steps = first_steps(num_steps)
         self._sensitivity = resample(config.sensitivity, num_steps)
         self._growth = resample(config.growth, num_steps)
         self._longest = max(1, math.ceil(LONGEST_GAP_SHARE * num_steps))
@@ -58,7 +59,7 @@ class ForecastSchedule:
         `wait` puts it off.
         """
         gap, self._last_computed, self.next_step = step - self._last_computed, step, step + 1
-        if error is None or step < FIRST_STEPS:
+        if error is None or step < self.first_steps:
             return
         measured, calibrated = error_growth(error, gap, self.num_steps), self._growth[step - 1]
         self._ratios.append(math.log(max(measured, 1e-12) / calibrated))
@@ -108,7 +109,7 @@ class ForecastBudget:
         The tolerance is the least one with which all the rest takes no more than is left.
         """
         self.left -= sum(computed)
-        if step < FIRST_STEPS or not any(computed):
+        if step < self.schedules[0].first_steps or not any(computed):
             return
         deciding = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if did]
         waiting = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if not did]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from opensora_adacache.caching.forecast_config import FIRST_STEPS
+from opensora_adacache.caching.forecast_config import first_steps
 from opensora_adacache.caching.forecast_schedule import error_growth
 from opensora_adacache.caching.trace import StepRecord, computed_steps
 
@@ -36,7 +36,7 @@ def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tu
         steps = computed_steps(trace)
         for before, step in zip(steps, steps[1:], strict=False):
             error = trace[step - 1].distance
-            if error and step >= FIRST_STEPS:
+            if error and step >= first_steps(num_steps):
                 found.setdefault(step, []).append(math.log(error_growth(error, step - before, num_steps)))
     filled = _fill({step: fmean(values) for step, values in found.items()}, num_steps)
     return tuple(_rounded(math.exp(value)) for value in filled)

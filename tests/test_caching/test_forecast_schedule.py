@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig, first_steps
 from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
 from opensora_adacache.caching.forecast_schedule import ForecastSchedule, resample
 
@@ -65,12 +65,13 @@ def test_a_budget_goes_where_errors_are_expected():
 @given(st.data())
 def test_a_budget_is_spent_exactly(data):
     num_steps = data.draw(st.integers(3, 60))
-    budget = data.draw(st.integers(3, num_steps))
+    first = first_steps(num_steps)
+    budget = data.draw(st.integers(first, num_steps))
     errors = data.draw(st.lists(st.floats(0, 5), min_size=num_steps, max_size=num_steps))
     profile = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12))
     config = ForecastCacheConfig(computed_steps=budget, growth=profile, sensitivity=profile[::-1])
     steps = run(config, num_steps, lambda step, gap: errors[step - 1])
-    assert len(steps) == budget and steps[:3] == [1, 2, 3]
+    assert len(steps) == budget and steps[:first] == list(range(1, first + 1))
 
 
 SHARED = {"budget_over": "batch", "decision": "sample"}
@@ -87,7 +88,7 @@ def test_a_shared_budget_goes_to_the_video_that_errs_more():
 @given(st.data())
 def test_a_shared_budget_is_spent_exactly(data):
     num_steps, num_videos = data.draw(st.integers(3, 40)), data.draw(st.integers(1, 4))
-    budget = data.draw(st.integers(3, num_steps))
+    budget = data.draw(st.integers(first_steps(num_steps), num_steps))
     numbers = st.lists(st.floats(0, 5), min_size=num_steps, max_size=num_steps)
     errors = [data.draw(numbers) for _ in range(num_videos)]
     profile = data.draw(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
@@ -101,7 +102,7 @@ def test_a_higher_tolerance_never_shortens_the_next_gap(tolerance, factor, error
     rates = []
     for value in (tolerance, tolerance * factor):
         schedule = ForecastSchedule(ForecastCacheConfig(tolerance=value), 40)
-        for step in (1, 2, 3):
+        for step in (1, 2, 3, 4):
             schedule.end_computed_step(step, errors[step] if step > 1 else None)
         rates.append(schedule.gap(value))
     assert rates[0] <= rates[1]
@@ -157,6 +158,8 @@ def test_a_budget_that_the_run_cannot_spend():
         ForecastCacheConfig(computed_steps=11).check_run(10, 6)
     with pytest.raises(ValueError, match="asks for 2"):
         ForecastCacheConfig(speedup=5).check_run(10, 6)
+    with pytest.raises(ValueError, match="can compute 10 to 100 of them"):
+        ForecastCacheConfig(computed_steps=9).check_run(100, 6)
 
 
 def test_a_planned_forecast_has_an_order():
