@@ -53,7 +53,7 @@ class ForecastResidual:
         Returns:
             Float32 [r, 2]: ‖r − forecast‖₂² and ‖r‖₂², on their device; None at the first computed step.
         """
-        residual = after - before
+        residual = (after - before).detach()
         index, times = self._select(rows, timestep)
         sums = None
         if self.NAME in self.store:

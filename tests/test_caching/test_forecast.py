@@ -109,6 +109,13 @@ def test_one_more_tensor_for_each_order(order):
     assert stack.store.num_bytes() == stack.store.peak_bytes == (1 + order) * X.numel() * 4
 
 
+def test_gradients_are_not_kept():
+    stack = ForecastResidual(ResidualStore(), 2, 3, X.device)
+    for timestep in (1000, 900, 800, 700):
+        stack.update(torch.ones(3, 2, 2, requires_grad=True), X, None, 0, times(timestep))
+    assert not stack.add_to(X, None, 0, times(650)).requires_grad
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_timesteps_that_half_precision_cannot_tell_apart(order):
     stack, _ = filled(order, {1000: 0.0, 999: 1.0})
