@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.peers.planning import plan_least_total, split_budget
 from opensora_adacache.caching.policies import command_name
@@ -194,8 +195,11 @@ def check_pairs(comparison: Comparison) -> None:
 
 
 def policy_name(setting: Setting) -> str:
-    """Return the name of a setting's policy in tables."""
-    return f"oracle-{setting.oracle}" if setting.oracle else command_name(type(setting.config.cache))
+    """Return the name of a setting's policy in tables: AdaCache that forecasts is another one than the published."""
+    if setting.oracle:
+        return f"oracle-{setting.oracle}"
+    cache = setting.config.cache
+    return command_name(type(cache)) + ("-forecast" if isinstance(cache, AdaCacheConfig) and cache.forecast else "")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ SETTINGS = """
 settings = {
     "every-2": dict(cache=dict(type="Static", interval=2)),
     "all": dict(cache=dict(type="AdaCache", codebook={1.0: 1})),
+    "line": dict(cache=dict(type="AdaCache", codebook={1e9: 2, 2e9: 1}, forecast=1)),
     "best": dict(oracle="video", computed_steps=5),
     "best-split": dict(oracle="budget", computed_steps=5),
 }
@@ -53,10 +54,11 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
     config, out = write_comparison(), tmp_path / "out"
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
     first = read_results(out / "results.jsonl")
-    assert sorted(row.setting for row in first) == ["all", "baseline", "best", "best-split", "every-2"]
+    assert sorted(row.setting for row in first) == ["all", "baseline", "best", "best-split", "every-2", "line"]
     by_name = {row.setting: row for row in first}
     assert by_name["baseline"].psnr is None and by_name["all"].psnr == 100 and by_name["every-2"].psnr < 100
     assert by_name["every-2"].schedule == "#.#.#.##" and by_name["best"].computed_steps == 5
+    assert by_name["line"].policy == "adacache-forecast"
     assert by_name["all"].policy == "adacache" and by_name["best"].policy == "oracle-video"
     assert by_name["all"].tflops == pytest.approx(by_name["baseline"].tflops)
     assert 0.4 < by_name["every-2"].tflops / by_name["baseline"].tflops < 0.7
@@ -66,8 +68,8 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
     # what is there stays as it was; the second prompt is added
     assert compare([str(config), "--out", str(out)]) == 0
     rows = read_results(out / "results.jsonl")
-    assert len(rows) == 10 and rows[:5] == first
-    assert "5 videos made" in capsys.readouterr().out
+    assert len(rows) == 12 and rows[:6] == first
+    assert "6 videos made" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):

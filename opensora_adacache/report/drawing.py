@@ -30,6 +30,8 @@ class PolicyStyle(NamedTuple):
 POLICY_STYLES = {
     "baseline": PolicyStyle("#000000", "*", "-"),
     "adacache": PolicyStyle("#d55e00", "o", "-"),
+    "adacache-forecast": PolicyStyle("#d55e00", "s", "-."),
+    "forecastcache": PolicyStyle("#000000", "o", "-"),
     "pab": PolicyStyle("#0072b2", "s", "-"),
     "tgate": PolicyStyle("#009e73", "^", "-"),
     "delta-dit": PolicyStyle("#cc79a7", "v", "-"),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Where the distance is that of the probe's residual, and a motion is measured beside it.
-PROBING_POLICIES = (BASELINE, "adacache")
+PROBING_POLICIES = (BASELINE, "adacache", "adacache-forecast")
 # Where it is the relative error of the forecast.
 FORECASTING_POLICIES = ("forecastcache",)
 HISTOGRAM_BINS = 24
