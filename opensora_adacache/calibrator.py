@@ -14,7 +14,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
@@ -301,11 +300,9 @@ class Calibrator:
         ):
             return self._denoise(None, jobs)[0]
 
-    @torch.no_grad()
     def _decode(self, latents: Tensor) -> list[Tensor]:
-        vae = self.models.vae
-        videos = (vae.decode(z[None].to(vae.dtype), num_frames=self.config.num_frames)[0] for z in latents)
-        return [video.float().clamp(-1, 1).cpu() for video in videos]
+        pipeline = self.models.pipeline(self.config)
+        return [pipeline.decode(z).clamp(-1, 1) for z in latents]
 
 
 def _keeps_first(key: tuple[int, int, int]) -> bool:

@@ -63,7 +63,13 @@ class Task:
 
 
 def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Comparison, list[Task]]:
-    """Return the videos of each setting, and the comparison with their prompts in all its runs."""
+    """Return the videos of each setting, and the comparison with their prompts in all its runs.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
     specs: list[SceneSpec | None] = []
     if comparison.prompts.heldout:
         from opensora_adacache.shapes.dataset import heldout_prompts

@@ -108,6 +108,12 @@ class Pipeline:
         latents, traces, _, _ = self._denoise(z, None, texts, generators, text_encoder, progress=False)
         return latents, traces
 
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the frames [3, F, H, W] of one clip's latents [C, T, H, W], on the CPU, not cut to -1..1."""
+        frames = self.vae.decode(latents[None].to(self.vae.dtype), num_frames=self.config.num_frames)
+        return frames[0].float().cpu()
+
     def _generate_loop(
         self,
         loop: int,
@@ -128,8 +134,7 @@ class Pipeline:
         )
         for row, (clip, video) in enumerate(zip(clips, parts, strict=True)):
             start = self._now()
-            frames = self.vae.decode(z[row : row + 1].to(self.vae.dtype), num_frames=self.config.num_frames)
-            video.append(frames[0].float().cpu())
+            video.append(self.decode(z[row]))
             clip.decoding_seconds += self._now() - start
             clip.denoising_seconds += seconds
             clip.peak_cache_bytes = max(clip.peak_cache_bytes, peak_bytes)

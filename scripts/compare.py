@@ -43,8 +43,6 @@ def compare(config: str, out: Path, limit: int | None, command: str) -> int:
     from opensora_adacache.comparison import RESULTS, ComparisonRun
     from opensora_adacache.config.comparison import load_comparison
 
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {limit}")
     run = ComparisonRun(load_comparison(config), out, limit, command)
     total = run.num_missing
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())

@@ -25,7 +25,6 @@ KINDS = {
     "cross attention": {("s", "cross"), ("t", "cross")},
     "MLP": {("s", "mlp"), ("t", "mlp")},
 }
-METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
 FEWEST = 4
 
 
@@ -116,7 +115,7 @@ def forecast_sites(model, schedules, order):
     from opensora_adacache.caching.forecast import ForecastResidual
     from opensora_adacache.caching.residuals import ResidualStore
     from opensora_adacache.hosts.patches import Patches
-    from opensora_adacache.hosts.stdit3_sites import block_sites
+    from opensora_adacache.hosts.stdit3_sites import METHODS, block_sites
 
     now, patches = {"step": 0, "timestep": None}, Patches()
 

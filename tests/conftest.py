@@ -86,6 +86,20 @@ scheduler = dict(type="rflow", num_sampling_steps=8, cfg_scale=7.0, use_timestep
 """
 
 
+@pytest.fixture
+def write_comparison(tiny_config: str, tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a comparison of those settings, of 8-step runs of two prompts."""
+
+    def write(settings: str) -> Path:
+        prompts = 'prompt = ["a red circle", "a blue square"]\n'
+        (tmp_path / "run.py").write_text(f'{tiny_config}{prompts}save_dir = "{tmp_path}"\n')
+        path = tmp_path / "compare.py"
+        path.write_text(f'run = "run.py"\n{settings}')
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def make_row() -> Callable[..., ResultRow]:
     """Makes a row of a comparison, of an AdaCache video unless told otherwise."""

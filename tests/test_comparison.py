@@ -30,20 +30,6 @@ def compare():
     return runpy.run_path(str(ROOT / "scripts" / "compare.py"))["main"]
 
 
-@pytest.fixture
-def write_comparison(tiny_config, tmp_path):
-    """Return a function that writes a comparison of 8-step runs of two prompts."""
-
-    def write(text: str = SETTINGS) -> Path:
-        prompts = 'prompt = ["a red circle", "a blue square"]\n'
-        (tmp_path / "run.py").write_text(f'{tiny_config}{prompts}save_dir = "{tmp_path}"\n')
-        path = tmp_path / "compare.py"
-        path.write_text(f'run = "run.py"\n{text}')
-        return path
-
-    return write
-
-
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
     names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
@@ -51,7 +37,7 @@ def test_list_of_policies(compare, capsys):
 
 
 def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
-    config, out = write_comparison(), tmp_path / "out"
+    config, out = write_comparison(SETTINGS), tmp_path / "out"
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
     first = read_results(out / "results.jsonl")
     assert sorted(row.setting for row in first) == ["all", "baseline", "best", "best-split", "every-2", "line"]
@@ -93,7 +79,7 @@ def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeyp
 
 
 def test_budget_is_spent_exactly(write_comparison, tmp_path):
-    run = ComparisonRun(load_comparison(write_comparison()), tmp_path / "out", None, "test")
+    run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), tmp_path / "out", None, "test")
     run.run()
     rows = [row for row in read_results(tmp_path / "out" / "results.jsonl") if row.setting == "best-split"]
     assert sum(row.computed_steps for row in rows) == 10
@@ -102,7 +88,7 @@ def test_budget_is_spent_exactly(write_comparison, tmp_path):
 def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    run = ComparisonRun(load_comparison(write_comparison()), out, None, "test")
+    run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), out, None, "test")
     (out / "comparison.json").write_text(json.dumps(run.describe()))
     changed = write_comparison(SETTINGS.replace("interval=2", "interval=3"))
     assert compare([str(changed), "--out", str(out)]) == 2

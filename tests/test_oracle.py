@@ -25,23 +25,9 @@ def oracle():
     return runpy.run_path(str(ROOT / "scripts" / "oracle.py"))["main"]
 
 
-@pytest.fixture
-def write_comparison(tiny_config, tmp_path):
-    """Return a function that writes a comparison of 8-step runs of two prompts."""
-
-    def write(settings: str) -> str:
-        prompts = 'prompt = ["a red circle", "a blue square"]\n'
-        (tmp_path / "run.py").write_text(f'{tiny_config}{prompts}save_dir = "{tmp_path}"\n')
-        path = tmp_path / "compare.py"
-        path.write_text(f'run = "run.py"\n{settings}')
-        return str(path)
-
-    return write
-
-
 def test_no_schedule_found_is_worse_than_what_it_began_with(oracle, write_comparison, tmp_path, capsys):
     out = tmp_path / "oracle.md"
-    assert oracle([write_comparison(SETTINGS), "--rounds", "3", "--out", str(out)]) == 0
+    assert oracle([str(write_comparison(SETTINGS)), "--rounds", "3", "--out", str(out)]) == 0
     assert "2 prompts" in out.read_text() and out.read_text().strip().endswith(capsys.readouterr().out.strip())
     found = json.loads(out.with_suffix(".json").read_text())
     assert [one["computed_steps"] for one in found] == [4, 6]
@@ -53,5 +39,5 @@ def test_no_schedule_found_is_worse_than_what_it_began_with(oracle, write_compar
 
 
 def test_without_a_budget_there_is_nothing_to_search(oracle, write_comparison, capsys):
-    assert oracle([write_comparison('settings = {"e": dict(cache=dict(type="Static", interval=2))}\n')]) == 2
+    assert oracle([str(write_comparison('settings = {"e": dict(cache=dict(type="Static", interval=2))}\n'))]) == 2
     assert "has no ForecastCache with a speedup or computed_steps" in capsys.readouterr().err

@@ -30,8 +30,28 @@ def first_steps(num_steps: int) -> int:
     return min(max(3, round(num_steps / 10)), num_steps)
 
 
+class _MeasuredForecast:
+    """What the settings share whose skipped steps are forecast by `ForecastResidual`."""
+
+    order: int
+
+    @property
+    def forecast(self) -> int:
+        """Order of the forecast."""
+        return self.order
+
+    @property
+    def measures_forecast(self) -> bool:
+        """The stack residual is forecast in the timestep, with measured gains."""
+        return True
+
+    def _check_order(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+
+
 @dataclass(frozen=True)
-class ForecastCacheConfig(StackCacheConfig):
+class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
     """Forecast the stack residual, and compute again where the error of the forecast is about to matter.
 
     Ours; docs/forecast_cache.md has the equations. One of `tolerance`, `computed_steps` and `speedup` is the knob.
@@ -77,23 +97,12 @@ class ForecastCacheConfig(StackCacheConfig):
                 'budget_over="batch" shares computed_steps between videos: give computed_steps or speedup, and '
                 'decision="sample"'
             )
-        if self.order not in ORDERS:
-            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        self._check_order()
         for name in ("sensitivity", "growth"):
             values = tuple(float(value) for value in getattr(self, name))
             object.__setattr__(self, name, values)
             if not values or not all(math.isfinite(value) and value > 0 for value in values):
                 raise ValueError(f"{name} must be numbers above 0, got {values}")
-
-    @property
-    def forecast(self) -> int:
-        """Order of the forecast."""
-        return self.order
-
-    @property
-    def measures_forecast(self) -> bool:
-        """The stack residual is forecast in the timestep, with a measured gain."""
-        return True
 
     def budget(self, num_sampling_steps: int) -> int | None:
         """Return how many steps of a run compute; None where the tolerance decides."""
@@ -118,7 +127,7 @@ class ForecastCacheConfig(StackCacheConfig):
 
 
 @dataclass(frozen=True)
-class PlannedForecastConfig(PlannedConfig):
+class PlannedForecastConfig(_MeasuredForecast, PlannedConfig):
     """A schedule made beforehand; skipped steps are forecast as in ForecastCache.
 
     Attributes:
@@ -130,15 +139,4 @@ class PlannedForecastConfig(PlannedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order not in ORDERS:
-            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
-
-    @property
-    def forecast(self) -> int:
-        """Order of the forecast."""
-        return self.order
-
-    @property
-    def measures_forecast(self) -> bool:
-        """The stack residual is forecast in the timestep, with a measured gain."""
-        return True
+        self._check_order()

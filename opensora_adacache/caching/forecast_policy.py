@@ -57,7 +57,7 @@ class ForecastCachePolicy(CachePolicy):
         for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
             if did:
                 schedule.end_computed_step(step, error)
-                if self.tolerance and error is not None and step >= schedule.first_steps:
+                if self.tolerance:
                     schedule.wait(schedule.gap(self.tolerance))
         flags = iter(computed)  # budgets have the videos in their order
         for budget in self.budgets:

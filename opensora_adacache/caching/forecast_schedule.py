@@ -67,6 +67,8 @@ class ForecastSchedule:
 
     def gap(self, tolerance: float) -> int:
         """Return the longest gap after the last computed step whose skipped steps gather at most the tolerance."""
+        if self._last_computed < self.first_steps:
+            return 1
         return self._gap(self._last_computed, self._expected, tolerance)
 
     def wait(self, gap: int) -> None:

@@ -19,7 +19,8 @@ from opensora_adacache.hosts.patches import Patches
 from opensora_adacache.hosts.stdit3_view import stack_view
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
-_METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
+METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
+"""Kind of a site → the method of its block that gives the residual."""
 
 
 def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, patches: Patches) -> None:
@@ -32,14 +33,14 @@ def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, 
     patches.wrap(model, "forward_blocks", lambda original: _walk(session, view, original))
     for block, site in sites:
         if config.stores(site):
-            patches.wrap(block, _METHODS[site.kind], _residual(session, site))
+            patches.wrap(block, METHODS[site.kind], _residual(session, site))
 
 
 def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
     """Return every single residual of the stack in order of execution, with its block."""
     pairs = enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True))
     blocks = [(layer, axis, block) for layer, pair in pairs for axis, block in zip("st", pair, strict=True)]
-    return [(block, Site(layer, axis, kind)) for layer, axis, block in blocks for kind in _METHODS]
+    return [(block, Site(layer, axis, kind)) for layer, axis, block in blocks for kind in METHODS]
 
 
 def _walk(session: CacheSession, view: Callable[[Tensor, BlockInputs], StackView], original: Callable) -> Callable:

@@ -173,29 +173,29 @@ def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
 def distance_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     """Draw the distance of the probe's residual over the steps by motion class."""
     probed = _of_policies(by_setting, PROBING_POLICIES)
-    svg = _over_steps(probed, "distances", "distance (relative L1 per step)", logarithmic=True)
-    if svg is None:
-        return None
-    return Plot(
+    return _over_steps(
+        probed,
+        "distances",
+        "distance (relative L1 per step)",
+        True,
         "Distance over the steps",
         "What AdaCache measures at its computed steps: the relative change of the probe's residual per step. A video "
         "keeps its last measured value until it computes again. Lines are medians over the videos of a motion class, "
         "bands reach from the first to the third quartile.",
-        svg,
     )
 
 
 def forecast_error_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     """Draw the relative error of the forecast over the steps by motion class."""
     forecast = _of_policies(by_setting, FORECASTING_POLICIES)
-    svg = _over_steps(forecast, "distances", "relative error of the forecast", logarithmic=True)
-    if svg is None:
-        return None
-    return Plot(
+    return _over_steps(
+        forecast,
+        "distances",
+        "relative error of the forecast",
+        True,
         "Error of the forecast over the steps",
         "What ForecastCache measures at its computed steps: by how much the forecast of the stack's residual for that "
         "step was off, over the gap before it. Medians and quartiles as above.",
-        svg,
     )
 
 
@@ -206,14 +206,14 @@ def motion_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
         for name, rows in _of_policies(by_setting, PROBING_POLICIES).items()
         if any(motion not in (None, 1) for row in rows for motion in row.motions)
     }
-    svg = _over_steps(counts, "motions", "motion factor", logarithmic=False)
-    if svg is None:
-        return None
-    return Plot(
+    return _over_steps(
+        counts,
+        "motions",
+        "motion factor",
+        False,
         "Motion over the steps",
         "The factor by which motion regularization multiplies the distance, 1 where it does not count: above 1 more "
         "steps are computed. Medians and quartiles as above.",
-        svg,
     )
 
 
@@ -294,8 +294,10 @@ def _of_policies(by_setting: dict[str, list[ResultRow]], policies: Sequence[str]
     return {name: rows for name, rows in by_setting.items() if rows[0].policy in policies}
 
 
-def _over_steps(by_setting: dict[str, list[ResultRow]], name: str, label: str, logarithmic: bool) -> str | None:
-    """Draw medians and quartiles of a quantity of the steps, a panel for each setting that has it."""
+def _over_steps(
+    by_setting: dict[str, list[ResultRow]], name: str, label: str, logarithmic: bool, title: str, caption: str
+) -> Plot | None:
+    """Draw medians and quartiles of a quantity of the steps, a panel for each setting that has it; None: none has."""
     shown = [rows for rows in by_setting.values() if any(v is not None for row in rows for v in getattr(row, name))]
     if not shown:
         return None
@@ -312,7 +314,7 @@ def _over_steps(by_setting: dict[str, list[ResultRow]], name: str, label: str, l
     if logarithmic:
         make_logarithmic(panels[0], "y")
     add_legend(figure, panels, "motion class")
-    return to_svg(figure)
+    return Plot(title, caption, to_svg(figure))
 
 
 def _grid(num_panels: int, share: bool = False) -> tuple[Figure, list[Axes], int]:
