@@ -22,8 +22,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".p
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 # crf runs from 0 (lossless) to 51; 18 looks lossless to most eyes. x264's output depends on the number of
-# threads, so it is fixed: the same frames give the same file on every machine.
-_X264_OPTIONS = {"crf": "18", "threads": "4"}
+# threads, so it is fixed, and on processors with AVX-512 its macroblock tree gives small clips another file each time,
+# so it is off: the same frames give the same file.
+_X264_OPTIONS = {"crf": "18", "threads": "4", "x264-params": "mbtree=0"}
 _BT709 = 1  # code of H.273 for matrix, primaries and transfer; swscale's code for the matrix is the same
 _LIMITED_RANGE = 1
 
