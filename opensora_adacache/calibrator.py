@@ -49,8 +49,9 @@ from opensora_adacache.run_flops import step_lengths
 PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
 """AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
 
-# Prompts that LeMiCa's costs are measured on.
+# Prompts that LeMiCa's costs, and ForecastCache's profile, are measured on.
 _SEGMENT_JOBS = 3
+_PROFILE_JOBS = 8
 # Runs that ForecastCache's growth is measured in.
 _PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
 # Thresholds and codebook factors that are tried: 2.3 % apart.
@@ -98,7 +99,7 @@ class Calibrator:
         self.num_steps = config.scheduler.num_sampling_steps
         self._recordings: list[Recording] | None = None
         self._mean_steps: dict[str, float] = {}
-        self._forecast_profiles: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
+        self._forecast_profiles: dict[tuple[int, float], tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
@@ -233,20 +234,21 @@ class Calibrator:
 
     def profiled(self, cache: ForecastCacheConfig) -> ForecastCacheConfig:
         """Return the settings with the sensitivity and growth of this model."""
-        if cache.order not in self._forecast_profiles:
-            self._forecast_profiles[cache.order] = self._measure_forecasts(cache.order)
-        sensitivity, growth = self._forecast_profiles[cache.order]
+        kind = cache.order, cache.corrector
+        if kind not in self._forecast_profiles:
+            self._forecast_profiles[kind] = self._measure_forecasts(*kind)
+        sensitivity, growth = self._forecast_profiles[kind]
         return replace(cache, sensitivity=sensitivity, growth=growth)
 
-    def _measure_forecasts(self, order: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _measure_forecasts(self, order: int, corrector: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return ForecastCache's sensitivity and growth, for each step.
 
         Takes one run for each step, of what follows it, so only the first jobs are made.
         """
-        n, jobs = self.num_steps, self.jobs[:_SEGMENT_JOBS]
+        n, jobs = self.num_steps, self.jobs[:_PROFILE_JOBS]
         before = order + 2  # computed steps with which every gain of a forecast was measured
         with record_outputs(self.models.transformer) as outputs:
-            plain = ForecastCacheConfig(computed_steps=n, order=order)
+            plain = ForecastCacheConfig(computed_steps=n, order=order, corrector=corrector)
             with apply_cache(self.models.transformer, plain, n) as session:
                 uncached, _ = self._denoise(None, jobs)
             errors = {record.step: record.distance or 0.0 for record in session.trace}
@@ -255,7 +257,8 @@ class Calibrator:
             # the steps before it that its forecast rests on, the first of which is the run's first
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
-            latents = self._denoise_from(first, PlannedForecastConfig(steps=computed, order=order), outputs, jobs)
+            planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
+            latents = self._denoise_from(first, planned, outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
@@ -317,6 +320,6 @@ def starting_settings(policy: type[Any]) -> CacheConfig:
         MagCacheConfig: {"ratios": (1.0,)},
         LeMiCaConfig: {"steps": (1,)},
         DPCacheConfig: {"steps": (1,)},
-        ForecastCacheConfig: {"speedup": 2.0},
+        ForecastCacheConfig: {"speedup": 2.0, "corrector": 0.5},
     }
     return policy(**needed.get(policy, {}))

@@ -1,7 +1,8 @@
 """Measure what deciding costs: ``python scripts/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
 
-Makes the config's first prompt with ForecastCache and prints the time spent in measuring forecasts and deciding, as a
-share of the computed steps' time. CPU only: a device would need its own clock.
+Makes the config's first prompt with ForecastCache and prints the time spent in measuring forecasts and deciding at
+computed steps, and in correcting outputs at all steps, as shares of the computed steps' time. CPU only: a device would
+need its own clock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import sys
 import time
 from dataclasses import replace
 from statistics import median
+
+# What is measured, and the methods of the session that do it.
+PARTS = {"measuring and deciding": ("keep_residual", "_close_step"), "correcting": ("correct",)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,34 +36,42 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"measuring and deciding: {100 * median(shares):.2f} % of a computed step (median of {options.repeats})")
+    for part in PARTS:
+        share = 100 * median(run[part] for run in shares)
+        print(f"{part}: {share:.2f} % of the computed steps (median of {options.repeats} runs)")
     return 0
 
 
 def measure(config, models, job, speedup):
-    """Return the share of one run."""
+    """Return the share of each part in one run."""
     from opensora_adacache import apply_cache
     from opensora_adacache.caching.forecast_config import ForecastCacheConfig
-    from opensora_adacache.hosts.patches import wrapped
+    from opensora_adacache.hosts.patches import Patches
 
-    spent = [0.0]
+    spent = dict.fromkeys(PARTS, 0.0)
 
-    def timed(original):
-        def call(*args, **kwargs):
-            start = time.perf_counter()
-            result = original(*args, **kwargs)
-            spent[0] += time.perf_counter() - start
-            return result
+    def timed(part):
+        def wrapper(original):
+            def call(*args, **kwargs):
+                start = time.perf_counter()
+                result = original(*args, **kwargs)
+                spent[part] += time.perf_counter() - start
+                return result
 
-        return call
+            return call
 
-    cache = ForecastCacheConfig(speedup=speedup, sensitivity=(2.0, 0.5))
+        return wrapper
+
+    cache = ForecastCacheConfig(speedup=speedup, corrector=0.5, sensitivity=(2.0, 0.5))
     with apply_cache(models.transformer, cache, config.scheduler.num_sampling_steps) as session:
-        # keep_residual measures the forecast; _close_step reads it and decides
-        with wrapped(session, "keep_residual", timed), wrapped(session, "_close_step", timed):
-            models.pipeline(config).denoise([job], models.features)
+        patches = Patches()
+        for part, methods in PARTS.items():
+            for method in methods:
+                patches.wrap(session, method, timed(part))
+        models.pipeline(config).denoise([job], models.features)
+        patches.restore()
         computed = sum(record.milliseconds for record in session.trace if record.computed) / 1000
-    return spent[0] / computed
+    return {part: seconds / computed for part, seconds in spent.items()}
 
 
 if __name__ == "__main__":

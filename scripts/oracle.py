@@ -2,9 +2,9 @@
 
 CONFIG is a comparison config (configs/shapes/frontier/compare_30.py) with ForecastCache settings of a budget. For each
 of them, on the same videos, this searches for the best schedule of as many computed steps, by the PSNR of the float
-frames to the uncached ones and with the same forecast: one schedule for all videos (static), one for each video, and
-the best split of the steps over the videos, among the budgets that were searched. Prints a Markdown table; --out
-FILE.md writes it, and FILE.json with the schedules.
+frames to the uncached ones and with the same forecast and corrector: one schedule for all videos (static), one for
+each video, and the best split of the steps over the videos, among the budgets that were searched. Prints a Markdown
+table; --out FILE.md writes it, and FILE.json with the schedules.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def search(bench, cache, rounds):
     n, num_videos, budget = bench.num_steps, len(bench.jobs), cache.budget(bench.num_steps)
 
     def score(schedules):
-        return bench.run(schedules_config(schedules, cache.order))[0]
+        return bench.run(schedules_config(schedules, cache))[0]
 
     policy, taken = bench.run(replace(cache, decision="sample"))
     even = even_schedule(n, budget)
@@ -128,8 +128,8 @@ def search(bench, cache, rounds):
     return Found(budget, score([even] * num_videos), policy, shared, static_values, values, static, schedules)
 
 
-def schedules_config(schedules, order):
-    """Return settings with which each video computes at the steps of its own schedule."""
+def schedules_config(schedules, cache):
+    """Return settings with which each video computes at the steps of its own schedule, and forecasts as the cache."""
     from opensora_adacache.caching.forecast_config import PlannedForecastConfig
     from opensora_adacache.caching.policy import CachePolicy
 
@@ -145,7 +145,7 @@ def schedules_config(schedules, order):
         def build(self, num_sampling_steps, groups):
             return Policy(groups)
 
-    return Config(steps=schedules[0], order=order, decision="sample")
+    return Config(steps=schedules[0], order=cache.order, corrector=cache.corrector, decision="sample")
 
 
 def table(found, bench):

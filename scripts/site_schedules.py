@@ -68,7 +68,7 @@ def table(comparison, jobs):
     yield f"| forecast of | {' | '.join(columns)} | FLOPs to the budget | PSNR |"
     yield "|" + " --- |" * (len(columns) + 3)
     for setting in settings:
-        cache = setting.config.cache
+        cache = replace(setting.config.cache, corrector=0.0)  # forecasts alone: residuals of blocks have no corrector
         budget = cache.budget(bench.num_steps)
         same = dict.fromkeys(KINDS, budget)
         config = PlannedForecastConfig(steps=plan(cache, bench.num_steps, budget), order=cache.order, decision="sample")
@@ -104,7 +104,8 @@ def plan(cache, num_steps, budget):
     for step in range(1, num_steps + 1):
         if policy.schedules[0].next_step <= step:
             error = growth[step - 1] * ((step - steps[-1]) / num_steps) ** 2 if steps else None
-            policy.end_computed_step(step, [True], [[[error**2, 1.0]]] if error is not None else [])
+            policy.observe_forecast({} if error is None else {0: (error**2, 1.0)})
+            policy.end_computed_step(step, [True], [])
             steps.append(step)
     return tuple(steps)
 
@@ -136,6 +137,8 @@ def forecast_sites(model, schedules, order):
                     return kept[0].add_to(x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
                 out = original(x, inputs)
                 kept[0].update(out, x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
+                sums = kept[0].take_measurements().tolist()
+                kept[0].end_computed_step(list(range(len(x))), sums, now["timestep"][0].item())
                 return out
 
             return residual

@@ -78,6 +78,10 @@ class CacheConfig(Protocol):
         """Whether that is a `ForecastResidual`, in the timestep and with a measured gain; else a Taylor series."""
 
     @property
+    def corrector(self) -> float:
+        """Share of the error of skipped steps that the next computed one takes back; 0 is none (`Corrector`)."""
+
+    @property
     def num_first_blocks(self) -> int:
         """Blocks that run on every step; the others are the stack that skips."""
 
@@ -107,6 +111,9 @@ class AdaCacheConfig:
         forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual in the timestep, with a
             line or a parabola, as far as the last extrapolation proved right (`forecast.ForecastResidual`). Each
             order holds one more residual; only with ``granularity="stack"``.
+        corrector: 0 goes on from skipped steps as the paper does; a share below 1 of the error that they made is
+            taken back at the next computed step (`corrector.Corrector`). Only for samplers that take Euler steps along
+            a rectified flow, such as `RFLOW`.
     """
 
     codebook: Mapping[float, int]
@@ -117,6 +124,7 @@ class AdaCacheConfig:
     decision: str = "batch"
     metric: str = "l1"
     forecast: int = 0
+    corrector: float = 0.0
 
     def __post_init__(self) -> None:
         check_codebook(self.codebook)
@@ -135,6 +143,7 @@ class AdaCacheConfig:
             raise ValueError(f"forecast must be 0, 1 or 2, got {self.forecast!r}")
         if self.forecast and self.granularity == "block":
             raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
+        check_corrector(self.corrector)
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
 
@@ -175,6 +184,12 @@ def is_count(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Tell whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_corrector(value: float) -> None:
+    """Raise ValueError unless a share is from 0 to below 1."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"corrector must be a share from 0 (none) to below 1, got {value!r}")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -5,8 +5,6 @@ R rows of a batch, N tokens, C channels; r is the residual, t the timestep.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from opensora_adacache.caching.residuals import ResidualStore
 
 
 class ForecastResidual:
-    """Residual x_out − x_in and its divided differences over the timesteps of the last computed steps.
+    """Residual x_out − x_in and its differences over the timesteps of the last computed steps.
 
     The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t): f₁ goes on along the line
     through the last two, f₂ adds the bend of the last three. At the next computed step the true residual r is there,
@@ -24,16 +22,16 @@ class ForecastResidual:
     reuse: so it is where the last one pointed the wrong way, and where too few steps were computed. Until it was
     measured, the gain of the line is 1 and that of the bend 0.
 
+    The device only adds up products. They reach the host with whatever else a computed step reads, which works out
+    gains and errors and sends back what skipped steps need, one small tensor.
+
     Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`StackResidual`).
 
     Args:
-        store: where residual and differences are kept, one tensor [R, 1 + order, N, C].
+        store: where residual and differences are kept, 1 + order tensors [R, N, C].
         order: 1 or 2.
         num_rows: R.
         device: of the rows.
-
-    Attributes:
-        gains: of line and bend as they were last measured, [R, order].
     """
 
     NAME = "stack"
@@ -41,100 +39,136 @@ class ForecastResidual:
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         self.store = store
         self.order = order
-        # per row and on the device, so that rows may compute at steps of their own without a synchronisation
-        self.gains = torch.zeros(num_rows, order, device=device)
-        self.gains[:, 0] = 1.0
-        # of the last computed steps, the latest first; not a number where there was none
-        self._times = torch.full((num_rows, order + 1), math.nan, device=device)
+        self.rows = [RowForecast(order) for _ in range(num_rows)]
+        self._differences = [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
+        self._coefficients = self._send(device)
+        self._sums: Tensor | None = None
 
-    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor | None:
-        """Take the stack's output and input [r, N, C] of the rows that computed, and the timesteps [R].
-
-        Returns:
-            Float32 [r, 2]: ‖r − forecast‖₂² and ‖r‖₂², on their device; None at the first computed step.
-        """
+    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
+        """Take the stack's output and input [r, N, C] of the rows that computed; timestep [R] or [1]."""
         residual = (after - before).detach()
-        index, times = self._select(rows, timestep)
-        sums = None
-        if self.NAME in self.store:
-            history = self.store.get(self.NAME, rows)
-            change, factors = residual - history[:, 0], self._factors(index, times)
-            sums = self._measure(history, change, residual, index, factors)
-            if self.order > 1:
-                torch.addcmul(change, history[:, 1], _over_tokens(-factors[:, 0], change), out=history[:, 2])
-            history[:, 1] = change
-        else:
-            history = residual.new_zeros(len(residual), 1 + self.order, *residual.shape[1:])
-        history[:, 0] = residual
-        self.store.put(self.NAME, history, rows)
-        self._times[index] = torch.cat([times[:, None], self._times[index, :-1]], dim=1)
-        return sums
+        if self.NAME not in self.store:
+            self.store.put(self.NAME, residual)
+            return
+        last = self.store.get(self.NAME, rows)
+        # into the residual that is not needed any more, so that no further one is held
+        change = torch.sub(residual, last, out=last)
+        known = [self.store.get(name, rows) for name in self._differences if name in self.store]
+        self._sums = torch.stack([_product(change, other) for other in (change, *known)] + [_product(residual)], dim=1)
+        fresh = [change]
+        if self.order > 1 and known:
+            gaps = _ratios(self._select(rows), timestep)[:, :1]
+            fresh.append(torch.addcmul(change, known[0], _over_tokens(-gaps, change)))
+        self.store.put(self.NAME, residual, rows)
+        for name, difference in zip(self._differences, fresh, strict=False):
+            if rows is not None and name not in self.store:
+                self.store.put(name, torch.zeros_like(self.store.get(self.NAME)))
+            self.store.put(name, difference, rows)
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        """Return x plus the residual expected at the timesteps [R], for those rows [r, N, C]."""
-        history = self.store.get(self.NAME, rows)
-        index, times = self._select(rows, timestep)
-        factors = self._factors(index, times)
-        weights = factors * self._trust(index, factors)
-        out = x + history[:, 0]
-        for i in range(self.order):
-            out.addcmul_(history[:, i + 1], _over_tokens(weights[:, i], out))
+        """Return x plus the residual expected at the timestep [R] or [1], for those rows [r, N, C]."""
+        out = x + self.store.get(self.NAME, rows)
+        coefficients = self._select(rows)
+        ratios = _ratios(coefficients, timestep)
+        weights = ratios.cumprod(dim=1) * (1 - coefficients[:, 2] * ratios[:, :1]).clamp(0, 1)
+        for i, name in enumerate(self._differences):
+            if name in self.store:
+                out.addcmul_(self.store.get(name, rows), _over_tokens(weights[:, i : i + 1], out))
         return out
 
-    def _select(self, rows: Tensor | None, timestep: Tensor) -> tuple[slice | Tensor, Tensor]:
-        """Return the index of those rows and their timesteps."""
-        index = slice(None) if rows is None else rows
-        return index, timestep.float().expand(len(self.gains))[index]
+    def take_measurements(self) -> Tensor:
+        """Return the products of the step, float32 [r, sums] on their device; empty at the first computed one."""
+        sums, self._sums = self._sums, None
+        return torch.empty(0, 0) if sums is None else sums
 
-    def _factors(self, index: slice | Tensor, times: Tensor) -> Tensor:
-        """Return what each difference is multiplied with at those times, [r, order]; 0 where it is not there yet.
+    def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
+        """Take the measurements of the rows that computed, as numbers; return how far off their forecasts were."""
+        missed = {row: self.rows[row].measure(products, timestep) for row, products in zip(rows, sums, strict=False)}
+        for row in rows:
+            self.rows[row].times = [timestep, *self.rows[row].times][: self.order + 1]
+        self._coefficients = self._send(self._coefficients.device)
+        return missed
 
-        The first is ρ, the distance to the last computed step over the gap before it.
-        """
-        known = self._times[index]
-        factors = _ratio(times[:, None] - known[:, :-1], known[:, :1] - known[:, 1:])
-        return factors.cumprod(dim=1)
+    def _send(self, device: torch.device) -> Tensor:
+        """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
+        return torch.tensor([row.coefficients() for row in self.rows], device=device)
 
-    def _trust(self, index: slice | Tensor, factors: Tensor) -> Tensor:
-        """Return γᵢ, [r, order]."""
-        return (1 - (1 - self.gains[index]) * factors[:, :1]).clamp(0, 1)
-
-    def _measure(
-        self, history: Tensor, change: Tensor, residual: Tensor, index: slice | Tensor, factors: Tensor
-    ) -> Tensor:
-        """Hold the true change of the residual against its forecast: set the gains, return the sums of `update`."""
-        one = torch.ones_like(factors[:, :1])
-        # products of the change and of each fᵢ with each other, [r, 1 + order, 1 + order]
-        scale = torch.cat([one, factors], dim=1)
-        products = _products(history, change) * scale[:, :, None] * scale[:, None]
-        missed = torch.cat([one, -self._trust(index, factors)], dim=1)  # the change less γᵢ fᵢ
-        missed = (products * missed[:, :, None] * missed[:, None]).sum((1, 2)).clamp_min(0)
-        left = products[:, 0]
-        for i in range(self.order):
-            along = products[:, i + 1]
-            gain = torch.where(along[:, i + 1] > 0, left[:, i + 1] / along[:, i + 1], self.gains[index, i]).clamp(0, 1)
-            self.gains[index, i] = gain
-            left = left - gain[:, None] * along
-        norms = torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float32)
-        return torch.stack([missed, norms.square()], dim=1)
+    def _select(self, rows: Tensor | None) -> Tensor:
+        return self._coefficients if rows is None else self._coefficients[rows]
 
 
-def _products(history: Tensor, change: Tensor) -> Tensor:
-    """Return the inner products in float32 of change [r, N, C] and differences in history [r, 1 + order, N, C].
+MissedForecast = tuple[float, float]
+"""‖r − forecast‖₂² and ‖r‖₂² of one row."""
 
-    Row by row: copies in float32 of half-precision tensors are as small as can be.
+
+class RowForecast:
+    """What is known on the host of one row's forecasts.
+
+    Attributes:
+        times: timesteps of the last computed steps, the latest first.
+        gains: of line and bend as they were last measured.
     """
-    found = []
-    for row, one in zip(history, change, strict=True):
-        vectors = torch.cat([one[None], row[1:]]).flatten(1).float()
-        found.append(vectors @ vectors.T)
-    return torch.stack(found)
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.times: list[float] = []
+        self.gains = [1.0, 0.0][:order]
+        # inner products of the differences that are stored
+        self._products = [[0.0] * order for _ in range(order)]
+
+    def coefficients(self) -> list[list[float]]:
+        """Return origins t₁, t₀, inverse gaps 1 / (t₁ − t₀), 1 / (t₁ − t₋₁), 0 where unknown, and doubts."""
+        origins, inverse = [0.0] * self.order, [0.0] * self.order
+        for i, other in enumerate(self.times[1:]):
+            origins[i] = self.times[i]
+            gap = self.times[0] - other
+            inverse[i] = 1 / gap if gap else 0.0  # half precision cannot tell some timesteps apart
+        return [origins, inverse, [1 - gain for gain in self.gains]]
+
+    def measure(self, sums: list[float], timestep: float) -> MissedForecast:
+        """Hold the true change of the residual against its forecast: set the gains, return how far off it was.
+
+        Args:
+            sums: products of the change with itself and with each difference, then ‖r‖₂².
+            timestep: of the computed step; `times` has those before it.
+        """
+        square, *along, norm = sums
+        along += [0.0] * (self.order - len(along))
+        factors, product = [], 1.0
+        for origin, inverse in zip(*self.coefficients()[:2], strict=True):
+            ratio = (timestep - origin) * inverse
+            product *= ratio
+            factors.append(product)
+        rho, places = factors[0], range(self.order)
+        weights = [factors[i] * _cut(1 - (1 - self.gains[i]) * rho) for i in places]
+        missed = square - 2 * sum(weights[i] * along[i] for i in places)
+        missed += sum(weights[i] * weights[j] * self._products[i][j] for i in places for j in places)
+        left = [factors[i] * along[i] for i in places]
+        for i in places:
+            own = factors[i] ** 2 * self._products[i][i]
+            if own > 0:
+                self.gains[i] = _cut(left[i] / own)
+                left = [left[j] - self.gains[i] * factors[i] * factors[j] * self._products[i][j] for j in places]
+        # the change becomes the first difference; the second is what it differs from the line by
+        bend, bend_square = square - rho * along[0], square - 2 * rho * along[0] + rho**2 * self._products[0][0]
+        self._products = [row[: self.order] for row in ([square, bend], [bend, max(bend_square, 0.0)])][: self.order]
+        return max(missed, 0.0), norm
 
 
-def _ratio(change: Tensor, gap: Tensor) -> Tensor:
-    """Return change / gap, 0 where one is not known or half precision cannot tell the timesteps apart."""
-    return (change / gap).nan_to_num(0.0, 0.0, 0.0)
+def _ratios(coefficients: Tensor, timestep: Tensor) -> Tensor:
+    """Return (t − t₁)/(t₁ − t₀), (t − t₀)/(t₁ − t₋₁), … as far as the order goes, [r, order]."""
+    return (timestep.flatten()[:1].float() - coefficients[:, 0]) * coefficients[:, 1]
+
+
+def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
+    """Return the inner products in float32 of residuals [r, N, C], row by row; with themselves if there is one."""
+    first = one.flatten(1).float()
+    return torch.linalg.vecdot(first, first if other is None or other is one else other.flatten(1).float())
 
 
 def _over_tokens(factor: Tensor, like: Tensor) -> Tensor:
-    return factor.to(like.dtype)[:, None, None]
+    return factor.to(like.dtype)[:, None]
+
+
+def _cut(value: float) -> float:
+    return min(max(value, 0.0), 1.0)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.config import check_choice, is_count
+from opensora_adacache.caching.config import check_choice, check_corrector, is_count
 from opensora_adacache.caching.peers.planned import PlannedConfig
 from opensora_adacache.caching.peers.stack_config import StackCacheConfig
 
@@ -31,9 +31,10 @@ def first_steps(num_steps: int) -> int:
 
 
 class _MeasuredForecast:
-    """What the settings share whose skipped steps are forecast by `ForecastResidual`."""
+    """What the settings share whose skipped steps are forecast by `ForecastResidual` and corrected by `Corrector`."""
 
     order: int
+    corrector: float
 
     @property
     def forecast(self) -> int:
@@ -45,9 +46,10 @@ class _MeasuredForecast:
         """The stack residual is forecast in the timestep, with measured gains."""
         return True
 
-    def _check_order(self) -> None:
+    def _check_forecast(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        check_corrector(self.corrector)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
         budget_over: "video": each video computes K steps. "batch": the videos of a batch compute K on average, and
             those whose forecasts err more take more of them; for `decision="sample"`.
         order: of the forecast: 1 is a line, 2 bends. The sparser the schedule, the less a bend is worth.
+        corrector: share of the error of skipped steps that the next computed step takes back; 0 is none. Only for
+            samplers that take Euler steps along a rectified flow, such as `RFLOW`.
         sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
         growth: relative error of a forecast per squared share of the run, at equally spaced shares of it.
             A video's own errors scale it; budgets (`computed_steps`, `speedup`) leave steps for what is to come by it.
@@ -75,7 +79,8 @@ class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
     computed_steps: int | None = None
     speedup: float | None = None
     budget_over: str = "video"
-    order: int = 2
+    order: int = 1
+    corrector: float = 0.0
     sensitivity: tuple[float, ...] = (1.0,)
     growth: tuple[float, ...] = (1.0,)
 
@@ -97,7 +102,7 @@ class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
                 'budget_over="batch" shares computed_steps between videos: give computed_steps or speedup, and '
                 'decision="sample"'
             )
-        self._check_order()
+        self._check_forecast()
         for name in ("sensitivity", "growth"):
             values = tuple(float(value) for value in getattr(self, name))
             object.__setattr__(self, name, values)
@@ -128,15 +133,17 @@ class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
 
 @dataclass(frozen=True)
 class PlannedForecastConfig(_MeasuredForecast, PlannedConfig):
-    """A schedule made beforehand; skipped steps are forecast as in ForecastCache.
+    """A schedule made beforehand; skipped steps are forecast and corrected as in ForecastCache.
 
     Attributes:
         steps: computed steps, counted from 1.
         order: of the forecast, 1 or 2.
+        corrector: as in ForecastCache.
     """
 
-    order: int = 2
+    order: int = 1
+    corrector: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_order()
+        self._check_forecast()

@@ -1,12 +1,11 @@
-"""ForecastCache as a policy: the error of each forecast is measured on the device, each video decides on the host."""
+"""ForecastCache as a policy: each video decides on the host, by how far off the forecast was at a computed step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
+from opensora_adacache.caching.forecast import MissedForecast
 from opensora_adacache.caching.forecast_config import ForecastCacheConfig
 from opensora_adacache.caching.forecast_schedule import ForecastBudget, ForecastSchedule
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
@@ -30,7 +29,7 @@ class ForecastCachePolicy(CachePolicy):
         if steps is not None:
             shares = [self.schedules] if config.budget_over == "batch" else [[one] for one in self.schedules]
             self.budgets = [ForecastBudget(share, steps * len(share)) for share in shares]
-        self._sums: Tensor | None = None
+        self._missed: Mapping[int, MissedForecast] = {}
 
     @property
     def rates(self) -> list[int]:
@@ -39,26 +38,21 @@ class ForecastCachePolicy(CachePolicy):
     def decide(self, view: StackView) -> list[bool]:
         return [view.step >= schedule.next_step for schedule in self.schedules]
 
-    def observe_forecast(self, sums: Tensor) -> None:
-        self._sums = sums
-
-    def take_measurements(self) -> Tensor:
-        sums, self._sums = self._sums, None
-        return torch.empty(0, 0, 0) if sums is None else sums[None]
+    def observe_forecast(self, missed: Mapping[int, MissedForecast]) -> None:
+        self._missed = missed
 
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        sums = dict(zip(self.rows_of(computed), measured[0], strict=True)) if measured else {}
         errors = [
-            _relative_error([sums[row] for row in group]) if did and sums else None
+            _relative_error([self._missed[row] for row in group]) if did and self._missed else None
             for group, did in zip(self.groups, computed, strict=True)
         ]
         for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
             if did:
                 schedule.end_computed_step(step, error)
                 if self.tolerance:
-                    schedule.wait(schedule.gap(self.tolerance))
+                    schedule.keep_within(self.tolerance)
         flags = iter(computed)  # budgets have the videos in their order
         for budget in self.budgets:
             budget.end_step(step, [next(flags) for _ in budget.schedules])
@@ -68,7 +62,7 @@ class ForecastCachePolicy(CachePolicy):
         ]
 
 
-def _relative_error(rows: list[list[float]]) -> float:
+def _relative_error(rows: Sequence[MissedForecast]) -> float:
     """Return ‖r − forecast‖₂ / ‖r‖₂ of rows that decide together."""
     error, norm = (sum(column) for column in zip(*rows, strict=True))
     return math.sqrt(error / norm) if norm else 0.0

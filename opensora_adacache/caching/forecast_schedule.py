@@ -2,22 +2,71 @@
 
 A forecast made over a gap of G steps missed the residual by a relative error e. The next one is expected to miss it by
 e·(k/G)² after k steps: near the last computed step it is nearly right, whatever its gains. An error at step s moves the
-video by `sensitivity` at s; what a stretch of skipped steps gathers is Σ sensitivity · error / n. The next computed
-step is the last one before which that stays within a tolerance: given, or the one with which the rest of the run takes
-exactly the steps that are left of a budget.
+video by `sensitivity` at s, so a stretch of skipped steps costs Σ sensitivity · error / n. A plan is as good as its
+worst stretch; at each computed step the best plan for the rest of the run is made anew, from errors measured so far.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean
 
 from opensora_adacache.caching.forecast_config import ForecastCacheConfig, first_steps
 
 LONGEST_GAP_SHARE = 1 / 3
-"""Most steps from one computed step to the next, as a share of all: no error was ever measured over a longer gap."""
-_BISECTIONS = 24
+"""Most steps from one computed step to the next that a tolerance allows, as a share of all: no error was ever measured
+over a longer gap."""
+
+
+class StretchCosts:
+    """What every stretch of skipped steps costs, and the best plans by calibrated errors.
+
+    Args:
+        sensitivity: for each step how much an error there harms.
+        growth: for each step how fast errors of a forecast made there grow, as calibrated.
+        last_factor: how much more the last stretch costs: no computed step follows that could correct it.
+    """
+
+    def __init__(self, sensitivity: Sequence[float], growth: Sequence[float], last_factor: float) -> None:
+        self.growth = growth
+        self.num_steps = n = len(sensitivity)
+        # [step][gap − 1]: of the skipped steps before step + gap, for a growth of 1. Item 0 stands for no step.
+        self.per_growth: list[list[float]] = [[]]
+        for step in range(1, n + 1):
+            gathered = [0.0]
+            for k in range(1, n + 1 - step):
+                gathered.append(gathered[-1] + sensitivity[step + k - 1] * (k / n) ** 2 / n)
+            gathered[-1] *= last_factor
+            self.per_growth.append(gathered)
+        self._worst: list[list[float]] = []
+
+    def worst(self, num_computed: int) -> list[float]:
+        """Return for each computed step the cost of the worst stretch after it, in the best plan.
+
+        Args:
+            num_computed: steps after it that compute; where there are fewer the cost is infinite.
+        """
+        while len(self._worst) <= num_computed:
+            later = self._worst[-1] if self._worst else None
+            row = [math.inf]
+            for step in range(1, self.num_steps + 1):
+                costs = [cost * self.growth[step - 1] for cost in self.per_growth[step]]
+                row.append(min(map(max, costs, later[step + 1 :]), default=math.inf) if later else costs[-1])
+            self._worst.append(row)
+        return self._worst[num_computed]
+
+
+@lru_cache(maxsize=32)
+def stretch_costs(
+    sensitivity: tuple[float, ...], growth: tuple[float, ...], corrector: float, num_steps: int
+) -> StretchCosts:
+    """Return the costs by a profile; they are the same for every run, and worked out once.
+
+    A corrector leaves 1 − corrector of what a stretch costs, except of the last one.
+    """
+    return StretchCosts(resample(sensitivity, num_steps), resample(growth, num_steps), 1 / (1 - corrector))
 
 
 class ForecastSchedule:
@@ -34,12 +83,11 @@ class ForecastSchedule:
         self.num_steps = num_steps
         self.next_step = 1
         self.first_steps = first_steps(num_steps)
-        self._sensitivity = resample(config.sensitivity, num_steps)
-        self._growth = resample(config.growth, num_steps)
-        self._longest = max(1, math.ceil(LONGEST_GAP_SHARE * num_steps))
+        self._costs = stretch_costs(config.sensitivity, config.growth, config.corrector, num_steps)
         self._last_computed = 0
         self._ratios: list[float] = []
-        self._expected = 0.0
+        self._scale = 1.0  # how this video's errors compare with the calibrated ones so far
+        self._expected = 0.0  # growth of the errors of the next forecast
 
     @property
     def rate(self) -> int:
@@ -61,36 +109,46 @@ class ForecastSchedule:
         gap, self._last_computed, self.next_step = step - self._last_computed, step, step + 1
         if error is None or step < self.first_steps:
             return
-        measured, calibrated = error_growth(error, gap, self.num_steps), self._growth[step - 1]
+        measured, calibrated = error_growth(error, gap, self.num_steps), self._costs.growth[step - 1]
         self._ratios.append(math.log(max(measured, 1e-12) / calibrated))
-        self._expected = calibrated * math.exp((self._ratios[-1] + fmean(self._ratios)) / 2)
+        mean = fmean(self._ratios)
+        self._scale = math.exp(mean)
+        self._expected = calibrated * math.exp((self._ratios[-1] + mean) / 2)
 
-    def gap(self, tolerance: float) -> int:
-        """Return the longest gap after the last computed step whose skipped steps gather at most the tolerance."""
+    def plan(self, num_computed: int) -> tuple[float, int]:
+        """Return the worst cost of the best plan in which so many more steps compute, and its gap to the first.
+
+        Without one the gap reaches beyond the run.
+        """
+        step = self._last_computed
+        costs = [cost * self._expected for cost in self._costs.per_growth[step]]
+        if num_computed == 0:
+            return costs[-1], len(costs)
+        later = self._costs.worst(num_computed - 1)[step + 1 :]
+        values = [max(cost, self._scale * other) for cost, other in zip(costs, later, strict=False)]
+        worst = min(values, default=math.inf)
+        return worst, 1 + values.index(worst) if values else 1
+
+    def worst(self, num_computed: int) -> float:
+        """Return the worst cost of the best plan in which so many steps compute, the next one among them."""
+        if num_computed == 0 or self.num_possible == 0:
+            return 0.0 if num_computed == self.num_possible == 0 else math.inf
+        return self._scale * self._costs.worst(num_computed - 1)[self.next_step]
+
+    def keep_within(self, tolerance: float) -> None:
+        """Compute next by the best of the plans with the fewest computed steps that keep within a tolerance."""
         if self._last_computed < self.first_steps:
-            return 1
-        return self._gap(self._last_computed, self._expected, tolerance)
+            return
+        longest = math.ceil(LONGEST_GAP_SHARE * self.num_steps)
+        for num_computed in range(self.num_steps - self._last_computed + 1):
+            worst, gap = self.plan(num_computed)
+            if worst <= tolerance:
+                self.wait(min(gap, longest))
+                return
 
     def wait(self, gap: int) -> None:
         """Compute next after that gap."""
         self.next_step = self._last_computed + gap
-
-    def count(self, start: int, tolerance: float) -> int:
-        """Return how many steps a tolerance would compute if the next one were `start`, by calibrated errors."""
-        count, scale = 0, math.exp(fmean(self._ratios)) if self._ratios else 1.0
-        while start <= self.num_steps:
-            count += 1
-            start += self._gap(start, scale * self._growth[start - 1], tolerance)
-        return count
-
-    def _gap(self, step: int, growth: float, tolerance: float) -> int:
-        gathered, gap, n = 0.0, 1, self.num_steps
-        while gap < self._longest and step + gap <= n:
-            gathered += self._sensitivity[step + gap - 1] * growth * (gap / n) ** 2 / n
-            if gathered > tolerance:
-                break
-            gap += 1
-        return gap
 
 
 class ForecastBudget:
@@ -106,38 +164,30 @@ class ForecastBudget:
         self.left = total
 
     def end_step(self, step: int, computed: Sequence[bool]) -> None:
-        """Set the gaps of the videos that computed a step, so that what is left is spent evenly in error.
-
-        The tolerance is the least one with which all the rest takes no more than is left.
-        """
+        """Set the gaps of the videos that computed a step, so that the worst stretch of all of them costs least."""
         self.left -= sum(computed)
         if step < self.schedules[0].first_steps or not any(computed):
             return
-        deciding = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if did]
-        waiting = [schedule for schedule, did in zip(self.schedules, computed, strict=True) if not did]
-        tolerance = self._tolerance(deciding, waiting)
-        reserved = sum(schedule.num_possible > 0 for schedule in waiting)
-        possible = sum(schedule.num_possible for schedule in self.schedules)
-        for schedule in deciding:
-            later = schedule.num_possible
-            if self.left == reserved:
-                gap = later + 1
-            else:
-                # what the others cannot spend is left for this one
-                gap = min(schedule.gap(tolerance), later + 1 - max(self.left - (possible - later), 0))
-            schedule.wait(gap)
-            reserved += schedule.num_possible > 0
-            possible -= later - schedule.num_possible
+        for schedule, did, num_computed in zip(self.schedules, computed, self._shares(computed), strict=True):
+            if did:
+                schedule.wait(schedule.plan(num_computed)[1])
 
-    def _tolerance(self, deciding: Sequence[ForecastSchedule], waiting: Sequence[ForecastSchedule]) -> float:
-        low, high = -40.0, 10.0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            tolerance = math.exp(middle)
-            count = sum(schedule.count(schedule.next_step, tolerance) for schedule in waiting)
-            count += sum(s.count(s.next_step - 1 + s.gap(tolerance), tolerance) for s in deciding)
-            low, high = (middle, high) if count > self.left else (low, middle)
-        return math.exp(high)
+    def _shares(self, computed: Sequence[bool]) -> list[int]:
+        """Return how many more steps each video computes: each further one goes where the worst stretch is."""
+        if len(self.schedules) == 1:
+            return [self.left]
+        worst = [
+            (lambda k, s=schedule: s.plan(k)[0]) if did else schedule.worst
+            for schedule, did in zip(self.schedules, computed, strict=True)
+        ]
+        most = [schedule.num_possible for schedule in self.schedules]
+        shares = [0 if did else min(1, other) for did, other in zip(computed, most, strict=True)]
+        costs = [cost(share) for cost, share in zip(worst, shares, strict=True)]
+        for _ in range(self.left - sum(shares)):
+            video = max((v for v in range(len(shares)) if shares[v] < most[v]), key=lambda v: costs[v])
+            shares[video] += 1
+            costs[video] = worst[video](shares[video])
+        return shares
 
 
 def error_growth(error: float, gap: int, num_steps: int) -> float:

@@ -7,13 +7,14 @@ C channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from opensora_adacache.caching.forecast import MissedForecast
 from opensora_adacache.caching.residuals import ResidualStore
 
 if TYPE_CHECKING:
@@ -108,8 +109,11 @@ class CachePolicy(ABC):
         """See the output [r, N, C] of the stack for the rows that computed (None: all)."""
         return None
 
-    def observe_forecast(self, sums: Tensor) -> None:
-        """See ‖r − forecast‖₂² and ‖r‖₂² [r, 2] of the stack residual on a computed step (`ForecastResidual`)."""
+    def observe_forecast(self, missed: Mapping[int, MissedForecast]) -> None:
+        """See row → ‖r − forecast‖₂², ‖r‖₂² of the stack residual on a computed step (`ForecastResidual`).
+
+        Before `end_computed_step`; empty where nothing was forecast.
+        """
         return None
 
     def take_measurements(self) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.corrector import Corrector
 from opensora_adacache.caching.forecast import ForecastResidual
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 from opensora_adacache.caching.residuals import ResidualStore
@@ -46,6 +47,7 @@ class _Run:
     timestep: Tensor
     store: ResidualStore
     stack: StackResidual | ForecastResidual
+    corrector: Corrector | None
     step: int = 0
     computed: list[bool] = field(default_factory=list)
     rows: Tensor | None = None
@@ -212,14 +214,21 @@ class CacheSession:
     def keep_residual(self, after: Tensor, before: Tensor, rows: Tensor | None) -> None:
         """Keep what the stack added to its input [r, N, C], for the rows that computed (None: all)."""
         run = self._current()
-        sums = run.stack.update(after, before, rows, run.step, run.timestep)
-        if sums is not None:
-            run.policy.observe_forecast(sums)
+        run.stack.update(after, before, rows, run.step, run.timestep)
 
     def add_residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """Return x plus the stack's residual expected at this step, for those rows [r, N, C] (None: all)."""
         run = self._current()
         return run.stack.add_to(x, rows, run.step, run.timestep)
+
+    def correct(self, out: Tensor) -> Tensor:
+        """Return the model's output [R, …] with what it corrects of the skipped steps before it (`Corrector`)."""
+        run = self._current()
+        if run.corrector is None:
+            return out
+        return run.corrector.correct(
+            out, run.timestep, any(run.computed), run.rows, is_last=run.step == self.num_sampling_steps
+        )
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
@@ -291,8 +300,9 @@ class CacheSession:
         store = ResidualStore()
         kind = ForecastResidual if self.config.measures_forecast else StackResidual
         stack = kind(store, self.config.forecast, num_rows, latents.device)
+        corrector = Corrector(store, self.config.corrector) if self.config.corrector else None
         order = torch.arange(num_rows, device=latents.device)
-        self._run = _Run(policy, latents.shape, order, timestep, store, stack)
+        self._run = _Run(policy, latents.shape, order, timestep, store, stack, corrector)
         self._run.end_of_previous = previous.last_timestep if previous else None
         return self._run
 
@@ -311,14 +321,18 @@ class CacheSession:
         return [[row, row + half] for row in range(half)]
 
     def _close_step(self, run: _Run, timer: Timer) -> None:
-        num_rows = len(run.policy.rows_of(run.computed))
+        rows = run.policy.rows_of(run.computed)
         decisions: list[Decision | None] = [None] * len(run.policy.groups)
-        if num_rows:
-            measured, timesteps = _read(run.policy.take_measurements(), *run.timesteps)
+        if rows:
+            measured, sums, timesteps = _read(
+                run.policy.take_measurements(), run.stack.take_measurements(), run.timesteps
+            )
             self._check_timesteps(run, timesteps)
+            assert run.last_timestep is not None  # that of this step: it was read just now, or on the CPU before
+            run.policy.observe_forecast(run.stack.end_computed_step(rows, sums, run.last_timestep))
             decisions = run.policy.end_computed_step(run.step, run.computed, measured)
         rates = run.policy.rates
-        run.steps.append(_Step(run.step, run.computed, decisions, rates, num_rows, timer, run.policy.share))
+        run.steps.append(_Step(run.step, run.computed, decisions, rates, len(rows), timer, run.policy.share))
 
     def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:
         """Raise ValueError where a timestep rises within a run, or falls from one run to the next.
@@ -352,13 +366,21 @@ class CacheSession:
             self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
 
 
-def _read(measured: Tensor, *timesteps: Tensor) -> tuple[list, list[float]]:
-    """Bring a step's measurements and the timesteps seen since the last ones to the host, in one synchronisation."""
-    parts = [part for part in (measured.flatten(), *timesteps) if part.numel()]  # an empty one has no device of its own
+def _read(policy: Tensor, stack: Tensor, timesteps: list[Tensor]) -> tuple[list, list, list[float]]:
+    """Bring a step's measurements and the timesteps seen since the last ones to the host, in one synchronisation.
+
+    Args:
+        policy: what the policy measured, [sites, r, sums].
+        stack: what the stack residual did, [r, sums].
+        timesteps: each [1].
+    """
+    tensors = [policy, stack, *timesteps]
+    parts = [tensor.flatten() for tensor in tensors if tensor.numel()]  # an empty one has no device of its own
     numbers = iter(torch.cat(parts).tolist() if parts else [])
-    num_sites, num_rows, num_sums = measured.shape
+    num_sites, num_rows, num_sums = policy.shape
     sites = [[[next(numbers) for _ in range(num_sums)] for _ in range(num_rows)] for _ in range(num_sites)]
-    return sites, list(numbers)
+    sums = [[next(numbers) for _ in range(stack.shape[1])] for _ in range(stack.shape[0])]
+    return sites, sums, list(numbers)
 
 
 def _record(step: _Step, group: int) -> StepRecord:

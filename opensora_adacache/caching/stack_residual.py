@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from opensora_adacache.caching.forecast import MissedForecast
 from opensora_adacache.caching.residuals import ResidualStore
 
 
@@ -52,6 +53,14 @@ class StackResidual:
             for power, name in enumerate(self.names[1:], start=1):
                 out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
         return out
+
+    def take_measurements(self) -> Tensor:
+        """Nothing is measured."""
+        return torch.empty(0, 0)
+
+    def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
+        """A Taylor series is not held against the truth."""
+        return {}
 
     def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
         computed_at = self._computed_at if rows is None else self._computed_at[rows]

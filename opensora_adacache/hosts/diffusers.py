@@ -119,7 +119,11 @@ class _ModelCall(ModelHook):
         step_index = getattr(context, "step_index", None)
         with self.session.model_call(getattr(context, "name", ""), latents, timestep, step_index) as branch:
             grid = self.known.grid(module.config, arguments)  # type: ignore[arg-type]
-            return self.stack.run(branch, latents.shape[0], grid, lambda: self._forward(*args, **kwargs))
+            out = self.stack.run(branch, latents.shape[0], grid, lambda: self._forward(*args, **kwargs))
+            if isinstance(out, tuple):
+                return (branch.correct(out[0]), *out[1:])
+            out.sample = branch.correct(out.sample)
+            return out
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         assert self.fn_ref is not None and self.fn_ref.original_forward is not None  # set by the registry

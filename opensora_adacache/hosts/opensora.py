@@ -125,6 +125,7 @@ def _forward(session: CacheSession, stack: BlockStack, model: Any, original: Cal
     def forward(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
         grid = Grid(*model.get_dynamic_size(x))
         with session.model_call(x, timestep):
-            return stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
+            out = stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
+            return session.correct(out)
 
     return forward

@@ -85,7 +85,7 @@ class _Flag:
 def _forward(session: CacheSession, original: Callable) -> Callable:
     def forward(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
         with session.model_call(x, timestep):
-            return original(x, timestep, *args, **kwargs)
+            return session.correct(original(x, timestep, *args, **kwargs))
 
     return forward
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.corrector import Corrector
 from opensora_adacache.caching.forecast_config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.peers.delta_dit import DeltaDiTConfig
 from opensora_adacache.caching.peers.dpcache import DPCacheConfig
@@ -23,6 +24,7 @@ from opensora_adacache.caching.peers.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.peers.teacache import TeaCacheConfig
 from opensora_adacache.caching.peers.tgate import TGATEConfig
 from opensora_adacache.caching.policies import POLICIES, config_class
+from opensora_adacache.caching.residuals import ResidualStore
 from opensora_adacache.caching.site_policy import SiteCacheConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.hosts.stdit3_sites import block_sites
@@ -41,8 +43,8 @@ SETTINGS = {
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
     "ForecastCache": (
-        ForecastCacheConfig(computed_steps=STEPS),
-        ForecastCacheConfig(speedup=2, sensitivity=(2.0, 0.5)),
+        ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
+        ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
@@ -50,7 +52,7 @@ SETTINGS = {
     "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
     "PlannedForecast": (
         PlannedForecastConfig(steps=range(1, STEPS + 1)),
-        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2),
+        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
@@ -204,3 +206,29 @@ def test_forecasts_without_a_profile_warn(golden_model):
         apply_cache(golden_model, ForecastCacheConfig(speedup=2), STEPS).detach()
     apply_cache(golden_model, ForecastCacheConfig(speedup=2, sensitivity=(2.0, 0.5)), STEPS).detach()
     apply_cache(golden_model, ForecastCacheConfig(speedup=1), STEPS).detach()  # every step computes
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_only_computed_steps_after_skipped_ones_are_corrected(golden_model, adaptive):
+    """On latents that are given, the outputs are those without a corrector and what `Corrector` makes of them."""
+    schedule = {"codebook": {10.0: 3, 11.0: 1}} if adaptive else {"steps": (1, 2, 5, 6, 7)}
+    config = (AdaCacheConfig if adaptive else PlannedForecastConfig)(**schedule, decision="sample")
+    x = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
+    size = {"fps": torch.full((2,), 8.0), "height": torch.full((2,), 64.0), "width": torch.full((2,), 64.0)}
+    times = [torch.full((2,), 1000.0 - 100 * i) for i in range(7)]
+
+    @torch.no_grad()
+    def outputs(cache):
+        with apply_cache(golden_model, cache, len(times)) as session:
+            return [golden_model(x * (1 - i / 10), t, y, **size) for i, t in enumerate(times)], session
+
+    plain, _ = outputs(config)
+    corrected, session = outputs(replace(config, corrector=0.5))
+    steps, by_hand = computed_steps(session.trace), Corrector(ResidualStore(), 0.5)
+    assert steps == [1, 2, 5, 6, 7]
+    for number, (out, timestep, found) in enumerate(zip(plain, times, corrected, strict=True), start=1):
+        assert torch.equal(found, by_hand.correct(out, timestep, number in steps, None, number == len(times)))
+        assert torch.equal(found, out) == (number != 5)
+    # the residual and its difference, or the probe; output and drift
+    assert session.peak_cache_bytes == 4 * (2 * 2 * 3 * 16 * 64 + 2 * plain[0].numel())

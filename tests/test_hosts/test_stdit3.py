@@ -342,8 +342,10 @@ def test_nothing_measured_is_read_from_any_device():
     from opensora_adacache.caching.session import _read
 
     empty = torch.empty(0, 0, 0)
-    assert _read(empty) == ([], [])
-    assert _read(empty, torch.tensor([3.0]), torch.tensor([2.0])) == ([], [3.0, 2.0])
+    nothing = torch.empty(0, 0)
+    assert _read(empty, nothing, []) == ([], [], [])
+    assert _read(empty, nothing, [torch.tensor([3.0]), torch.tensor([2.0])]) == ([], [], [3.0, 2.0])
+    assert _read(torch.ones(1, 2, 1), torch.zeros(2, 1), []) == ([[[1.0], [1.0]]], [[0.0], [0.0]], [])
     # a device of another kind must not be joined with the empty tensor: joining the two would raise
     with pytest.raises(NotImplementedError, match="meta"):
-        _read(empty, torch.ones(1, device="meta"))
+        _read(empty, nothing, [torch.ones(1, device="meta")])

@@ -28,6 +28,11 @@ class StackCacheConfig:
         return False
 
     @property
+    def corrector(self) -> float:
+        """No published policy takes errors of skipped steps back."""
+        return 0.0
+
+    @property
     def num_first_blocks(self) -> int:
         """Blocks that run on every step; the others are the stack that skips."""
         return 0
