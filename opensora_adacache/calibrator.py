@@ -260,6 +260,7 @@ class Calibrator:
             planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
             latents = self._denoise_from(first, planned, outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+        harm[n] *= 1 - corrector  # nothing follows that corrects the last step, which plans reckon with by themselves
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
         caches = [replace(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]

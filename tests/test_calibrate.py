@@ -112,25 +112,28 @@ def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_c
     assert list(json.loads(out.read_text())["found"]) == ["planned-1.33x"]
 
 
-def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config):
-    """Against a whole run in which that step alone is forecast."""
+@pytest.mark.parametrize("corrector", [0.0, 0.5])
+def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config, corrector):
+    """Against a whole run in which that step alone is forecast; plans know that nothing corrects the last one."""
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
     calibrator = Calibrator(config, models, jobs)
-    profiled = calibrator.profiled(ForecastCacheConfig(computed_steps=6))
-    sensitivity, growth = profiled.sensitivity, profiled.growth
+    cache = ForecastCacheConfig(computed_steps=6, corrector=corrector)
+    profiled = calibrator.profiled(cache)
     uncached, _ = calibrator._denoise(None)
-    harms = []
-    for step in (4, 5):
-        steps = tuple(s for s in range(1, 7) if s != step)
-        latents, traces = calibrator._denoise(PlannedForecastConfig(steps=steps))
-        harms.append((latents - uncached).square().flatten(1).mean(1).sqrt().mean().item())
-    with apply_cache(models.transformer, ForecastCacheConfig(computed_steps=6), 6) as session:
+    with apply_cache(models.transformer, cache, 6) as session:
         calibrator._denoise(None)
-    errors = [session.trace[step - 1].distance for step in (4, 5)]
-    assert sensitivity[3] / sensitivity[4] == pytest.approx(harms[0] / errors[0] / (harms[1] / errors[1]), rel=0.02)
-    assert len(growth) == 6 and min(growth) > 0
+    harms = []
+    for skipped in (4, 5, 6):
+        steps = tuple(step for step in range(1, 7) if step != skipped)
+        latents, _ = calibrator._denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
+        harm = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+        harms.append(harm / session.trace[skipped - 1].distance)
+    harms[2] *= 1 - corrector
+    expected = [harm / harms[0] for harm in harms]
+    assert [value / profiled.sensitivity[3] for value in profiled.sensitivity[3:]] == pytest.approx(expected, rel=0.02)
+    assert len(profiled.growth) == 6 and min(profiled.growth) > 0
 
 
 def test_costs_of_segments_are_those_of_whole_runs(write_config):
