@@ -100,7 +100,7 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     """Return the residuals a cache holds in each granularity; None where its policy does not have that one.
 
     An uncached run gets those that an AdaCache with one probe site would hold. Signals that some policies keep
-    beside the residuals (at most one more tensor) are not counted.
+    beside the residuals (at most one more tensor), and the corrector's two outputs, are not counted.
     """
     from opensora_adacache.caching.peers.delta_dit import DeltaDiTConfig
     from opensora_adacache.caching.site_policy import Site, SiteCacheConfig

@@ -8,18 +8,18 @@ prompts = dict(heldout=16, seed=700)
 metrics = ("psnr", "ssim")
 
 settings = {
-    # The codebooks of calibrated_100.py, with forecasting.
+    # The codebooks of calibrated_100.py, with a forecast and a corrector.
     "adacache-forecast-1.5x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     "adacache-forecast-2.2x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     "adacache-forecast-3x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     # AdaCache's fast codebook, calibrated as in calibrated_100.py with --speedup 2.5, and 0.7 of its steps.
     "adacache-fast": dict(

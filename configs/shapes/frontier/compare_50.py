@@ -8,18 +8,18 @@ prompts = dict(heldout=16, seed=650)
 metrics = ("psnr", "ssim")
 
 settings = {
-    # The codebooks of calibrated_50.py, with forecasting.
+    # The codebooks of calibrated_50.py, with a forecast and a corrector.
     "adacache-forecast-1.5x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-1.5x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     "adacache-forecast-2.2x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-2.2x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     "adacache-forecast-3x": dict(
-        title="AdaCache + forecast",
-        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, decision="sample"),
+        title="AdaCache, forecast and corrector",
+        cache=dict(_base_.settings["adacache-3x"]["cache"], forecast=1, corrector=0.5, decision="sample"),
     ),
     # AdaCache's fast codebook, calibrated as in calibrated_50.py with --speedup 2.5, and 0.7 of its steps.
     "adacache-fast": dict(
@@ -30,5 +30,5 @@ settings = {
             decision="sample",
         ),
     ),
-    "forecastcache-14": dict(title="ForecastCache, 14 steps", cache=dict(_base_._forecast, computed_steps=14)),
+    "forecastcache-13": dict(title="ForecastCache, 13 steps", cache=dict(_base_._forecast, computed_steps=13)),
 }

@@ -1,5 +1,4 @@
-# ForecastCache on the embedded model: one profile for all numbers of steps, and the default order 2. For 3x of 30
-# steps, a schedule too sparse for it, calibration prefers order 1.
+# ForecastCache on the embedded model: one profile for all numbers of steps.
 _base_ = ["../forecast_profile.py"]
 
 settings = {
