@@ -2,7 +2,7 @@
 
 Each DIR is a folder of scripts/compare.py whose settings are named POLICY-SPEEDUPx. Prints a Markdown table for each:
 mean PSNR and computed steps of every policy, and the paired difference to the best published one and to AdaCache with
-its 95 % bootstrap interval over prompts.
+its 95 % bootstrap interval over prompts. Settings forecastcache-K are held against one named adacache-fast.
 """
 
 from __future__ import annotations
@@ -73,6 +73,28 @@ def table(folder):
                 difference(made, policies["adacache"]) if name in OURS and "adacache" in policies else "",
             ]
             yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield from beside_fast(rows)
+
+
+def beside_fast(rows):
+    """Return the lines of the table of fewer steps than AdaCache's fast codebook computes."""
+    made = defaultdict(dict)
+    for row in rows:
+        made[row.setting][row.video_key] = row
+    fast = made.get("adacache-fast")
+    ours = [name for name in made if name.startswith("forecastcache-") and not name.endswith("x")]
+    if not fast or not ours:
+        return
+    yield "| setting | computed steps | of AdaCache (fast) | PSNR, dB | SSIM | to AdaCache (fast), dB |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    steps = fmean(row.computed_steps for row in fast.values())
+    for name in ("adacache-fast", *ours):
+        videos = made[name].values()
+        taken = fmean(row.computed_steps for row in videos)
+        cells = (name, f"{taken:.2f}", f"{taken / steps:.3f}", f"{fmean(row.psnr for row in videos):.2f}")
+        cells = (*cells, f"{fmean(row.ssim for row in videos):.5f}")
+        yield f"| {' | '.join(cells)} | {difference(made[name], fast) if name in ours else ''} |"
     yield ""
 
 

@@ -47,6 +47,16 @@ def test_paired_differences_to_the_best_published_and_to_adacache(script, folder
     assert ours in out.read_text()
 
 
+def test_fewer_steps_than_the_fast_codebook(script, folder, capsys):
+    rows = [row("adacache-fast", index, 38) for index in range(2)]
+    rows += [row("forecastcache-3", index, psnr) | {"computed_steps": 3} for index, psnr in enumerate((37, 41))]
+    with (folder / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(r) + "\n" for r in rows)
+    assert script["main"]([str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| forecastcache-3 | 3.00 | 0.750 | 39.00 | 0.90000 | +1.00 [-1.00, +3.00] |" in lines
+
+
 def test_a_folder_without_speedups(script, tmp_path, capsys):
     (tmp_path / "results.jsonl").write_text(json.dumps(row("adacache", 0, 30)) + "\n")
     assert script["main"]([str(tmp_path)]) == 2
