@@ -91,7 +91,8 @@ class ForecastResidual:
 
     def _send(self, device: torch.device) -> Tensor:
         """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
-        return torch.tensor([row.coefficients() for row in self.rows], device=device)
+        numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
+        return torch.tensor(numbers, device=device).view(len(self.rows), 3, self.order)
 
     def _select(self, rows: Tensor | None) -> Tensor:
         return self._coefficients if rows is None else self._coefficients[rows]
@@ -162,8 +163,8 @@ def _ratios(coefficients: Tensor, timestep: Tensor) -> Tensor:
 
 def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
     """Return the inner products in float32 of residuals [r, N, C], row by row; with themselves if there is one."""
-    first = one.flatten(1).float()
-    return torch.linalg.vecdot(first, first if other is None or other is one else other.flatten(1).float())
+    first = one.float()
+    return (first * (first if other is None or other is one else other.float())).sum((1, 2))
 
 
 def _over_tokens(factor: Tensor, like: Tensor) -> Tensor:

@@ -120,12 +120,12 @@ class ForecastSchedule:
 
         Without one the gap reaches beyond the run.
         """
-        step = self._last_computed
-        costs = [cost * self._expected for cost in self._costs.per_growth[step]]
+        step, growth, scale = self._last_computed, self._expected, self._scale
+        costs = self._costs.per_growth[step]
         if num_computed == 0:
-            return costs[-1], len(costs)
+            return growth * costs[-1], len(costs)
         later = self._costs.worst(num_computed - 1)[step + 1 :]
-        values = [max(cost, self._scale * other) for cost, other in zip(costs, later, strict=False)]
+        values = [max(growth * cost, scale * other) for cost, other in zip(costs, later, strict=False)]
         worst = min(values, default=math.inf)
         return worst, 1 + values.index(worst) if values else 1
 

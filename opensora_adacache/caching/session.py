@@ -222,13 +222,17 @@ class CacheSession:
         return run.stack.add_to(x, rows, run.step, run.timestep)
 
     def correct(self, out: Tensor) -> Tensor:
-        """Return the model's output [R, …] with what it corrects of the skipped steps before it (`Corrector`)."""
+        """Return the model's output [R, …] with what it corrects of the skipped steps before it (`Corrector`).
+
+        Where it has more channels than the latents, those beyond are a variance that no rectified flow reads.
+        """
         run = self._current()
         if run.corrector is None:
             return out
-        return run.corrector.correct(
-            out, run.timestep, any(run.computed), run.rows, is_last=run.step == self.num_sampling_steps
-        )
+        moving, others = out[:, : run.shape[1]], out[:, run.shape[1] :]
+        is_last = run.step == self.num_sampling_steps
+        corrected = run.corrector.correct(moving, run.timestep, any(run.computed), run.rows, is_last)
+        return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""

@@ -1,5 +1,5 @@
 # Every policy at three speedups, 30 steps: python scripts/compare.py configs/shapes/frontier/compare_30.py
-_base_ = ["calibrated_30.py"]
+_base_ = ["calibrated_30.py", "../forecast_tolerance.py"]
 
 run = "sample_30.py"
 title = "30 steps: quality at three speedups"
@@ -31,4 +31,5 @@ settings = {
         ),
     ),
     "forecastcache-8": dict(title="ForecastCache, 8 steps", cache=dict(_base_._forecast, computed_steps=8)),
+    "forecastcache-tolerance": dict(title="ForecastCache to a tolerance", cache=dict(_base_._tolerant)),
 }
