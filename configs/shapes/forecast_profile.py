@@ -1,7 +1,8 @@
 # What ForecastCache must know of the embedded model, for any number of steps. Measured with 30 steps by
 # python scripts/calibrate.py configs/shapes/sample.py --speedup 1.5 2.2 3 3.75 --limit 8 \
 #     --prompt-path assets/shapes/calibration.txt --policy forecastcache
-# when only the first three steps always computed. It prefers a bend (order=2) at 1.5x; the profile is that of a line, which serves every speedup.
+# when only the first three steps always computed; with the fourth, growth comes out a little different (as in
+# forecast_tolerance.py). It prefers a bend (order=2) at 1.5x; the profile is that of a line, for every speedup.
 _sensitivity = (
     4.24,
     4.24,
