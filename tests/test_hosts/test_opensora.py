@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.forecast_config import ForecastCacheConfig
 from opensora_adacache.caching.peers.easycache import EasyCacheConfig
 from opensora_adacache.caching.peers.fbcache import FBCacheConfig
 from opensora_adacache.caching.peers.planned import PlannedConfig
@@ -132,6 +133,7 @@ def test_per_video_decisions_equal_single_runs(model):
         SeaCacheConfig(threshold=0.1),
         FBCacheConfig(threshold=0.12),
         EasyCacheConfig(threshold=0.2),
+        ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5), decision="sample"),
     ],
 )
 def test_other_policies_see_what_they_see_on_our_model(model, golden_model, config):
