@@ -1,5 +1,5 @@
 # Every policy at three speedups, 30 steps: python scripts/compare.py configs/shapes/frontier/compare_30.py
-_base_ = ["calibrated_30.py", "../forecast_tolerance.py"]
+_base_ = ["calibrated_30.py"]
 
 run = "sample_30.py"
 title = "30 steps: quality at three speedups"
