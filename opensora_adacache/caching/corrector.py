@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.residuals import ResidualStore, over_rows, row_index
 
 
 class Corrector:
@@ -45,7 +45,8 @@ class Corrector:
         self._times: list[Tensor] = []  # of the last three steps, the latest first
         # for each row, t₁ of the last computed step and Σ (tₛ − tₛ₊₁)·(tₛ − t₁) since
         self._since = self._area = torch.empty(0)
-        self._moved: Tensor | None = None  # what the last step moves by, times its length, which is not known yet
+        # how far the last step's output is from BASE, where rows were skipped; the next step tells how long it was
+        self._moved: Tensor | None = None
 
     def correct(self, out: Tensor, timestep: Tensor, computes: bool, rows: Tensor | None, is_last: bool) -> Tensor:
         """Return the output, for the rows that computed with the correction.
@@ -68,7 +69,7 @@ class Corrector:
         if computes:
             # a copy: the sampler may change what it gets
             self.store.put(self.BASE, out.clone() if rows is None else out[rows], rows)
-            self._since[_index(rows)] = t
+            self._since[row_index(rows)] = t
         if not computes or rows is not None:
             self._moved = out.detach() - self.store.get(self.BASE)  # 0 where rows computed
         return corrected
@@ -77,7 +78,7 @@ class Corrector:
         """Add up what a step with skipped rows moved the latents by, now that its length is known."""
         if self.DRIFT not in self.store:
             self.store.put(self.DRIFT, torch.zeros_like(moved, dtype=torch.float32))
-        self.store.get(self.DRIFT).addcmul_(moved, _over(length, moved))
+        self.store.get(self.DRIFT).addcmul_(moved, over_rows(length, moved))
         self._area.addcmul_(length, self._times[0] - self._since)
 
     def _take_back(self, out: Tensor, rows: Tensor | None, is_last: bool) -> Tensor:
@@ -86,22 +87,13 @@ class Corrector:
         length = t if is_last else before - t
         if earlier and not is_last:
             length = torch.maximum(2 * length - (earlier[0] - before), length / 2)
-        index = _index(rows)
+        index = row_index(rows)
         line = (self._area[index] / (t - self._since[index])).nan_to_num(0.0, 0.0, 0.0)
         change = out[index].detach() - self.store.get(self.BASE, rows)
-        lack = torch.addcmul(-self.store.get(self.DRIFT, rows), change, _over(line, change))
-        lack *= _over((self.gain / length).nan_to_num(0.0, 0.0, 0.0), lack)
+        lack = torch.addcmul(-self.store.get(self.DRIFT, rows), change, over_rows(line, change))
+        lack *= over_rows((self.gain / length).nan_to_num(0.0, 0.0, 0.0), lack)
         self.store.get(self.DRIFT)[index] = 0.0
         self._area[index] = 0.0
         if rows is None:
             return out + lack.to(out.dtype)
         return out.index_add(0, rows, lack.to(out.dtype))
-
-
-def _index(rows: Tensor | None) -> slice | Tensor:
-    return slice(None) if rows is None else rows
-
-
-def _over(factor: Tensor, like: Tensor) -> Tensor:
-    """Return factors [r] or [1] in a shape that multiplies [r, …]."""
-    return factor.view(-1, *[1] * (like.ndim - 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.residuals import ResidualStore, over_rows, row_index
 
 
 class ForecastResidual:
@@ -57,8 +57,8 @@ class ForecastResidual:
         self._sums = torch.stack([_product(change, other) for other in (change, *known)] + [_product(residual)], dim=1)
         fresh = [change]
         if self.order > 1 and known:
-            gaps = _ratios(self._select(rows), timestep)[:, :1]
-            fresh.append(torch.addcmul(change, known[0], _over_tokens(-gaps, change)))
+            rho = _ratios(self._coefficients[row_index(rows)], timestep)[:, 0]
+            fresh.append(torch.addcmul(change, known[0], over_rows(-rho.to(change.dtype), change)))
         self.store.put(self.NAME, residual, rows)
         for name, difference in zip(self._differences, fresh, strict=False):
             if rows is not None and name not in self.store:
@@ -68,12 +68,12 @@ class ForecastResidual:
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at the timestep [R] or [1], for those rows [r, N, C]."""
         out = x + self.store.get(self.NAME, rows)
-        coefficients = self._select(rows)
+        coefficients = self._coefficients[row_index(rows)]
         ratios = _ratios(coefficients, timestep)
-        weights = ratios.cumprod(dim=1) * (1 - coefficients[:, 2] * ratios[:, :1]).clamp(0, 1)
+        weights = (ratios.cumprod(dim=1) * (1 - coefficients[:, 2] * ratios[:, :1]).clamp(0, 1)).to(out.dtype)
         for i, name in enumerate(self._differences):
             if name in self.store:
-                out.addcmul_(self.store.get(name, rows), _over_tokens(weights[:, i : i + 1], out))
+                out.addcmul_(self.store.get(name, rows), over_rows(weights[:, i], out))
         return out
 
     def take_measurements(self) -> Tensor:
@@ -93,9 +93,6 @@ class ForecastResidual:
         """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
         numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
         return torch.tensor(numbers, device=device).view(len(self.rows), 3, self.order)
-
-    def _select(self, rows: Tensor | None) -> Tensor:
-        return self._coefficients if rows is None else self._coefficients[rows]
 
 
 MissedForecast = tuple[float, float]
@@ -165,10 +162,6 @@ def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
     """Return the inner products in float32 of residuals [r, N, C], row by row; with themselves if there is one."""
     first = one.float()
     return (first * (first if other is None or other is one else other.float())).sum((1, 2))
-
-
-def _over_tokens(factor: Tensor, like: Tensor) -> Tensor:
-    return factor.to(like.dtype)[:, None]
 
 
 def _cut(value: float) -> float:

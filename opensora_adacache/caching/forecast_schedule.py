@@ -176,17 +176,18 @@ class ForecastBudget:
         """Return how many more steps each video computes: each further one goes where the worst stretch is."""
         if len(self.schedules) == 1:
             return [self.left]
-        worst = [
-            (lambda k, s=schedule: s.plan(k)[0]) if did else schedule.worst
-            for schedule, did in zip(self.schedules, computed, strict=True)
-        ]
+
+        def cost(video: int, share: int) -> float:
+            schedule = self.schedules[video]
+            return schedule.plan(share)[0] if computed[video] else schedule.worst(share)
+
         most = [schedule.num_possible for schedule in self.schedules]
         shares = [0 if did else min(1, other) for did, other in zip(computed, most, strict=True)]
-        costs = [cost(share) for cost, share in zip(worst, shares, strict=True)]
+        costs = [cost(video, share) for video, share in enumerate(shares)]
         for _ in range(self.left - sum(shares)):
             video = max((v for v in range(len(shares)) if shares[v] < most[v]), key=lambda v: costs[v])
             shares[video] += 1
-            costs[video] = worst[video](shares[video])
+            costs[video] = cost(video, shares[video])
         return shares
 
 

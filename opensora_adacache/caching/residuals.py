@@ -47,3 +47,13 @@ class ResidualStore:
     def clear(self) -> None:
         """Forget everything but the peak."""
         self._residuals.clear()
+
+
+def row_index(rows: Tensor | None) -> slice | Tensor:
+    """Return what picks those rows out of a tensor [R, …]: all of them for None."""
+    return slice(None) if rows is None else rows
+
+
+def over_rows(factor: Tensor, like: Tensor) -> Tensor:
+    """Return factors [r] or [1] in a shape that multiplies a tensor [r, …]."""
+    return factor.view(-1, *[1] * (like.ndim - 1))

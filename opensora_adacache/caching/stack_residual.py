@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.forecast import MissedForecast
-from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.residuals import ResidualStore, row_index
 
 
 class StackResidual:
@@ -41,7 +41,7 @@ class StackResidual:
             self.store.put_difference(self.names[0], after, before, rows)
             return
         self._update_differences(after - before, rows, step)
-        index = slice(None) if rows is None else rows
+        index = row_index(rows)
         self._computed_at[index] = float(step)
         self._count[index] += 1
 
@@ -55,20 +55,19 @@ class StackResidual:
         return out
 
     def take_measurements(self) -> Tensor:
-        """Nothing is measured."""
+        """Return nothing: a Taylor series is not measured."""
         return torch.empty(0, 0)
 
     def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
-        """A Taylor series is not held against the truth."""
+        """Return nothing: it is not held against the truth either."""
         return {}
 
     def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
-        computed_at = self._computed_at if rows is None else self._computed_at[rows]
-        return (step - computed_at)[:, None, None]
+        return (step - self._computed_at[row_index(rows)])[:, None, None]
 
     def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
         gap = self._since_computed(rows, step).to(residual.dtype)
-        count = (self._count if rows is None else self._count[rows])[:, None, None]
+        count = self._count[row_index(rows)][:, None, None]
         for order, name in enumerate(self.names):
             old = self.store.get(name, rows) if name in self.store else None
             self.store.put(name, residual, rows)
