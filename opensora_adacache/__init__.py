@@ -12,13 +12,13 @@ __version__ = "0.1.0"
 __all__ = ["AdaCacheConfig", "MoRegConfig", "__version__", "apply_cache"]
 
 if TYPE_CHECKING:
+    from opensora_adacache.adapters import apply_cache
     from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
-    from opensora_adacache.hosts import apply_cache
 
 _HOMES = {
     "AdaCacheConfig": "opensora_adacache.caching.config",
     "MoRegConfig": "opensora_adacache.caching.config",
-    "apply_cache": "opensora_adacache.hosts",
+    "apply_cache": "opensora_adacache.adapters",
 }
 
 

@@ -29,9 +29,9 @@ def measure(num_prompts: int, threads: int) -> dict:
     from tqdm import tqdm
 
     from opensora_adacache.caching.trace import computed_steps
-    from opensora_adacache.components import load_models
     from opensora_adacache.config import load_config
-    from opensora_adacache.jobs import plan_jobs
+    from opensora_adacache.generation.jobs import plan_jobs
+    from opensora_adacache.generation.loading import load_models
     from opensora_adacache.shapes.checker import read_clip, score_clip
     from opensora_adacache.shapes.dataset import heldout_prompts
 
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = report(measure(options.num_prompts, options.threads), command.strip(), options.threads)
     print(text)
     if options.out:
-        from opensora_adacache.media import write_file
+        from opensora_adacache.media.video import write_file
 
         write_file(options.out, text.encode())
     return 0

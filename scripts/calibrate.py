@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parse(arguments)
     from opensora_adacache.caching.config import AdaCacheConfig
-    from opensora_adacache.caching.policies import command_name
-    from opensora_adacache.media import write_file
+    from opensora_adacache.caching.registry import command_name
+    from opensora_adacache.media.video import write_file
 
     try:
         config, starts = read_config(options)
@@ -70,8 +70,8 @@ def parse(arguments):
 
 def read_config(options):
     """Return the run config and the settings to start from, all checked before anything is loaded."""
-    from opensora_adacache.caching.policies import named_class
-    from opensora_adacache.calibrator import starting_settings
+    from opensora_adacache.caching.registry import named_class
+    from opensora_adacache.calibration.calibrator import starting_settings
     from opensora_adacache.config import load_config
 
     if min(options.speedup or options.psnr) <= 0:
@@ -93,9 +93,9 @@ def load(config, limit):
     """Return a calibrator with the models and the first prompts of the config."""
     from tqdm import tqdm
 
-    from opensora_adacache.calibrator import Calibrator
-    from opensora_adacache.components import load_models
-    from opensora_adacache.jobs import plan_jobs
+    from opensora_adacache.calibration.calibrator import Calibrator
+    from opensora_adacache.generation.jobs import plan_jobs
+    from opensora_adacache.generation.loading import load_models
 
     jobs = plan_jobs(replace(config, cache=None, batch_size=1, overwrite=True))[:limit]
     models = load_models(config, [text for job in jobs for text in job.texts])
@@ -105,7 +105,7 @@ def load(config, limit):
 
 def section(cache):
     """Return settings as the cache section of a config, without what equals the default."""
-    from opensora_adacache.caching.policies import type_name
+    from opensora_adacache.caching.registry import type_name
 
     kept = {f.name: getattr(cache, f.name) for f in fields(cache) if getattr(cache, f.name) != f.default}
     kept = {name: asdict(value) if name == "moreg" else value for name, value in kept.items()}

@@ -31,7 +31,7 @@ def record_pipeline(options: argparse.Namespace, config, prompts: list[str]) -> 
     from diffusers import DiffusionPipeline
     from tqdm import tqdm
 
-    from opensora_adacache.hosts.recorder import record_branches
+    from opensora_adacache.adapters.recorder import record_branches
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -64,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from opensora_adacache.caching.config import AdaCacheConfig
     from opensora_adacache.caching.replay import replay
-    from opensora_adacache.evaluation.calibration import calibrate
-    from opensora_adacache.media import write_file
+    from opensora_adacache.calibration.search import calibrate
+    from opensora_adacache.media.video import write_file
 
     try:
         config = AdaCacheConfig(RATES)

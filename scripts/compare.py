@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
     options = parser.parse_args(arguments)
     if options.list:
-        from opensora_adacache.caching.policies import COMMAND_NAMES
+        from opensora_adacache.caching.registry import COMMAND_NAMES
 
         print("\n".join(COMMAND_NAMES))
         return 0
@@ -40,8 +40,8 @@ def compare(config: str, out: Path, limit: int | None, command: str) -> int:
     """Make what is missing, then the report."""
     from tqdm import tqdm
 
-    from opensora_adacache.comparison import RESULTS, ComparisonRun
-    from opensora_adacache.config.comparison import load_comparison
+    from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.runner import RESULTS, ComparisonRun
 
     run = ComparisonRun(load_comparison(config), out, limit, command)
     total = run.num_missing
@@ -53,7 +53,7 @@ def compare(config: str, out: Path, limit: int | None, command: str) -> int:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
         print(f"\ninterrupted: {made}; run the same command again to go on")
         return 130
-    from opensora_adacache.report.bench import write_report
+    from opensora_adacache.benchmark.report.bench import write_report
 
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))

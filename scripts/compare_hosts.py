@@ -177,9 +177,9 @@ def contenders(bench: Bench, wanted: int) -> list[tuple[str, str, Callable, tupl
     from diffusers import FirstBlockCacheConfig, MagCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 
     from opensora_adacache import AdaCacheConfig
-    from opensora_adacache.caching.peers.fbcache import FBCacheConfig
-    from opensora_adacache.caching.peers.magcache import MagCacheConfig as OurMagCacheConfig
-    from opensora_adacache.caching.peers.taylorseer import TaylorSeerConfig
+    from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+    from opensora_adacache.caching.policies.magcache import MagCacheConfig as OurMagCacheConfig
+    from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 
     n, ratios = bench.num_steps, magnitude_ratios(bench)
     interval = 2

@@ -17,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="write an HTML page here")
     parser.add_argument("--title", default="Baseline and cached videos", help="title of the page")
     options = parser.parse_args(arguments)
-    from opensora_adacache.report.page import write_page
-    from opensora_adacache.report.runs import compare, format_table
+    from opensora_adacache.benchmark.report.page import write_page
+    from opensora_adacache.benchmark.report.runs import compare, format_table
 
     try:
         runs = compare(options.folders)

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of scripts/compare.py")
     parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file")
     options = parser.parse_args(arguments)
-    from opensora_adacache.media import write_file
+    from opensora_adacache.media.video import write_file
 
     try:
         text = "\n".join(line for folder in options.folders for line in table(folder))
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def table(folder):
     """Return the lines of one folder's table."""
-    from opensora_adacache.evaluation.results import read_results
+    from opensora_adacache.benchmark.results import read_results
 
     rows = read_results(folder / "results.jsonl")
     found = defaultdict(lambda: defaultdict(dict))  # speedup → policy → (prompt, seed) → row
@@ -100,7 +100,7 @@ def beside_fast(rows):
 
 def difference(ours, theirs):
     """Return the mean paired difference of PSNR with its interval."""
-    from opensora_adacache.evaluation.bootstrap import bootstrap_difference
+    from opensora_adacache.benchmark.bootstrap import bootstrap_difference
 
     keys = sorted(ours.keys() & theirs.keys())
     interval = bootstrap_difference(

@@ -2,7 +2,7 @@
 
 import sys
 
-from opensora_adacache.cli import main
+from opensora_adacache.commands.sample import main
 
 if __name__ == "__main__":
     sys.exit(main())

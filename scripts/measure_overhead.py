@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speedup", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
-    from opensora_adacache.components import load_models
     from opensora_adacache.config import load_config
-    from opensora_adacache.jobs import plan_jobs
+    from opensora_adacache.generation.jobs import plan_jobs
+    from opensora_adacache.generation.loading import load_models
 
     try:
         config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(config, models, job, speedup):
     """Return the share of each part in one run."""
     from opensora_adacache import apply_cache
-    from opensora_adacache.caching.forecast_config import ForecastCacheConfig
-    from opensora_adacache.hosts.patches import Patches
+    from opensora_adacache.adapters.patches import Patches
+    from opensora_adacache.caching.forecast.config import ForecastCacheConfig
 
     spent = dict.fromkeys(PARTS, 0.0)
 

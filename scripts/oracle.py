@@ -25,9 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=40, help="moves to try in each search (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
     options = parser.parse_args(arguments)
-    from opensora_adacache.comparison import plan_tasks
-    from opensora_adacache.config.comparison import load_comparison
-    from opensora_adacache.media import write_file
+    from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.runner import plan_tasks
+    from opensora_adacache.media.video import write_file
 
     try:
         if options.rounds < 0:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def budgets(comparison):
     """Return the settings of ForecastCache with a budget."""
-    from opensora_adacache.caching.forecast_config import ForecastCacheConfig
+    from opensora_adacache.caching.forecast.config import ForecastCacheConfig
 
     steps = comparison.run.scheduler.num_sampling_steps
     caches = [(setting, setting.config.cache) for setting in comparison.settings]
@@ -65,7 +65,7 @@ class Bench:
     """Models, videos and their uncached frames."""
 
     def __init__(self, config, jobs):
-        from opensora_adacache.components import load_models
+        from opensora_adacache.generation.loading import load_models
 
         self.models = load_models(config, [text for job in jobs for text in job.texts])
         self.jobs, self.num_steps = jobs, config.scheduler.num_sampling_steps
@@ -75,14 +75,14 @@ class Bench:
     def run(self, cache):
         """Return the PSNR of each video and its computed steps."""
         from opensora_adacache.caching.trace import computed_steps
-        from opensora_adacache.evaluation.metrics import psnr
+        from opensora_adacache.metrics.quality import psnr
 
         frames, traces = self._frames(cache)
         values = [psnr(one, other) for one, other in zip(frames, self.uncached, strict=True)]
         return values, [tuple(computed_steps(trace)) for trace in traces]
 
     def _frames(self, cache):
-        from opensora_adacache.hosts.stdit3 import attach_stdit3
+        from opensora_adacache.adapters.stdit3.attach import attach_stdit3
 
         traces = []
         if cache is None:
@@ -111,7 +111,7 @@ class Found:
 
 def search(bench, cache, rounds):
     """Return the best schedules of one budget."""
-    from opensora_adacache.evaluation.schedule_search import best_per_video, best_static, even_schedule
+    from opensora_adacache.benchmark.schedule_search import best_per_video, best_static, even_schedule
 
     n, num_videos, budget = bench.num_steps, len(bench.jobs), cache.budget(bench.num_steps)
 
@@ -130,7 +130,7 @@ def search(bench, cache, rounds):
 
 def schedules_config(schedules, cache):
     """Return settings with which each video computes at the steps of its own schedule, and forecasts as the cache."""
-    from opensora_adacache.caching.forecast_config import PlannedForecastConfig
+    from opensora_adacache.caching.forecast.config import PlannedForecastConfig
     from opensora_adacache.caching.policy import CachePolicy
 
     class Policy(CachePolicy):
@@ -150,7 +150,7 @@ def schedules_config(schedules, cache):
 
 def table(found, bench):
     """Return the lines of the table, and what they mean."""
-    from opensora_adacache.caching.peers.planning import split_budget
+    from opensora_adacache.calibration.planning import split_budget
 
     totals = [{f.computed_steps: -f.video[i] for f in found} for i in range(len(bench.jobs))]
     columns = ("computed steps", "even", "ForecastCache", "its shared budget", "best static", "best per video")

@@ -5,7 +5,7 @@ python scripts/plan.py CONFIG [CONFIG ...] [--text-tokens N] [--json]
 A run config gives one row; a comparison config one for the baseline and one per setting, beside the figures of the
 paper's table where it names one. Operators are executed on the meta device, so this takes seconds for the published
 model and needs no weights. Numbers are per video, both halves of guidance included;
-`opensora_adacache.evaluation.flops` says what counts as a FLOP.
+`opensora_adacache.costs.flops` says what counts as a FLOP.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.benchmark.config import is_comparison, load_comparison
 from opensora_adacache.config import load_config
-from opensora_adacache.config.comparison import is_comparison, load_comparison
 
 # header, key, format
 RUN_COLUMNS = (
@@ -80,7 +80,7 @@ def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str]
 
 def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
     """Return the table of a comparison with what there is to say about it."""
-    from opensora_adacache.evaluation.paper import find_table
+    from opensora_adacache.benchmark.paper import find_table
 
     notes = COMPARISON_NOTE.format(**rows[0])
     if paper is not None:
@@ -130,7 +130,7 @@ def plan(paths: list[Path], num_text_tokens: int | None) -> tuple[list[dict[str,
         else:
             # The costs do not depend on the prompts, so their file need not exist.
             runs.append(load_config(path, {"prompt": ["any"]}))
-    from opensora_adacache.costs import comparison_rows, run_row  # imports torch
+    from opensora_adacache.benchmark.costs import comparison_rows, run_row  # imports torch
 
     rows = [run_row(config, num_text_tokens) for config in runs]
     texts = [format_table(rows, RUN_COLUMNS) + "\n" + RUN_NOTE.rstrip()] if rows else []

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.num_videos is not None and options.num_videos < 0:
         parser.error(f"--num-videos must be 0 or more, got {options.num_videos}")
-    from opensora_adacache.report.bench import write_report
+    from opensora_adacache.benchmark.report.bench import write_report
 
     try:
         write_report(options.folder, options.num_videos, options.title)

@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=8, help="take only the first N prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
     options = parser.parse_args(arguments)
-    from opensora_adacache.comparison import plan_tasks
-    from opensora_adacache.config.comparison import load_comparison
-    from opensora_adacache.media import write_file
+    from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.runner import plan_tasks
+    from opensora_adacache.media.video import write_file
 
     try:
         comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def table(comparison, jobs):
     """Return the lines of the table."""
-    from opensora_adacache.caching.forecast_config import PlannedForecastConfig
-    from opensora_adacache.run_flops import step_flops
+    from opensora_adacache.caching.forecast.config import PlannedForecastConfig
+    from opensora_adacache.costs.run import step_flops
 
     settings, bench = budgets(comparison), Bench(comparison.run, jobs)
     sites = step_flops(comparison.run).sites
@@ -95,8 +95,8 @@ def variants(shares, budget, num_steps):
 
 def plan(cache, num_steps, budget):
     """Return the steps that ForecastCache computes where the errors of forecasts are as calibrated."""
-    from opensora_adacache.caching.forecast_policy import ForecastCachePolicy
-    from opensora_adacache.caching.forecast_schedule import resample
+    from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
+    from opensora_adacache.caching.forecast.schedule import resample
 
     growth = resample(cache.growth, num_steps)
     policy = ForecastCachePolicy(replace(cache, speedup=None, computed_steps=budget), num_steps, [[0]])
@@ -113,10 +113,10 @@ def plan(cache, num_steps, budget):
 @contextmanager
 def forecast_sites(model, schedules, order):
     """Let each residual compute at the steps of its kind's schedule and be forecast at the others."""
-    from opensora_adacache.caching.forecast import ForecastResidual
-    from opensora_adacache.caching.residuals import ResidualStore
-    from opensora_adacache.hosts.patches import Patches
-    from opensora_adacache.hosts.stdit3_sites import METHODS, block_sites
+    from opensora_adacache.adapters.patches import Patches
+    from opensora_adacache.adapters.stdit3.sites import METHODS, block_sites
+    from opensora_adacache.caching.residuals.measured_forecast import ForecastResidual
+    from opensora_adacache.caching.residuals.store import ResidualStore
 
     now, patches = {"step": 0, "timestep": None}, Patches()
 

@@ -20,8 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     source, config_path, *flags = arguments
     script = Path(source) / "scripts" / "inference.py"
+    from opensora_adacache.adapters.opensora.registry import register
     from opensora_adacache.config import load_config
-    from opensora_adacache.hosts.opensora_registry import register
 
     try:
         if not script.is_file():

@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def list_prompts(options: argparse.Namespace) -> None:
     """Print each prompt of the wanted dimensions once."""
-    from opensora_adacache.evaluation.vbench import check_dimensions, read_prompts
-    from opensora_adacache.evaluation.vbench_score import DIMENSIONS
+    from opensora_adacache.benchmark.vbench import check_dimensions, read_prompts
+    from opensora_adacache.benchmark.vbench_score import DIMENSIONS
 
     dimensions = options.dimensions or list(DIMENSIONS)
     check_dimensions(dimensions)
@@ -53,9 +53,9 @@ def list_prompts(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Evaluate what is not there yet, print the scores and write them."""
-    from opensora_adacache.evaluation import vbench
-    from opensora_adacache.evaluation.vbench_score import DIMENSIONS, total_score
-    from opensora_adacache.media import write_file
+    from opensora_adacache.benchmark import vbench
+    from opensora_adacache.benchmark.vbench_score import DIMENSIONS, total_score
+    from opensora_adacache.media.video import write_file
 
     if options.videos is None:
         raise ValueError("expected the folder of videos, got none; name it, or pass --list-prompts")
@@ -91,7 +91,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def full_info_path(options: argparse.Namespace) -> Path:
     """Return the list of prompts: the one named, or that of the environment."""
-    from opensora_adacache.evaluation.vbench import environment_python
+    from opensora_adacache.benchmark.vbench import environment_python
 
     if options.full_info:
         return options.full_info

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from opensora_adacache.evaluation.comparison import Comparison, PaperRow, Setting
-from opensora_adacache.evaluation.results import ResultRow
+from opensora_adacache.benchmark.description import Comparison, PaperRow, Setting
+from opensora_adacache.benchmark.results import ResultRow
 from opensora_adacache.models import STDiT3, STDiT3Config
 
 hypothesis.settings.register_profile("default", deadline=None)  # no test asserts a time

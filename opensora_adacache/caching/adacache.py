@@ -7,7 +7,7 @@ from torch import Tensor
 
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.distance import change_sums
-from opensora_adacache.caching.motion import motion_sums
+from opensora_adacache.caching.moreg import motion_sums
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
 from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
 

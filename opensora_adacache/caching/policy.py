@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.forecast import MissedForecast
-from opensora_adacache.caching.residuals import ResidualStore
+from opensora_adacache.caching.residuals.measured_forecast import MissedForecast
+from opensora_adacache.caching.residuals.store import ResidualStore
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.site_policy import Site

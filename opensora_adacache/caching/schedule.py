@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from opensora_adacache.caching.codebook import rate_of
 from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.distance import distance_of
-from opensora_adacache.caching.motion import motion_gradient, motion_score, regularize_motion
+from opensora_adacache.caching.moreg import motion_gradient, motion_score, regularize_motion
 from opensora_adacache.caching.policy import Decision
 
 

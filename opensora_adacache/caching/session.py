@@ -1,6 +1,6 @@
 """One cached run after another on one model: counters, stored residuals, trace, lifecycle.
 
-A host (see `opensora_adacache.hosts`) calls the session from inside the model's forward pass; the sampler knows
+A host (see `opensora_adacache.adapters`) calls the session from inside the model's forward pass; the sampler knows
 nothing of it. Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
 """
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.config import CacheConfig
-from opensora_adacache.caching.corrector import Corrector
-from opensora_adacache.caching.forecast import ForecastResidual
 from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
-from opensora_adacache.caching.residuals import ResidualStore
-from opensora_adacache.caching.stack_residual import StackResidual
+from opensora_adacache.caching.residuals.corrector import Corrector
+from opensora_adacache.caching.residuals.measured_forecast import ForecastResidual
+from opensora_adacache.caching.residuals.store import ResidualStore
+from opensora_adacache.caching.residuals.taylor import StackResidual
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.trace import StepRecord
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from opensora_adacache.caching.peers.stack_config import StackCacheConfig
+from opensora_adacache.caching.policies.stack_config import StackCacheConfig
 from opensora_adacache.caching.policy import CachePolicy, StackView
 
 

@@ -14,11 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache import prompts, resolutions
 from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
-from opensora_adacache.caching.policies import POLICIES, config_class
-from opensora_adacache.closest import closest
-from opensora_adacache.config import dialect
+from opensora_adacache.caching.registry import POLICIES, config_class
+from opensora_adacache.config import dialect, prompts, resolutions
 from opensora_adacache.config.file import get_value, merge, read_file, set_value
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
@@ -29,6 +27,7 @@ from opensora_adacache.config.settings import (
     TextEncoderSettings,
     VaeSettings,
 )
+from opensora_adacache.errors.closest import closest
 
 __all__ = ["RunConfig", "load_config", "locate"]
 

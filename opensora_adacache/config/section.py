@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from opensora_adacache.closest import closest
+from opensora_adacache.errors.closest import closest
 
 _Section = TypeVar("_Section")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from opensora_adacache.config.comparison import is_comparison, load_comparison
-from opensora_adacache.evaluation.paper import find_table
+from opensora_adacache.benchmark.config import is_comparison, load_comparison
+from opensora_adacache.benchmark.paper import find_table
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted((FOLDER / "paper").glob("*.py"))

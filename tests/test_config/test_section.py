@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from opensora_adacache.closest import closest
 from opensora_adacache.config.section import build, convert
+from opensora_adacache.errors.closest import closest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""`apply_cache`, the one way to attach a cache to a model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.registry import POLICIES, is_config
+from opensora_adacache.caching.session import CacheSession
+
+if TYPE_CHECKING:
+    from opensora_adacache.adapters.branches import BranchedSession
+
+
+def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> CacheSession | BranchedSession:
+    """Attach a cache to a model, from outside, and return its session.
+
+    Use it in a ``with`` statement, or as a plain call that stays on until ``session.detach()``. Everything is checked
+    before the model is touched; detaching leaves no trace on it.
+
+    Args:
+        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, or a transformer of
+            diffusers (docs/hosts.md lists them).
+        config: settings of a policy: an `AdaCacheConfig`, or any other in `caching.policies`.
+        num_sampling_steps: denoising steps of the sampler; the policy always computes the last two. On diffusers the
+            length of the scheduler's `timesteps`.
+
+    Raises:
+        ValueError: the settings do not fit the model or the run, or the model has a cache already.
+    """
+    if not is_config(config):
+        raise ValueError(
+            f"apply_cache expects the settings of a policy ({', '.join(POLICIES)}), got {type(config).__name__}"
+        )
+    if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
+        from opensora_adacache.adapters.stdit3.attach import attach_stdit3
+
+        return attach_stdit3(model, config, num_sampling_steps)
+    if _is_of(model, "diffusers", "ModelMixin"):
+        from opensora_adacache.adapters.diffusers.attach import attach_diffusers
+
+        return attach_diffusers(model, config, num_sampling_steps)
+    if _is_of(model, "opensora.models.stdit.stdit3", "STDiT3"):
+        from opensora_adacache.adapters.opensora.attach import attach_opensora
+
+        return attach_opensora(model, config, num_sampling_steps)
+    hint = ""
+    if hasattr(model, "transformer"):
+        hint = "; give it the pipeline's transformer"
+    elif hasattr(model, "_orig_mod"):
+        hint = ", a model compiled as a whole; compile its blocks instead, with block.compile(), and give it the model"
+    raise ValueError(
+        "apply_cache knows opensora_adacache.models.STDiT3, upstream's STDiT3 and transformers of diffusers, "
+        f"got {type(model).__name__}{hint}"
+    )
+
+
+def _is_of(model: Any, module: str, name: str) -> bool:
+    """Tell whether a model is of a class, without importing its module: an instance means that it is imported."""
+    return module in sys.modules and isinstance(model, getattr(sys.modules[module], name))

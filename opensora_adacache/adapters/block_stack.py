@@ -1,0 +1,241 @@
+"""A session steps in at every block of a transformer of diffusers; the model's own loop over its blocks runs on.
+
+On a step that reuses, each block hands on what it got and the last one gives the input of the first plus the stored
+residual. The wrappers stand outside of what ``block.compile()`` compiled.
+
+Letters: R rows of a batch (videos × guidance halves), T frames of S tokens, N = T·S, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from opensora_adacache.adapters.block_calls import BlockSignature, with_rows
+from opensora_adacache.adapters.capture import first_input, run_and_capture
+from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid
+from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.caching.policy import StackView
+from opensora_adacache.caching.session import CacheSession, RowSplit
+
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class StackBlock:
+    """One block: its module, the module list it is in, its signature, and where its probe is, if it is one.
+
+    Attributes:
+        site: name of the probe; None for a block that is none.
+        after: submodule whose first input is the block's input plus the residual to observe; None for the whole block.
+    """
+
+    module: nn.Module
+    stack: str
+    signature: BlockSignature
+    site: str | None = None
+    after: str | None = None
+
+
+@dataclass
+class _Call:
+    """One call of the model."""
+
+    session: CacheSession
+    num_rows: int
+    grid: Grid | None
+    next_block: int = 0
+    first_input: Tensor | None = None
+    entry: Tensor | None = None
+    text_entry: Tensor | None = None
+    view: StackView | None = None
+    split: RowSplit | None = None
+
+
+class BlockStack:
+    """The blocks of one model, in order of execution.
+
+    Args:
+        blocks: all of them.
+        model: what is known of the model.
+        num_first: blocks that run on every step.
+        needs_grid: whether the policy looks at frames.
+    """
+
+    def __init__(self, blocks: list[StackBlock], model: DiffusersModel, num_first: int, needs_grid: bool) -> None:
+        self.blocks = blocks
+        self.model = model
+        self.num_first = num_first
+        self.needs_grid = needs_grid
+        self._wrappers: list[Callable] = []
+        self._call: _Call | None = None
+
+    def wrap(self, patches: Patches) -> None:
+        """Step in at every block. ``module(...)`` looks for a compiled call first, so that is where a wrapper goes."""
+        for index, block in enumerate(self.blocks):
+            compiled = block.module._compiled_call_impl
+            self._wrappers.append(self._wrapper(index, compiled or block.module._call_impl))
+            patches.set(block.module, "_compiled_call_impl", self._wrappers[-1])
+
+    def run(self, session: CacheSession, num_rows: int, grid: Grid | None, forward: Callable[[], Any]) -> Any:
+        """Run the model's forward, with R rows, on one step of a session."""
+        for block, wrapper in zip(self.blocks, self._wrappers, strict=True):
+            if block.module._compiled_call_impl is not wrapper:
+                raise ValueError("the blocks were compiled after apply_cache: compile them first, then apply the cache")
+        self._call = call = _Call(session, num_rows, grid)
+        try:
+            out = forward()
+        finally:
+            self._call = None
+        if call.next_block != len(self.blocks):
+            raise ValueError(f"only {call.next_block} of {len(self.blocks)} blocks ran: this host needs all of them")
+        return out
+
+    def _wrapper(self, index: int, original: Callable) -> Callable:
+        def call_block(*args: Any, **kwargs: Any) -> Any:
+            if self._call is None:  # a block called by itself, outside of the model
+                return original(*args, **kwargs)
+            return self._block(self._call, index, original, args, kwargs)
+
+        return call_block
+
+    def _block(self, call: _Call, index: int, original: Callable, args: tuple, kwargs: dict) -> Any:
+        if index != call.next_block:
+            raise ValueError(
+                f"block {index} ran where block {call.next_block} was due: this host does not fit the model"
+            )
+        call.next_block += 1
+        block = self.blocks[index]
+        if index == 0 and self.num_first:
+            call.first_input = self._tokens(call, block, block.signature.video(args, kwargs))
+        if index < self.num_first:
+            return original(*args, **kwargs)
+        if index == self.num_first:
+            self._open(call, block, args, kwargs)
+        assert call.split is not None
+        if not call.split.computes:
+            out = block.signature.passes_on(args, kwargs)
+        elif call.split.rows is None:
+            out = self._compute(call, block, original, args, kwargs, call.num_rows)
+        else:
+            out = self._compute_rows(call, block, original, args, kwargs, call.split.rows)
+        return self._close(call, block, out) if call.next_block == len(self.blocks) else out
+
+    def _open(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> None:
+        """Let the policy decide, at the entry of the stack."""
+        x = self._tokens(call, block, block.signature.video(args, kwargs))
+        if self.needs_grid and (
+            call.grid is None or x.shape[1] != call.grid.frames * call.grid.height * call.grid.width
+        ):
+            raise ValueError(
+                f"this call's {x.shape[1]} tokens do not tell their frames (expected {call.grid}): "
+                "take a policy that does not look at frames, or AdaCache without MoReg"
+            )
+        grid = call.grid or Grid(1, 1, x.shape[1])
+        call.entry = x
+        if self.model.keeps_text and block.signature.has_text:
+            call.text_entry = block.signature.text(args, kwargs)
+        call.view = StackView(
+            step=call.session.step,
+            x=x,
+            timestep=call.session.timestep,
+            num_frames=grid.frames,
+            frame_size=(grid.height, grid.width),
+            first_residual=None if call.first_input is None else x - call.first_input,
+            modulated_input=lambda: self._tokens(call, block, self._modulated_input(block, args, kwargs)),
+            store=call.session.store,
+        )
+        call.split = call.session.decide(call.view)
+
+    def _close(self, call: _Call, block: StackBlock, out: Any) -> Any:
+        """Keep the residual of the rows that computed, give the others theirs."""
+        assert call.entry is not None and call.view is not None and call.split is not None
+        session, split = call.session, call.split
+        video = block.signature.video_out(out)
+        x = self._tokens(call, block, video)
+        if x.shape != call.entry.shape:
+            raise ValueError(
+                f"video tokens changed from {tuple(call.entry.shape)} to {tuple(x.shape)} between the first and the "
+                "last block: this host does not fit the model"
+            )
+        if split.computes:
+            done, before = (x, call.entry) if split.rows is None else (x[split.rows], call.entry[split.rows])
+            session.keep_residual(done, before, split.rows)
+            session.observe_output(call.view, done, split.rows)
+            self._keep_text(call, block, out)
+            if split.reused is None:
+                return out
+            x = x.clone()
+            x[split.reused] = session.add_residual(call.entry[split.reused], split.reused)
+        else:
+            x = session.add_residual(call.entry, None)
+        text = self._text(call, out, block) if block.signature.has_text else None
+        return block.signature.returns(self._untokens(x, block, video), text)
+
+    def _keep_text(self, call: _Call, block: StackBlock, out: Any) -> None:
+        if call.text_entry is not None and call.split is not None:
+            after, rows = block.signature.text_out(out), call.split.rows
+            before = call.text_entry
+            if rows is not None:
+                after, before = after[rows], before[rows]
+            call.session.store.put_difference(TEXT, after, before, rows)
+
+    def _text(self, call: _Call, out: Any, block: StackBlock) -> Tensor:
+        """Return the text states that leave the stack; where the model does not read them, whatever they are."""
+        if call.text_entry is None:
+            return block.signature.text_out(out)
+        return call.text_entry + call.session.store.get(TEXT)
+
+    def _compute(
+        self, call: _Call, block: StackBlock, original: Callable, args: Any, kwargs: Any, num_rows: int
+    ) -> Any:
+        """Run a block, and observe its residual if it is a probe."""
+        if block.site is None:
+            return original(*args, **kwargs)
+        before = block.signature.video(args, kwargs)
+        if block.after is None:
+            out = original(*args, **kwargs)
+            after = block.signature.video_out(out)
+        else:
+            out, after = run_and_capture(block.module, block.after, args, kwargs)
+        residual = self._tokens(call, block, after.to(before.dtype) - before, num_rows)
+        call.session.observe(block.site, residual, call.grid.frames if call.grid else 1)
+        return out
+
+    def _compute_rows(
+        self, call: _Call, block: StackBlock, original: Callable, args: tuple, kwargs: dict, rows: Tensor
+    ) -> Any:
+        """Run a block on some rows; the others pass through."""
+        signature, num_rows = block.signature, call.num_rows
+        some_args, some_kwargs = signature.select(args, kwargs, rows, num_rows, self.model.shared)
+        out = self._compute(call, block, original, some_args, some_kwargs, rows.shape[0])
+        video = with_rows(signature.video(args, kwargs), signature.video_out(out), rows, num_rows)
+        text = None
+        if signature.has_text:
+            text = with_rows(signature.text(args, kwargs), signature.text_out(out), rows, num_rows)
+        return signature.returns(video, text)
+
+    def _modulated_input(self, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
+        assert self.model.attention is not None  # a policy that reads it is refused when it is unknown
+        read = first_input(block.module, self.model.attention, args, kwargs)
+        return read.reshape(block.signature.video(args, kwargs).shape)  # a block may move frames to the batch axis
+
+    def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
+        """Return video tokens as [R, N, C], frame after frame."""
+        axis = self.model.row_axis.get(block.stack)
+        if axis is None:
+            return x
+        x = x.unflatten(0, (num_rows or call.num_rows, -1))
+        return (x if axis == "frames" else x.transpose(1, 2)).flatten(1, 2)
+
+    def _untokens(self, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
+        """Return tokens [R, N, C] as the block has them."""
+        axis = self.model.row_axis.get(block.stack)
+        if axis is None:
+            return x
+        if axis == "frames":
+            return x.unflatten(1, (-1, like.shape[1])).flatten(0, 1)
+        return x.unflatten(1, (like.shape[1], -1)).transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Adapter of the transformers of diffusers."""

@@ -1,0 +1,1 @@
+"""Adapter of the upstream `opensora` package, version 1.2.0."""

@@ -1,0 +1,131 @@
+"""Host of the upstream `opensora` package, version 1.2.0: its STDiT3 with a cache.
+
+Its blocks run as those of diffusers do (`block_stack`). Neither its source nor its weights come with this project;
+`opensora_registry` puts our models under its names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.hooks._helpers import TransformerBlockMetadata
+from torch import Tensor, nn
+
+from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
+from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
+from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid, unknown_grid
+from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.warnings import warn_of_missing_profile
+from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.session import CacheSession
+
+FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
+BLOCK_FORWARD = ("self", "x", "y", "t", "mask", "x_mask", "t0", "T", "S")
+"""Parameters of the forward of STDiT3 and of its block in version 1.2.0."""
+UPSTREAM = DiffusersModel(grid=unknown_grid, stacks=("spatial_blocks", "temporal_blocks"), attention="attn")
+
+
+def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
+    """Attach a session to an upstream STDiT3; see `opensora_adacache.adapters.apply_cache`.
+
+    Schedules and latents are those of our own STDiT3 with the same weights. The probe is the temporal attention of
+    layer depth // 2 − 1, or what `cache_res` ("t-attn", "s-attn") and `cache_loc` say.
+
+    Raises:
+        ValueError: the package is another version, or the settings do not fit.
+    """
+    layers = _check_version(model)
+    config.check_run(num_sampling_steps, len(layers))
+    if config.granularity != "stack":
+        raise ValueError(f"on upstream's STDiT3 only granularity='stack' is possible, got {config.granularity!r}")
+    if isinstance(config, AdaCacheConfig) and config.cache_res == "ca-mlp":
+        raise ValueError("on upstream's STDiT3 cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")
+    if getattr(model, "enable_sequence_parallelism", False):
+        raise ValueError("upstream's sequence parallelism is not supported with a cache: build the model without it")
+    if "forward" in model.__dict__:
+        raise ValueError("this model's forward is replaced already: detach that session first")
+
+    warn_of_missing_profile(config, num_sampling_steps)
+    session = CacheSession(config, num_sampling_steps)
+    stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, needs_grid=True)
+    patches = Patches()
+    stack.wrap(patches)
+    patches.wrap(model, "forward", lambda original: _forward(session, stack, model, original))
+    session.on_detach = patches.restore
+    return session
+
+
+class _Signature(BlockSignature):
+    """Upstream's block takes the text tokens of all rows in one sequence [1, ΣL, C], and the rows' lengths."""
+
+    def __init__(self) -> None:
+        self._metadata = TransformerBlockMetadata(return_hidden_states_index=0, hidden_states_argument_name="x")
+        self._names = list(BLOCK_FORWARD[1:])
+
+    def select(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of a call on some rows only."""
+        x, y, t, lengths, x_mask, t0, *sizes = (*args, *kwargs.values())
+        chosen = rows.tolist()
+        texts = y.split(lengths, dim=1)
+        some = [
+            select_rows(x, rows, num_rows),
+            torch.cat([texts[row] for row in chosen], dim=1),
+            select_rows(t, rows, num_rows),
+            [lengths[row] for row in chosen],
+            None if x_mask is None else x_mask[rows],
+            None if t0 is None else t0[rows],
+            *sizes,
+        ]
+        return some, {}
+
+
+def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """Return the layers, pairs of a spatial and a temporal block.
+
+    Raises:
+        ValueError: the classes are not those of version 1.2.0.
+    """
+    lists = [getattr(model, name, None) for name in UPSTREAM.stacks]
+    blocks = [block for blocks in lists if blocks is not None for block in blocks]
+    found = [tuple(inspect.signature(type(module).forward).parameters) for module in (model, *blocks[:1])]
+    if found != [FORWARD, BLOCK_FORWARD]:
+        raise ValueError(
+            f"this host is made for opensora 1.2.0, whose {type(model).__name__}.forward takes "
+            f"({', '.join(FORWARD[1:])}), got ({', '.join(found[0][1:])}): install that version"
+        )
+    return list(zip(*lists, strict=True))  # type: ignore[arg-type]
+
+
+def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig) -> list[StackBlock]:
+    probed: tuple[int, ...] = ()
+    which = 1
+    if isinstance(config, AdaCacheConfig):
+        probed = config.cache_loc or (max(len(layers) // 2 - 1, 0),)
+        which = 0 if config.cache_res == "s-attn" else 1
+    signature = _Signature()
+    return [
+        StackBlock(
+            module=block,
+            stack=stack,
+            signature=signature,
+            site=f"{number}.{stack}" if number in probed and place == which else None,
+            after="cross_attn",  # it reads x plus the gated attention residual
+        )
+        for number, layer in enumerate(layers)
+        for place, (stack, block) in enumerate(zip(UPSTREAM.stacks, layer, strict=True))
+    ]
+
+
+def _forward(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
+    def forward(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
+        grid = Grid(*model.get_dynamic_size(x))
+        with session.model_call(x, timestep):
+            out = stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
+            return session.correct(out)
+
+    return forward

@@ -1,0 +1,126 @@
+"""Watch an uncached run: the residuals of its probe, or what goes into and comes out of its block stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
+from torch import Tensor, nn
+
+from opensora_adacache.adapters.patches import Patches, wrapped
+from opensora_adacache.adapters.stdit3.attach import probe_sites, with_host_defaults
+from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.replay import Recorder
+from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
+
+
+@contextmanager
+def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]]:
+    """Collect the residual [R, N, C] of the probe site at each call of the model, from outside.
+
+    Raises:
+        ValueError: the settings name several sites.
+    """
+    sites = probe_sites(model, with_host_defaults(model, config))
+    if len(sites) != 1:
+        raise ValueError(f"a recording has one probe site, but cache_res and cache_loc name {len(sites)}")
+    residuals: list[Tensor] = []
+
+    def keep(original: Callable) -> Callable:
+        def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
+            out = original(x, inputs)
+            residuals.append(out)
+            return out
+
+        return residual
+
+    block, method, _ = sites[0]
+    with wrapped(block, method, keep):
+        yield residuals
+
+
+@contextmanager
+def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
+    """Call ``observe(x, out, modulated_input)`` at each call of the model, from outside.
+
+    These are the input and output of the block stack and what the first block's attention reads, [R, N, C] each.
+    """
+
+    def watch(original: Callable) -> Callable:
+        def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+            out = original(x, inputs)
+            observe(x, out, cast(STDiT3Block, model.spatial_blocks[0]).modulated_input(x, inputs))
+            return out
+
+        return forward_blocks
+
+    with wrapped(model, "forward_blocks", watch):
+        yield
+
+
+@contextmanager
+def record_branches(model: nn.Module, config: AdaCacheConfig, num_sampling_steps: int) -> Iterator[dict[str, Recorder]]:
+    """Measure the probe of a transformer of diffusers while its pipeline makes one video, from outside.
+
+    Gives a recorder for each guidance branch by its name, filled as the pipeline runs; every step computes.
+
+    Raises:
+        ValueError: the settings do not fit the model, or name several probe sites.
+    """
+    from opensora_adacache.adapters.diffusers.attach import attach_diffusers
+
+    if len(config.cache_loc or (0,)) != 1:
+        raise ValueError(f"a recording has one probe site, but cache_loc names {len(config.cache_loc or ())}")
+    strides = config.moreg.strides if config.moreg else (1,)
+    max_rate = max(config.codebook.values())
+    recorders: dict[str, Recorder] = {}
+
+    def watch(name: str, branch: CacheSession) -> None:
+        recorder = recorders[name] = Recorder(strides, max_rate, config.metric)
+
+        def keep(original: Callable) -> Callable:
+            def observe(site: str, residual: Tensor, num_frames: int) -> None:
+                recorder.add(residual, num_frames)
+                original(site, residual, num_frames)
+
+            return observe
+
+        Patches().wrap(branch, "observe", keep)
+
+    with attach_diffusers(model, replace(config, codebook={1.0: 1}), num_sampling_steps) as session:
+        session.on_new_branch = watch
+        yield recorders
+
+
+@contextmanager
+def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the output of each call of a model, from outside."""
+    outputs: list[Tensor] = []
+
+    def keep(original: Callable) -> Callable:
+        def forward(*args: object, **kwargs: object) -> Tensor:
+            outputs.append(original(*args, **kwargs))
+            return outputs[-1]
+
+        return forward
+
+    with wrapped(model, "forward", keep):
+        yield outputs
+
+
+@contextmanager
+def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
+    """Let the first calls of a model return recorded outputs; the later ones run it, with whatever is attached."""
+    waiting = list(reversed(outputs))
+
+    def first_recorded(original: Callable) -> Callable:
+        def forward(*args: object, **kwargs: object) -> Tensor:
+            return waiting.pop() if waiting else original(*args, **kwargs)
+
+        return forward
+
+    with wrapped(model, "forward", first_recorded):
+        yield

@@ -1,0 +1,1 @@
+"""Adapter of this package's STDiT3."""

@@ -1,0 +1,163 @@
+"""Host of STDiT3: where its residuals are, and how a session steps in.
+
+Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.stdit3.sites import attach_sites
+from opensora_adacache.adapters.stdit3.view import stack_view
+from opensora_adacache.adapters.warnings import warn_of_missing_profile
+from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.site_policy import SiteCacheConfig
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+
+
+def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
+    """Attach a session to an STDiT3; see `opensora_adacache.adapters.apply_cache`.
+
+    By default the probe is the temporal attention of layer depth // 2 − 1, which is the paper's 13 of 28.
+    """
+    if isinstance(config, AdaCacheConfig):
+        config = with_host_defaults(model, config)
+    config.check_run(num_sampling_steps, model.config.depth)
+    if "forward_blocks" in vars(model):
+        raise ValueError("this model has a cache attached already: detach that session first")
+    warn_of_missing_profile(config, num_sampling_steps)
+    session = CacheSession(config, num_sampling_steps)
+    patches = Patches()
+    session.on_detach = patches.restore
+    patches.wrap(model, "forward", lambda original: _forward(session, original))
+    if isinstance(config, SiteCacheConfig):
+        attach_sites(session, model, config, patches)
+        return session
+    probes = probe_sites(model, config) if isinstance(config, AdaCacheConfig) else []
+    if config.granularity == "stack":
+        patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
+        for block, method, site in probes:
+            patches.wrap(block, method, _probe(session, site))
+    else:
+        reusing = _Flag()
+        patches.wrap(model, "forward_blocks", lambda original: _blocks(session, model, reusing, original))
+        probed = {site for _, _, site in probes}
+        for block, method, site in residual_sites(model):
+            patches.wrap(block, method, _block_residual(session, reusing, site, site in probed))
+    return session
+
+
+def with_host_defaults(model: STDiT3, config: AdaCacheConfig) -> AdaCacheConfig:
+    """Return the settings with the probe that this host chooses where they leave it open."""
+    middle = max(model.config.depth // 2 - 1, 0)
+    return replace(config, cache_res=config.cache_res or "t-attn", cache_loc=config.cache_loc or (middle,))
+
+
+def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
+    """Return every residual of the stack in order of execution: block, method that gives it, name of the site."""
+    sites: list[tuple[nn.Module, str, str]] = []
+    for layer, pair in enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True)):
+        for block, axis in zip(pair, ("s", "t"), strict=True):
+            sites.append((block, "attention_residual", f"{layer}.{axis}-attn"))
+            sites.append((block, "cross_mlp_residual", f"{layer}.{axis}-ca-mlp"))
+    return sites
+
+
+def probe_sites(model: STDiT3, config: AdaCacheConfig) -> list[tuple[nn.Module, str, str]]:
+    """Return the residual sites that `cache_res` and `cache_loc` name, in order of execution."""
+    kinds = ("s-ca-mlp", "t-ca-mlp") if config.cache_res == "ca-mlp" else (config.cache_res,)
+    names = {f"{layer}.{kind}" for layer in config.cache_loc or () for kind in kinds}
+    return [site for site in residual_sites(model) if site[2] in names]
+
+
+class _Flag:
+    """Whether the blocks are to reuse, and for which rows."""
+
+    on: bool = False
+    rows: Tensor | None = None
+
+
+def _forward(session: CacheSession, original: Callable) -> Callable:
+    def forward(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
+        with session.model_call(x, timestep):
+            return session.correct(original(x, timestep, *args, **kwargs))
+
+    return forward
+
+
+def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:
+    return inputs if rows is None else inputs.rows(rows)
+
+
+def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable:
+    """All blocks skip together, so a reused step is x plus the residual of the whole stack."""
+    num_first = session.config.num_first_blocks
+
+    def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+        entry = x
+        for block in model.blocks()[:num_first]:
+            x = block(x, inputs)
+
+        def compute(x: Tensor, rows: Tensor | None) -> Tensor:
+            out = original(x, _select(inputs, rows), num_first)
+            session.keep_residual(out, x, rows)
+            return out
+
+        def reuse(x: Tensor, rows: Tensor | None) -> Tensor:
+            return session.add_residual(x, rows)
+
+        first_residual = x - entry if num_first else None
+        return session.run_stack(stack_view(session, model, x, inputs, first_residual), compute, reuse)
+
+    return forward_blocks
+
+
+def _probe(session: CacheSession, site: str) -> Callable:
+    def wrapper(original: Callable) -> Callable:
+        def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
+            out = original(x, inputs)
+            session.observe(site, out, inputs.num_frames)
+            return out
+
+        return residual
+
+    return wrapper
+
+
+def _blocks(session: CacheSession, model: STDiT3, reusing: _Flag, original: Callable) -> Callable:
+    """As in the reference: the blocks are walked on a reused step too, each adding its two stored residuals."""
+
+    def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+        def walk(x: Tensor, rows: Tensor | None, reuse: bool) -> Tensor:
+            reusing.on, reusing.rows = reuse, rows
+            return original(x, _select(inputs, rows))
+
+        return session.run_stack(
+            stack_view(session, model, x, inputs),
+            lambda x, rows: walk(x, rows, False),
+            lambda x, rows: walk(x, rows, True),
+        )
+
+    return forward_blocks
+
+
+def _block_residual(session: CacheSession, reusing: _Flag, site: str, probed: bool) -> Callable:
+    def wrapper(original: Callable) -> Callable:
+        def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
+            if reusing.on:
+                return session.store.get(site, reusing.rows)
+            out = original(x, inputs)
+            if probed:
+                session.observe(site, out, inputs.num_frames)
+            else:
+                session.store.put(site, out, reusing.rows)
+            return out
+
+        return residual
+
+    return wrapper

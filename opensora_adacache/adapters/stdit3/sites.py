@@ -1,0 +1,99 @@
+"""Host of STDiT3 for policies that reuse single residuals, or ranges of layers, instead of the whole stack.
+
+Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from torch import Tensor, nn
+
+from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.stdit3.view import stack_view
+from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policy import StackView
+from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.site_policy import Site, SiteCacheConfig, SitePolicy
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+
+METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
+"""Kind of a site → the method of its block that gives the residual."""
+
+
+def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, patches: Patches) -> None:
+    """Let a session reuse the sites, or the ranges of layers, of a model."""
+    sites = block_sites(model)
+    view = partial(stack_view, session, model, sites=tuple(site for _, site in sites))
+    if isinstance(config, DeltaDiTConfig):
+        patches.wrap(model, "forward_blocks", lambda original: _ranges(session, config, view, original))
+        return
+    patches.wrap(model, "forward_blocks", lambda original: _walk(session, view, original))
+    for block, site in sites:
+        if config.stores(site):
+            patches.wrap(block, METHODS[site.kind], _residual(session, site))
+
+
+def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
+    """Return every single residual of the stack in order of execution, with its block."""
+    pairs = enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True))
+    blocks = [(layer, axis, block) for layer, pair in pairs for axis, block in zip("st", pair, strict=True)]
+    return [(block, Site(layer, axis, kind)) for layer, axis, block in blocks for kind in METHODS]
+
+
+def _walk(session: CacheSession, view: Callable[[Tensor, BlockInputs], StackView], original: Callable) -> Callable:
+    """Walk the blocks on every step; each site looks up whether it computes."""
+
+    def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+        def walk(x: Tensor, rows: Tensor | None) -> Tensor:
+            return original(x, inputs)  # a fixed schedule never splits the rows
+
+        return session.run_stack(view(x, inputs), walk, walk)
+
+    return forward_blocks
+
+
+def _residual(session: CacheSession, site: Site) -> Callable:
+    def wrapper(original: Callable) -> Callable:
+        def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
+            if site in cast(SitePolicy, session.policy).reused:
+                return session.store.get(str(site))
+            out = original(x, inputs)
+            session.store.put(str(site), out)
+            return out
+
+        return residual
+
+    return wrapper
+
+
+def _ranges(
+    session: CacheSession,
+    config: DeltaDiTConfig,
+    view: Callable[[Tensor, BlockInputs], StackView],
+    original: Callable,
+) -> Callable:
+    """Run the layers before the range of the step's phase, the range or its stored offset, and the layers after."""
+
+    def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
+        def walk(x: Tensor, rows: Tensor | None) -> Tensor:
+            layers = config.layers_at(session.step)
+            if layers is None:
+                return original(x, inputs)
+            start, stop = 2 * layers[0], 2 * (layers[1] + 1)  # a spatial and a temporal block per layer
+            entry = original(x, inputs, 0, start)
+            if config.reuses(session.step):
+                x = entry + session.store.get(_OFFSET)
+            else:
+                x = original(entry, inputs, start, stop)
+                session.store.put_difference(_OFFSET, x, entry)
+            return original(x, inputs, stop)
+
+        return session.run_stack(view(x, inputs), walk, walk)
+
+    return forward_blocks
+
+
+_OFFSET = "offset of a range"

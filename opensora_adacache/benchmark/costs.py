@@ -1,0 +1,168 @@
+"""What a run or the settings of a comparison cost, one row each, beside the figures of the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
+from opensora_adacache.benchmark.paper import PaperRow, PaperTable, find_table
+from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.costs import flops
+from opensora_adacache.costs import run as run_flops
+
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+SHORT_PROMPT_TOKENS = 20
+"""Text tokens beside a table of the paper: the reference drops padding first, and its prompts are short."""
+
+
+def run_row(config: RunConfig, num_text_tokens: int | None = None) -> dict[str, Any]:
+    """Return the costs of a run: of the baseline, or of the config's own setting."""
+    return _row(config, BASELINE if config.cache is None else config.name, config.name, None, num_text_tokens)
+
+
+def comparison_rows(comparison: Comparison, num_text_tokens: int | None = None) -> list[dict[str, Any]]:
+    """Return the costs of the baseline and of each setting, beside those of the paper's table if one is named.
+
+    Args:
+        comparison: the settings.
+        num_text_tokens: tokens cross-attention sees; None: `SHORT_PROMPT_TOKENS` beside a table of the paper, else
+            all of a padded prompt.
+
+    Raises:
+        ValueError: the paper has no such table, or the table no such method.
+    """
+    table = None if comparison.paper is None else find_table(comparison.paper)
+    if table is not None and num_text_tokens is None:
+        num_text_tokens = SHORT_PROMPT_TOKENS
+    baseline = Setting(BASELINE, comparison.run, BASELINE, BASELINE if table else None)
+    videos = len(comparison.run.prompts) if comparison.prompts.heldout is None else comparison.prompts.heldout
+    rows = []
+    for setting in (baseline, *comparison.settings):
+        row = _row(setting.config, setting.name, setting.title, setting.computed_steps, num_text_tokens)
+        if setting.config.cache is None:
+            row.update(cache_gb_stack=0.0, cache_gb_block=0.0)
+        paper = table.row(setting.paper) if table and setting.paper else None
+        rows.append({**row, **_quoted(paper, table), "videos": videos * comparison.num_seeds})
+        if table is not None and table.row(BASELINE).tflops:
+            rows[-1].update(_as_published(setting, num_text_tokens, rows[-1]))
+    return rows
+
+
+def _row(
+    config: RunConfig, name: str, title: str, computed_steps: float | None, num_text_tokens: int | None
+) -> dict[str, Any]:
+    structure, latents = run_flops.structure(config.model), run_flops.latent_size(config)
+    num_tokens = flops.count_tokens(latents, structure.patch_size)
+    step = run_flops.step_flops(config, num_text_tokens)
+    num_steps = config.scheduler.num_sampling_steps
+    every_step = step.run(num_steps, num_steps)
+    total = run_flops.count_run(config, computed_steps, num_text_tokens)
+    row: dict[str, Any] = {
+        "config": config.name,
+        "setting": name,
+        "title": title,
+        "size": f"{config.image_size[0]}x{config.image_size[1]}x{config.num_frames}",
+        "tokens": num_tokens,
+        "text_tokens": config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens,
+        "steps": num_steps,
+        "computed_steps": _computed_steps(config, computed_steps),
+        "tflops_step": step.computed / 1e12,
+        "tflops_reused_step": step.reused / 1e12,
+        "tflops_run": every_step / 1e12,
+        "tflops": None if total is None else total / 1e12,
+        "tflops_ratio": None if total is None else total / every_step,
+        "paper_tflops": None,
+        "paper_ratio": None,
+    }
+    for granularity, num_residuals in _count_residuals(config, structure.depth).items():
+        row[f"cache_gb_{granularity}"] = None
+        if num_residuals is not None:
+            num_bytes = flops.count_cache_bytes(
+                num_residuals, num_tokens, structure.hidden_size, BYTES_PER_VALUE[config.dtype]
+            )
+            row[f"cache_gb_{granularity}"] = num_bytes / 1e9
+    return row
+
+
+def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
+    """Return the computed steps of a stack policy where they are known; a policy of sites computes part of each."""
+    from opensora_adacache.caching.site_policy import SiteCacheConfig
+
+    if isinstance(config.cache, SiteCacheConfig):
+        return None
+    fixed = run_flops.fixed_steps(config)
+    return planned if fixed is None else fixed
+
+
+def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
+    """Return the residuals a cache holds in each granularity; None where its policy does not have that one.
+
+    An uncached run gets those that an AdaCache with one probe site would hold. Signals that some policies keep
+    beside the residuals (at most one more tensor), and the corrector's two outputs, are not counted.
+    """
+    from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+    from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+
+    cache = config.cache
+    if isinstance(cache, DeltaDiTConfig):
+        return {"stack": 1, "block": None}
+    if isinstance(cache, SiteCacheConfig):
+        sites = [
+            Site(layer, axis, kind) for layer in range(depth) for axis in "st" for kind in ("attn", "cross", "mlp")
+        ]
+        return {"stack": None, "block": sum(map(cache.stores, sites))}
+    probes = 1
+    if isinstance(cache, AdaCacheConfig):
+        num_layers = 1 if cache.cache_loc is None else len(cache.cache_loc)
+        # "ca-mlp" looks at the spatial and at the temporal block of a layer.
+        probes = num_layers * (2 if cache.cache_res == "ca-mlp" else 1) + cache.forecast
+    elif cache is not None:
+        probes = cache.forecast  # the differences of an extrapolation
+    return {
+        "stack": flops.count_residuals("stack", depth, probes),
+        "block": flops.count_residuals("block", depth, probes),
+    }
+
+
+def _quoted(paper: PaperRow | None, table: PaperTable | None) -> dict[str, Any]:
+    """Return what the paper prints for a row."""
+    if paper is None or table is None:
+        return {"paper_method": None, "paper_latency_s": None}
+    whole = table.row(BASELINE).tflops
+    return {
+        "paper_method": paper.method,
+        "paper_tflops": paper.tflops,
+        "paper_ratio": paper.tflops / whole if paper.tflops and whole else None,
+        "paper_latency_s": paper.latency_s,
+    }
+
+
+def _as_published(setting: Setting, num_text_tokens: int | None, row: dict[str, Any]) -> dict[str, Any]:
+    """Count a row as the published figures seem to be counted (see `flops`), and what they then imply.
+
+    "implied" are the computed steps that give the paper's ratio, by our count and by that one.
+    """
+    config = setting.config
+    whole = config.scheduler.num_sampling_steps
+    step = run_flops.step_flops(config, num_text_tokens, attention_products=False)
+    decoding = run_flops.decoding_flops(config, attention_products=False)
+    total = run_flops.count_run(config, setting.computed_steps, num_text_tokens, attention_products=False)
+    every_step = step.run(whole, whole) + decoding
+    counted: dict[str, Any] = {"tflops_as_published": None, "ratio_as_published": None}
+    if total is not None:
+        counted = {
+            "tflops_as_published": (total + decoding) / 1e12,
+            "ratio_as_published": (total + decoding) / every_step,
+        }
+    if setting.computed_steps is not None and row["paper_ratio"] is not None:
+        ours = run_flops.step_flops(config, num_text_tokens)
+        counted["implied_steps"] = _steps_for(row["paper_ratio"] * row["tflops_run"] * 1e12, ours, whole)
+        counted["implied_steps_as_published"] = _steps_for(row["paper_ratio"] * every_step - decoding, step, whole)
+    return counted
+
+
+def _steps_for(total: float, step: flops.StepFlops, num_steps: int) -> float:
+    """Return how many computed steps give a run of `num_steps` those FLOPs."""
+    return (total - num_steps * step.reused) / (step.computed - step.reused)

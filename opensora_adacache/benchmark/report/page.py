@@ -1,0 +1,21 @@
+"""A self-contained HTML page that shows compared runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opensora_adacache.benchmark.report.runs import ComparedRun
+from opensora_adacache.benchmark.report.template import data_uri, render
+from opensora_adacache.media.video import write_file
+
+
+def write_page(path: Path, runs: list[ComparedRun], title: str) -> None:
+    """Write the page: the table, then for each prompt its videos, playing together, with their schedules.
+
+    Videos are embedded, so the file works on its own.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    sources = [[data_uri("video/mp4", video.record.path.read_bytes()) for video in run.videos] for run in runs]
+    write_file(path, render("page.html.jinja", title=title, runs=runs, sources=sources).encode())

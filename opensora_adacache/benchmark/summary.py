@@ -1,0 +1,157 @@
+"""From rows of videos to one summary for each setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from opensora_adacache.benchmark.bootstrap import Interval, bootstrap_interval
+from opensora_adacache.benchmark.description import Comparison, Setting
+from opensora_adacache.benchmark.results import CHECKS, MOTIONS, ResultRow
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class MotionSummary:
+    """The videos of one motion class: means, None where nothing was measured."""
+
+    num_videos: int
+    computed_steps: float
+    flicker: float | None
+    motion_error: float | None
+
+
+@dataclass(frozen=True)
+class SettingSummary:
+    """The videos of one setting. None where nothing was measured or, for the baseline, does not apply.
+
+    Attributes:
+        setting: what they were made with.
+        num_videos: how many.
+        num_steps: denoising steps.
+        psnr, ssim, lpips: means with a bootstrap 95 % interval over prompts, from raw frames; PSNR in dB.
+        psnr_mp4, ssim_mp4, lpips_mp4: the same from the decoded files.
+        tflops: mean, of the denoising loop.
+        flop_speedup: the baseline's FLOPs over this setting's, for the same videos.
+        loop_s: median seconds of the denoising loop.
+        latency_s: median seconds of the whole run.
+        speedup: the baseline's seconds in the denoising loop over this setting's, for the same videos.
+        computed_steps: mean.
+        cache_mb: the most that cached residuals held, 10⁶ bytes.
+        peak_memory_mb: the most memory of any video, 10⁶ bytes.
+        checks: share of right answers per attribute, for those that were asked.
+        by_motion: per motion class that occurs.
+    """
+
+    setting: Setting
+    num_videos: int
+    num_steps: int
+    psnr: Interval | None
+    ssim: Interval | None
+    lpips: Interval | None
+    psnr_mp4: Interval | None
+    ssim_mp4: Interval | None
+    lpips_mp4: Interval | None
+    tflops: float
+    flop_speedup: float | None
+    loop_s: float
+    latency_s: float
+    speedup: float | None
+    computed_steps: float
+    cache_mb: float
+    peak_memory_mb: float | None
+    checks: dict[str, float]
+    by_motion: dict[str, MotionSummary]
+
+
+def summarize(rows: Sequence[ResultRow], comparison: Comparison) -> list[SettingSummary]:
+    """Summarize each setting that has a video, in the comparison's order.
+
+    Raises:
+        ValueError: there is no row, or a row's setting is not of the comparison.
+    """
+    if not rows:
+        raise ValueError("there is no result yet; let scripts/compare.py finish at least one video")
+    by_setting: dict[str, list[ResultRow]] = {setting.name: [] for setting in comparison.settings}
+    for row in rows:
+        if row.setting not in by_setting:
+            raise ValueError(
+                f"setting '{row.setting}' has results but is not in comparison.json; run scripts/compare.py again"
+            )
+        by_setting[row.setting].append(row)
+    baseline = {row.video_key: row for row in rows if row.policy == BASELINE}
+    return [
+        _summarize_setting(setting, by_setting[setting.name], baseline)
+        for setting in comparison.settings
+        if by_setting[setting.name]
+    ]
+
+
+def ratio_to_baseline(
+    rows: Sequence[ResultRow], baseline: dict[tuple[int, int], ResultRow], cost: Callable[[ResultRow], float]
+) -> float | None:
+    """Return the baseline's summed cost over the rows', over the videos that both have; None where they share none."""
+    pairs = [(cost(baseline[row.video_key]), cost(row)) for row in rows if row.video_key in baseline]
+    own = sum(cost for _, cost in pairs)
+    return sum(cost for cost, _ in pairs) / own if own else None
+
+
+def _summarize_setting(
+    setting: Setting, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
+) -> SettingSummary:
+    memory = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes is not None]
+    return SettingSummary(
+        setting=setting,
+        num_videos=len(rows),
+        num_steps=rows[0].num_steps,
+        psnr=_interval(rows, "psnr"),
+        ssim=_interval(rows, "ssim"),
+        lpips=_interval(rows, "lpips"),
+        psnr_mp4=_interval(rows, "psnr_mp4"),
+        ssim_mp4=_interval(rows, "ssim_mp4"),
+        lpips_mp4=_interval(rows, "lpips_mp4"),
+        tflops=fmean(row.tflops for row in rows),
+        flop_speedup=ratio_to_baseline(rows, baseline, lambda row: row.tflops),
+        loop_s=median(row.loop_s for row in rows),
+        latency_s=median(row.latency_s for row in rows),
+        speedup=ratio_to_baseline(rows, baseline, lambda row: row.loop_s),
+        computed_steps=fmean(row.computed_steps for row in rows),
+        cache_mb=max(row.cache_bytes for row in rows) / 1e6,
+        peak_memory_mb=max(memory) / 1e6 if memory else None,
+        checks=_checks(rows),
+        by_motion={
+            motion: _by_motion(group) for motion in MOTIONS if (group := [r for r in rows if r.motion == motion])
+        },
+    )
+
+
+def _interval(rows: list[ResultRow], name: str) -> Interval | None:
+    """Return the mean of a metric; the seeds of a prompt are drawn together."""
+    measured = [(row.index, getattr(row, name)) for row in rows if getattr(row, name) is not None]
+    if not measured:
+        return None
+    prompts, values = zip(*measured, strict=True)
+    return bootstrap_interval(values, clusters=prompts)
+
+
+def _checks(rows: list[ResultRow]) -> dict[str, float]:
+    shares = {}
+    for name in CHECKS:
+        counts = [row.checks[name] for row in rows if row.checks and name in row.checks]
+        asked = sum(count[1] for count in counts)
+        if asked:
+            shares[name] = sum(count[0] for count in counts) / asked
+    return shares
+
+
+def _by_motion(rows: list[ResultRow]) -> MotionSummary:
+    flicker = [row.flicker for row in rows if row.flicker is not None]
+    error = [row.motion_error for row in rows if row.motion_error is not None]
+    return MotionSummary(
+        num_videos=len(rows),
+        computed_steps=fmean(row.computed_steps for row in rows),
+        flicker=fmean(flicker) if flicker else None,
+        motion_error=fmean(error) if error else None,
+    )

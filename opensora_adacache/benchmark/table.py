@@ -1,0 +1,210 @@
+"""The tables of a comparison: in the column order of the paper's Table 1, its rows beside ours, then what we add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from opensora_adacache.benchmark.bootstrap import Interval
+from opensora_adacache.benchmark.description import Comparison, PaperRow
+from opensora_adacache.benchmark.results import CHECKS, MOTIONS
+from opensora_adacache.benchmark.summary import SettingSummary
+
+MEASURED, ORACLE, QUOTED = "measured", "oracle", "quoted"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        key: its name in CSV.
+        title: above it, with the unit.
+        form: format of its figures; empty: two decimals from 100 on, four digits below.
+        measured: its figure for a setting of ours.
+        quoted: its name in the paper's rows.
+    """
+
+    key: str
+    title: str
+    form: str
+    measured: Callable[[SettingSummary], Interval | float | None]
+    quoted: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as it is shown, and as it is sorted by; None where there is none."""
+
+    text: str = ""
+    value: float | None = None
+    interval: Interval | None = None
+    interval_text: str = ""
+
+    @property
+    def full_text(self) -> str:
+        """The figure with its interval."""
+        return f"{self.text} {self.interval_text}".rstrip()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: a method, where its figures come from, and the figures.
+
+    Attributes:
+        name: of the setting, or of the paper's row.
+        title: as it is shown.
+        source: `MEASURED`, `ORACLE` or `QUOTED`.
+        cells: one for each column.
+    """
+
+    name: str
+    title: str
+    source: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        key: short name.
+        title: above it.
+        columns: of figures.
+        groups: a setting's line with the quoted one, which stay together however the table is sorted.
+    """
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    groups: tuple[tuple[Line, ...], ...]
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines in order."""
+        return [line for group in self.groups for line in group]
+
+
+def _motion(motion: str, name: str) -> Callable[[SettingSummary], float | None]:
+    return lambda row: getattr(row.by_motion[motion], name) if motion in row.by_motion else None
+
+
+def _check(name: str) -> Callable[[SettingSummary], float | None]:
+    return lambda row: 100 * row.checks[name] if name in row.checks else None
+
+
+PAPER_COLUMNS = (
+    Column("vbench", "VBench (%)", ".2f", lambda row: None, "vbench"),
+    Column("psnr", "PSNR (dB)", ".2f", lambda row: row.psnr, "psnr"),
+    Column("lpips", "LPIPS", ".4f", lambda row: row.lpips, "lpips"),
+    Column("ssim", "SSIM", ".4f", lambda row: row.ssim, "ssim"),
+    Column("tflops", "FLOPs (T)", "", lambda row: row.tflops, "tflops"),
+    Column("latency_s", "Latency (s)", ".2f", lambda row: row.latency_s, "latency_s"),
+    Column("speedup", "Speedup", ".2f", lambda row: row.speedup, "speedup"),
+)
+COST_COLUMNS = (
+    Column("num_videos", "Videos", ".0f", lambda row: row.num_videos),
+    Column("computed_steps", "Computed steps", ".2f", lambda row: row.computed_steps),
+    Column("num_steps", "Steps", ".0f", lambda row: row.num_steps),
+    Column("flop_speedup", "FLOP speedup", ".2f", lambda row: row.flop_speedup),
+    Column("loop_s", "Loop (s)", ".3f", lambda row: row.loop_s),
+    Column("cache_mb", "Cache (MB)", ".3g", lambda row: row.cache_mb),
+    Column("peak_memory_mb", "Peak memory (MB)", ".0f", lambda row: row.peak_memory_mb),
+    Column("psnr_mp4", "PSNR of mp4 (dB)", ".2f", lambda row: row.psnr_mp4),
+    Column("lpips_mp4", "LPIPS of mp4", ".4f", lambda row: row.lpips_mp4),
+    Column("ssim_mp4", "SSIM of mp4", ".4f", lambda row: row.ssim_mp4),
+)
+CONTENT_COLUMNS = (
+    *(Column(name, f"{name.capitalize()} (%)", ".1f", _check(name)) for name in CHECKS),
+    *(Column(f"steps_{m}", f"Steps, {m}", ".2f", _motion(m, "computed_steps")) for m in MOTIONS),
+    *(Column(f"flicker_{m}", f"Flicker, {m}", ".3g", _motion(m, "flicker")) for m in MOTIONS),
+    *(Column(f"motion_error_{m}", f"Motion error, {m}", ".3g", _motion(m, "motion_error")) for m in MOTIONS),
+)
+
+
+def build_tables(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[Table]:
+    """Return the tables: the paper's columns, what a setting costs, and what the videos show where that was measured.
+
+    A quoted row follows the setting that names it; rows that no setting names come last.
+    """
+    quoted = {row.method: row for row in comparison.paper_rows}
+    named = {summary.setting.paper for summary in summaries}
+    groups = []
+    for summary in summaries:
+        paper = quoted.get(summary.setting.paper or "")
+        groups.append((_measured_line(summary, PAPER_COLUMNS), *([_quoted_line(paper)] if paper else [])))
+    groups += [(_quoted_line(row),) for row in comparison.paper_rows if row.method not in named]
+    title = f"Quality and speed, beside {comparison.paper}" if comparison.paper else "Quality and speed"
+    tables = [Table("quality", title, PAPER_COLUMNS, tuple(groups))]
+    for key, title, columns in (
+        ("cost", "Steps, memory, and quality of the decoded files", COST_COLUMNS),
+        ("content", "What the videos show, and motion classes", CONTENT_COLUMNS),
+    ):
+        used = tuple(column for column in columns if any(column.measured(s) is not None for s in summaries))
+        if used:
+            tables.append(Table(key, title, used, tuple((_measured_line(s, used),) for s in summaries)))
+    return tables
+
+
+def notes(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[str]:
+    """Return what a reader of the tables must know: where figures come from and what they are."""
+    lines = [
+        f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "
+        f"torch {comparison.torch}, {_count(comparison.num_prompts, 'prompt')} × "
+        f"{_count(comparison.num_seeds, 'seed')}, by the command “{comparison.command}”."
+    ]
+    if comparison.paper_rows:
+        lines.append(
+            f"Rows marked {QUOTED} are copied from {comparison.paper_source}: another machine, other prompts and, "
+            "unless the config is the published one, another model. Their speedup is that of the latency, their "
+            "quality that of decoded files (“of mp4”). None was measured here."
+        )
+    if any(summary.setting.oracle for summary in summaries):
+        lines.append(
+            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs: what there "
+            "is to gain."
+        )
+    lines.append(
+        "PSNR, LPIPS and SSIM compare with the baseline's video of the same prompt and seed; figures in brackets are "
+        "bootstrap 95 % intervals over prompts. Columns without “of mp4” are from raw frames. Latency (whole run) and "
+        "loop (denoising) are medians of seconds per video; speedup is the baseline's loop seconds over the setting's, "
+        "summed over the same videos; FLOP speedup likewise. VBench is empty where it was not run."
+    )
+    if comparison.lpips_missing:
+        lines.append(f"LPIPS is empty: {comparison.lpips_missing}.")
+    wanted = comparison.num_prompts * comparison.num_seeds
+    unfinished = [s.setting.title for s in summaries if s.num_videos < wanted]
+    if unfinished:
+        lines.append(f"Unfinished, with fewer than {wanted} videos: {'; '.join(unfinished)}.")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _measured_line(summary: SettingSummary, columns: Sequence[Column]) -> Line:
+    source = ORACLE if summary.setting.oracle else MEASURED
+    cells = tuple(_cell(column.measured(summary), column.form) for column in columns)
+    return Line(summary.setting.name, summary.setting.title, source, cells)
+
+
+def _quoted_line(row: PaperRow) -> Line:
+    figures = (getattr(row, column.quoted) if column.quoted else None for column in PAPER_COLUMNS)
+    cells = (_cell(figure, column.form) for figure, column in zip(figures, PAPER_COLUMNS, strict=True))
+    return Line(row.method, row.method, QUOTED, tuple(cells))
+
+
+def _cell(figure: Interval | float | None, form: str) -> Cell:
+    if figure is None:
+        return Cell()
+    if isinstance(figure, Interval):
+        ends = (figure.low, figure.high)
+        text = "" if None in ends else "[" + ", ".join(_format(end, form) for end in ends if end is not None) + "]"
+        return Cell(_format(figure.mean, form), figure.mean, figure, text)
+    return Cell(_format(figure, form), float(figure))
+
+
+def _format(figure: float, form: str) -> str:
+    return f"{figure:{form or ('.2f' if figure >= 100 else '.4g')}}"

@@ -1,0 +1,1 @@
+"""ForecastCache: settings, plan and policy."""

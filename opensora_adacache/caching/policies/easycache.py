@@ -1,0 +1,89 @@
+"""EasyCache: predict the change of the output from the change of the input, by the rate seen at the last computed pair.
+
+Source: Zhou et al., "Less is Enough: Training-Free Video Diffusion Acceleration via Runtime-Adaptive Caching",
+arXiv 2507.02860.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.config import is_count
+from opensora_adacache.caching.distance import l1_norm
+from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
+from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
+from opensora_adacache.caching.policy import CachePolicy, StackView
+
+
+@dataclass(frozen=True)
+class EasyCacheConfig(StackCacheConfig):
+    """EasyCache, on input and output of the block stack.
+
+    Attributes:
+        threshold: sum of predicted relative output changes at which a step computes; published: 0.05 to 0.1. Raising
+            it computes fewer steps.
+        warmup_steps: first steps that always compute; at least 2, for one measured rate.
+    """
+
+    threshold: float = 0.1
+    warmup_steps: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("threshold", self.threshold)
+        if not is_count(self.warmup_steps) or self.warmup_steps < 2:
+            raise ValueError(f"warmup_steps must be a whole number of at least 2, got {self.warmup_steps!r}")
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run."""
+        return EasyCachePolicy(self, num_sampling_steps, groups)
+
+
+class EasyCachePolicy(AccumulatingPolicy):
+    """Accumulate K · ‖x_s − x_{s−1}‖₁ / ‖out‖₁.
+
+    out is the output at the last computed step; K is the change of the output over the change of the input between the
+    last two computed steps.
+    """
+
+    PREVIOUS, INPUT, OUTPUT = "previous input", "last computed input", "last computed output"
+
+    def __init__(self, config: EasyCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
+        super().__init__(config.threshold, num_steps, groups)
+        self.warmup_steps = config.warmup_steps
+        self._pair: Tensor | None = None
+
+    def decide(self, view: StackView) -> list[bool]:
+        computed = super().decide(view)
+        if view.step <= self.warmup_steps:
+            self.sums = [0.0] * len(self.groups)
+            return [True] * len(self.groups)
+        return computed
+
+    def measure(self, view: StackView) -> Tensor | None:
+        sums = None
+        if self._pair is not None:
+            moved = l1_norm(view.x - view.store.get(self.PREVIOUS))
+            sums = torch.cat([moved[:, None], l1_norm(view.store.get(self.OUTPUT))[:, None], self._pair], dim=1)
+        view.store.put(self.PREVIOUS, view.x)
+        return sums
+
+    def signal(self, group: int, sums: list[float]) -> float:
+        moved, output, output_change, input_change = sums
+        return output_change / input_change * moved / output if input_change and output else 0.0
+
+    def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
+        x = view.x if rows is None else view.x[rows]
+        if self.OUTPUT in view.store:
+            output_change = l1_norm(out - view.store.get(self.OUTPUT, rows))
+            input_change = l1_norm(x - view.store.get(self.INPUT, rows))
+            pair = torch.stack([output_change, input_change], dim=1)
+            if rows is None:
+                self._pair = pair
+            elif self._pair is not None:
+                self._pair[rows] = pair
+        view.store.put(self.INPUT, x, rows)
+        view.store.put(self.OUTPUT, out, rows)

@@ -1,0 +1,69 @@
+"""FBCache (first-block cache): run the first block, and reuse the others' residual while its own has changed little.
+
+Source: the ParaAttention project's first-block cache, also in diffusers and cache-dit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from opensora_adacache.caching.distance import change_sums
+from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
+from opensora_adacache.caching.policy import CachePolicy, StackView
+
+
+@dataclass(frozen=True)
+class FBCacheConfig(StackCacheConfig):
+    """FBCache.
+
+    Attributes:
+        threshold: relative change of the first block's residual, against the last computed step, at which a step
+            computes; published: 0.05 to 0.2. Raising it computes fewer steps.
+    """
+
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("threshold", self.threshold)
+
+    @property
+    def num_first_blocks(self) -> int:
+        """The first block runs on every step."""
+        return 1
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run."""
+        return FBCachePolicy(self.threshold, groups)
+
+
+class FBCachePolicy(CachePolicy):
+    """Compute where ‖f − f_c‖₁ / ‖f_c‖₁ ≥ threshold, f the first block's residual, f_c that of the last computed."""
+
+    NAME = "first residual"
+
+    def __init__(self, threshold: float, groups: list[list[int]]) -> None:
+        super().__init__(groups)
+        self.threshold = threshold
+
+    def decide(self, view: StackView) -> list[bool]:
+        if self.NAME not in view.store:
+            return [True] * len(self.groups)
+        rows = change_sums(view.store.get(self.NAME), _first_residual(view)).tolist()
+        computed = []
+        for group in self.groups:
+            change, norm = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))
+            computed.append(change >= self.threshold * norm)
+        return computed
+
+    def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
+        residual = _first_residual(view)
+        view.store.put(self.NAME, residual if rows is None else residual[rows], rows)
+
+
+def _first_residual(view: StackView) -> Tensor:
+    if view.first_residual is None:
+        raise RuntimeError("this host does not run the first block apart")
+    return view.first_residual

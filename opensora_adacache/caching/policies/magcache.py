@@ -1,0 +1,69 @@
+"""MagCache: the ratio of residual norms of adjacent steps, calibrated once, foretells the error of skipping.
+
+Source: Ma et al., "MagCache: Fast Video Generation with Magnitude-Aware Cache", arXiv 2506.09045.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opensora_adacache.caching.config import is_count, is_number
+from opensora_adacache.caching.policies.planned import PlannedPolicy
+from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
+from opensora_adacache.caching.policy import CachePolicy
+
+
+@dataclass(frozen=True)
+class MagCacheConfig(StackCacheConfig):
+    """MagCache. Its schedule follows from the ratios alone, so it is the same for every video.
+
+    Attributes:
+        ratios: γ_s for steps 2..n, mean ‖r_s‖ / ‖r_{s−1}‖ of the stack residual on calibration videos; they belong to
+            one model and one number of steps.
+        threshold: accumulated error at which a step computes. Raising it computes fewer steps.
+        max_skips: most skipped steps in a row.
+        retention: share of the first steps that always compute.
+    """
+
+    ratios: tuple[float, ...] = ()
+    threshold: float = 0.12
+    max_skips: int = 4
+    retention: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "ratios", tuple(self.ratios))
+        if not self.ratios or not all(is_number(ratio) and ratio > 0 for ratio in self.ratios):
+            raise ValueError("ratios must be numbers above 0 for steps 2..n: calibrate them on this model")
+        check_positive("threshold", self.threshold)
+        if not is_count(self.max_skips):
+            raise ValueError(f"max_skips must be a whole number of at least 1, got {self.max_skips!r}")
+        if not 0 <= self.retention <= 1:
+            raise ValueError(f"retention must lie in 0..1, got {self.retention}")
+
+    def check_run(self, num_sampling_steps: int, depth: int) -> None:
+        super().check_run(num_sampling_steps, depth)
+        if len(self.ratios) != num_sampling_steps - 1:
+            raise ValueError(
+                f"ratios belong to {len(self.ratios) + 1} steps, but the run has {num_sampling_steps}: "
+                "calibrate them anew"
+            )
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        """Make the policy of one run."""
+        return PlannedPolicy(magcache_steps(self, num_sampling_steps), groups)
+
+
+def magcache_steps(config: MagCacheConfig, num_steps: int) -> list[int]:
+    """Return the computed steps: a skip is allowed while the added errors |1 − ∏γ| stay below the threshold."""
+    computed, product, error, skips = [], 1.0, 0.0, 0
+    for step in range(1, num_steps + 1):
+        if step > max(1, config.retention * num_steps) and step < num_steps:
+            product *= config.ratios[step - 2]
+            error += abs(1 - product)
+            skips += 1
+            if error < config.threshold and skips <= config.max_skips:
+                continue
+        computed.append(step)
+        product, error, skips = 1.0, 0.0, 0
+    return computed

@@ -1,0 +1,92 @@
+"""Names of caching policies and where their settings are; the one place to add a policy to."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from opensora_adacache.errors.closest import closest
+
+POLICIES: dict[str, str] = {
+    "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
+    "DPCache": "opensora_adacache.caching.policies.dpcache:DPCacheConfig",
+    "DeltaDiT": "opensora_adacache.caching.policies.delta_dit:DeltaDiTConfig",
+    "EasyCache": "opensora_adacache.caching.policies.easycache:EasyCacheConfig",
+    "FBCache": "opensora_adacache.caching.policies.fbcache:FBCacheConfig",
+    "ForecastCache": "opensora_adacache.caching.forecast.config:ForecastCacheConfig",
+    "LeMiCa": "opensora_adacache.caching.policies.lemica:LeMiCaConfig",
+    "MagCache": "opensora_adacache.caching.policies.magcache:MagCacheConfig",
+    "PAB": "opensora_adacache.caching.policies.pab:PABConfig",
+    "PlannedForecast": "opensora_adacache.caching.forecast.config:PlannedForecastConfig",
+    "Planned": "opensora_adacache.caching.policies.planned:PlannedConfig",
+    "SeaCache": "opensora_adacache.caching.policies.seacache:SeaCacheConfig",
+    "Static": "opensora_adacache.caching.policies.planned:StaticConfig",
+    "TGATE": "opensora_adacache.caching.policies.tgate:TGATEConfig",
+    "TaylorSeer": "opensora_adacache.caching.policies.taylorseer:TaylorSeerConfig",
+    "TeaCache": "opensora_adacache.caching.policies.teacache:TeaCacheConfig",
+}
+
+COMMAND_NAMES: dict[str, str] = {
+    "adacache": "AdaCache",
+    "forecastcache": "ForecastCache",
+    "pab": "PAB",
+    "tgate": "TGATE",
+    "delta-dit": "DeltaDiT",
+    "teacache": "TeaCache",
+    "fbcache": "FBCache",
+    "magcache": "MagCache",
+    "easycache": "EasyCache",
+    "taylorseer": "TaylorSeer",
+    "seacache": "SeaCache",
+    "dpcache": "DPCache",
+    "lemica": "LeMiCa",
+    "static": "Static",
+}
+"""Names of the published policies on the command line and in tables → names in configs."""
+
+
+def config_class(name: str) -> type[Any]:
+    """Return the settings class of a policy by its name in configs.
+
+    >>> config_class("AdaCache").__name__
+    'AdaCacheConfig'
+    """
+    module, _, attribute = POLICIES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def is_config(value: object) -> bool:
+    """Tell whether a value is the settings of a policy."""
+    return f"{type(value).__module__}:{type(value).__name__}" in POLICIES.values()
+
+
+def type_name(config: type[Any]) -> str:
+    """Return the name in configs of a settings class.
+
+    >>> type_name(config_class("LeMiCa"))
+    'LeMiCa'
+    """
+    path = f"{config.__module__}:{config.__name__}"
+    return next(name for name, known in POLICIES.items() if known == path)
+
+
+def command_name(config: type[Any]) -> str:
+    """Return the name of a settings class on the command line and in tables.
+
+    >>> command_name(config_class("AdaCache"))
+    'adacache'
+    """
+    name = type_name(config)
+    return next((command for command, known in COMMAND_NAMES.items() if known == name), name.lower())
+
+
+def named_class(command: str) -> type[Any]:
+    """Return the settings class of a policy by its name on the command line.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if command not in COMMAND_NAMES:
+        hint = closest(command, COMMAND_NAMES)
+        raise ValueError(f"unknown policy '{command}'{hint}; expected one of {', '.join(COMMAND_NAMES)}")
+    return config_class(COMMAND_NAMES[command])

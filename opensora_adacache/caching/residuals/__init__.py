@@ -1,0 +1,1 @@
+"""Stored residuals of one run: reused, extrapolated, forecast or corrected."""

@@ -1,0 +1,168 @@
+"""The residual of the whole block stack, forecast in the timestep by as much as the last forecast proved right.
+
+R rows of a batch, N tokens, C channels; r is the residual, t the timestep.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.residuals.store import ResidualStore, over_rows, row_index
+
+
+class ForecastResidual:
+    """Residual x_out − x_in and its differences over the timesteps of the last computed steps.
+
+    The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t): f₁ goes on along the line
+    through the last two, f₂ adds the bend of the last three. At the next computed step the true residual r is there,
+    so the gain gᵢ that would have been best for each row is too: ⟨r − r₁, f₁⟩ / ⟨f₁, f₁⟩ for the line, then the same of
+    what is left for the bend, cut to 0..1. A forecast is the safer the nearer it is, so in a gap ρ times as long as the
+    one that gᵢ was measured over it counts by γᵢ = 1 − (1 − gᵢ)ρ, cut to 0..1. Where all are 0 the forecast is plain
+    reuse: so it is where the last one pointed the wrong way, and where too few steps were computed. Until it was
+    measured, the gain of the line is 1 and that of the bend 0.
+
+    The device only adds up products. They reach the host with whatever else a computed step reads, which works out
+    gains and errors and sends back what skipped steps need, one small tensor.
+
+    Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`StackResidual`).
+
+    Args:
+        store: where residual and differences are kept, 1 + order tensors [R, N, C].
+        order: 1 or 2.
+        num_rows: R.
+        device: of the rows.
+    """
+
+    NAME = "stack"
+
+    def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
+        self.store = store
+        self.order = order
+        self.rows = [RowForecast(order) for _ in range(num_rows)]
+        self._differences = [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
+        self._coefficients = self._send(device)
+        self._sums: Tensor | None = None
+
+    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
+        """Take the stack's output and input [r, N, C] of the rows that computed; timestep [R] or [1]."""
+        residual = (after - before).detach()
+        if self.NAME not in self.store:
+            self.store.put(self.NAME, residual)
+            return
+        last = self.store.get(self.NAME, rows)
+        # into the residual that is not needed any more, so that no further one is held
+        change = torch.sub(residual, last, out=last)
+        known = [self.store.get(name, rows) for name in self._differences if name in self.store]
+        self._sums = torch.stack([_product(change, other) for other in (change, *known)] + [_product(residual)], dim=1)
+        fresh = [change]
+        if self.order > 1 and known:
+            rho = _ratios(self._coefficients[row_index(rows)], timestep)[:, 0]
+            fresh.append(torch.addcmul(change, known[0], over_rows(-rho.to(change.dtype), change)))
+        self.store.put(self.NAME, residual, rows)
+        for name, difference in zip(self._differences, fresh, strict=False):
+            if rows is not None and name not in self.store:
+                self.store.put(name, torch.zeros_like(self.store.get(self.NAME)))
+            self.store.put(name, difference, rows)
+
+    def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
+        """Return x plus the residual expected at the timestep [R] or [1], for those rows [r, N, C]."""
+        out = x + self.store.get(self.NAME, rows)
+        coefficients = self._coefficients[row_index(rows)]
+        ratios = _ratios(coefficients, timestep)
+        weights = (ratios.cumprod(dim=1) * (1 - coefficients[:, 2] * ratios[:, :1]).clamp(0, 1)).to(out.dtype)
+        for i, name in enumerate(self._differences):
+            if name in self.store:
+                out.addcmul_(self.store.get(name, rows), over_rows(weights[:, i], out))
+        return out
+
+    def take_measurements(self) -> Tensor:
+        """Return the products of the step, float32 [r, sums] on their device; empty at the first computed one."""
+        sums, self._sums = self._sums, None
+        return torch.empty(0, 0) if sums is None else sums
+
+    def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
+        """Take the measurements of the rows that computed, as numbers; return how far off their forecasts were."""
+        missed = {row: self.rows[row].measure(products, timestep) for row, products in zip(rows, sums, strict=False)}
+        for row in rows:
+            self.rows[row].times = [timestep, *self.rows[row].times][: self.order + 1]
+        self._coefficients = self._send(self._coefficients.device)
+        return missed
+
+    def _send(self, device: torch.device) -> Tensor:
+        """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
+        numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
+        return torch.tensor(numbers, device=device).view(len(self.rows), 3, self.order)
+
+
+MissedForecast = tuple[float, float]
+"""‖r − forecast‖₂² and ‖r‖₂² of one row."""
+
+
+class RowForecast:
+    """What is known on the host of one row's forecasts.
+
+    Attributes:
+        times: timesteps of the last computed steps, the latest first.
+        gains: of line and bend as they were last measured.
+    """
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.times: list[float] = []
+        self.gains = [1.0, 0.0][:order]
+        # inner products of the differences that are stored
+        self._products = [[0.0] * order for _ in range(order)]
+
+    def coefficients(self) -> list[list[float]]:
+        """Return origins t₁, t₀, inverse gaps 1 / (t₁ − t₀), 1 / (t₁ − t₋₁), 0 where unknown, and doubts."""
+        origins, inverse = [0.0] * self.order, [0.0] * self.order
+        for i, other in enumerate(self.times[1:]):
+            origins[i] = self.times[i]
+            gap = self.times[0] - other
+            inverse[i] = 1 / gap if gap else 0.0  # half precision cannot tell some timesteps apart
+        return [origins, inverse, [1 - gain for gain in self.gains]]
+
+    def measure(self, sums: list[float], timestep: float) -> MissedForecast:
+        """Hold the true change of the residual against its forecast: set the gains, return how far off it was.
+
+        Args:
+            sums: products of the change with itself and with each difference, then ‖r‖₂².
+            timestep: of the computed step; `times` has those before it.
+        """
+        square, *along, norm = sums
+        along += [0.0] * (self.order - len(along))
+        factors, product = [], 1.0
+        for origin, inverse in zip(*self.coefficients()[:2], strict=True):
+            ratio = (timestep - origin) * inverse
+            product *= ratio
+            factors.append(product)
+        rho, places = factors[0], range(self.order)
+        weights = [factors[i] * _cut(1 - (1 - self.gains[i]) * rho) for i in places]
+        missed = square - 2 * sum(weights[i] * along[i] for i in places)
+        missed += sum(weights[i] * weights[j] * self._products[i][j] for i in places for j in places)
+        left = [factors[i] * along[i] for i in places]
+        for i in places:
+            own = factors[i] ** 2 * self._products[i][i]
+            if own > 0:
+                self.gains[i] = _cut(left[i] / own)
+                left = [left[j] - self.gains[i] * factors[i] * factors[j] * self._products[i][j] for j in places]
+        # the change becomes the first difference; the second is what it differs from the line by
+        bend, bend_square = square - rho * along[0], square - 2 * rho * along[0] + rho**2 * self._products[0][0]
+        self._products = [row[: self.order] for row in ([square, bend], [bend, max(bend_square, 0.0)])][: self.order]
+        return max(missed, 0.0), norm
+
+
+def _ratios(coefficients: Tensor, timestep: Tensor) -> Tensor:
+    """Return (t − t₁)/(t₁ − t₀), (t − t₀)/(t₁ − t₋₁), … as far as the order goes, [r, order]."""
+    return (timestep.flatten()[:1].float() - coefficients[:, 0]) * coefficients[:, 1]
+
+
+def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
+    """Return the inner products in float32 of residuals [r, N, C], row by row; with themselves if there is one."""
+    first = one.float()
+    return (first * (first if other is None or other is one else other.float())).sum((1, 2))
+
+
+def _cut(value: float) -> float:
+    return min(max(value, 0.0), 1.0)

@@ -1,0 +1,76 @@
+"""The residual of the whole block stack: kept at computed steps, reused or extrapolated at the others.
+
+R rows of a batch, N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.residuals.measured_forecast import MissedForecast
+from opensora_adacache.caching.residuals.store import ResidualStore, row_index
+
+
+class StackResidual:
+    """Residual x_out − x_in and its finite differences per step up to some order.
+
+    Order 0 is plain reuse. Order m adds m stored tensors and the Taylor series r + r'·k + r''·k²/2 + …, k the steps
+    since the last computed one (TaylorSeer, arXiv 2503.06923). A difference counts only once enough steps were
+    computed.
+
+    Args:
+        store: where the tensors are kept.
+        order: 0, 1 or 2.
+        num_rows: R.
+        device: of the rows.
+    """
+
+    def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
+        self.store = store
+        self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
+        # per row and on the device, so that rows may compute at steps of their own without a synchronisation
+        self._computed_at = torch.zeros(num_rows, device=device)
+        self._count = torch.zeros(num_rows, device=device)
+
+    def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
+        """Take the stack's output and input [r, N, C] of the rows that computed."""
+        if len(self.names) == 1:
+            self.store.put_difference(self.names[0], after, before, rows)
+            return
+        self._update_differences(after - before, rows, step)
+        index = row_index(rows)
+        self._computed_at[index] = float(step)
+        self._count[index] += 1
+
+    def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
+        """Return x plus the residual expected at `step`, for those rows [r, N, C]."""
+        out = x + self.store.get(self.names[0], rows)
+        if len(self.names) > 1:
+            distance = self._since_computed(rows, step).to(x.dtype)
+            for power, name in enumerate(self.names[1:], start=1):
+                out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
+        return out
+
+    def take_measurements(self) -> Tensor:
+        """Return nothing: a Taylor series is not measured."""
+        return torch.empty(0, 0)
+
+    def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
+        """Return nothing: it is not held against the truth either."""
+        return {}
+
+    def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
+        return (step - self._computed_at[row_index(rows)])[:, None, None]
+
+    def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
+        gap = self._since_computed(rows, step).to(residual.dtype)
+        count = self._count[row_index(rows)][:, None, None]
+        for order, name in enumerate(self.names):
+            old = self.store.get(name, rows) if name in self.store else None
+            self.store.put(name, residual, rows)
+            if order + 1 < len(self.names):
+                difference = torch.zeros_like(residual) if old is None else (residual - old) / gap
+                residual = torch.where(count > order, difference, 0.0)

@@ -1,0 +1,1 @@
+"""From measurements of uncached videos to codebooks, thresholds, profiles and plans."""

@@ -1,0 +1,60 @@
+"""What ForecastCache must know of a model: how much errors harm, and how fast they grow, over the share of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+
+from opensora_adacache.caching.forecast.config import first_steps
+from opensora_adacache.caching.forecast.schedule import error_growth
+from opensora_adacache.caching.trace import StepRecord, computed_steps
+
+
+def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], num_steps: int) -> tuple[float, ...]:
+    """Return for each step the harm per relative error, with mean 1.
+
+    Args:
+        harm: step → distance of the final latents from the uncached ones where only that step is forecast.
+        errors: step → relative error of that forecast.
+        num_steps: n; steps that were not measured take the value of the nearest that was.
+    """
+    ratios = _fill({step: harm[step] / errors[step] for step in harm if errors[step] > 0}, num_steps)
+    mean = fmean(ratios)
+    return tuple(_rounded(value / mean) for value in ratios)
+
+
+def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tuple[float, ...]:
+    """Return for each step the relative error of a forecast per squared share of the run it was made over.
+
+    Args:
+        traces: of cached runs, whose `distance` is that error; the geometric mean over them is taken.
+        num_steps: n; steps that no run computed lie on a line between their neighbours.
+    """
+    found: dict[int, list[float]] = {}
+    for trace in traces:
+        steps = computed_steps(trace)
+        for before, step in zip(steps, steps[1:], strict=False):
+            error = trace[step - 1].distance
+            if error and step >= first_steps(num_steps):
+                found.setdefault(step, []).append(math.log(error_growth(error, step - before, num_steps)))
+    filled = _fill({step: fmean(values) for step, values in found.items()}, num_steps)
+    return tuple(_rounded(math.exp(value)) for value in filled)
+
+
+def _fill(values: Mapping[int, float], num_steps: int) -> list[float]:
+    """Return a value for each step 1..n: between those that are known on a line, beyond them the nearest."""
+    known = sorted(values)
+    if not known:
+        raise ValueError(f"no forecast was measured in runs of {num_steps} steps; take more steps")
+    filled = []
+    for step in range(1, num_steps + 1):
+        low = max((s for s in known if s <= step), default=known[0])
+        high = min((s for s in known if s >= step), default=known[-1])
+        part = (step - low) / (high - low) if high != low else 0.0
+        filled.append(values[low] * (1 - part) + values[high] * part)
+    return filled
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")

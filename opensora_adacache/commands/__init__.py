@@ -1,0 +1,1 @@
+"""What the scripts run: one module for each command."""

@@ -1,0 +1,183 @@
+"""The command line: a config file and flags that count over it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+# Flag -> key of the config, where it is not the flag's own name.
+_KEYS = {
+    "ckpt_path": "model.from_pretrained",
+    "flash_attn": "model.enable_flash_attn",
+    "layernorm_kernel": "model.enable_layernorm_kernel",
+    "cfg_scale": "scheduler.cfg_scale",
+}
+_OWN_FLAGS = ("config", "image", "cfg_options", "cfg_defaults")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done. 2: something the user can put right; one line on stderr says what. 130: Ctrl-C; finished videos stay,
+    and the same command goes on with the rest. Of several processes the first one speaks.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        _run(options)
+    except KeyboardInterrupt as interrupt:
+        return _say(str(interrupt) or "interrupted before anything was made", 130)
+    except (ValueError, OSError) as error:
+        return _say(f"error: {_one_line(error)}", 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        return _say(
+            "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
+            "a smaller --batch-size or a smaller --resolution",
+            2,
+        )
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from opensora_adacache.config import load_config
+    from opensora_adacache.generation.run import run
+    from opensora_adacache.parallel import process_group
+
+    config = load_config(
+        options.config,
+        collect_overrides(options),
+        defaults=_parse_dicts(options.cfg_defaults),
+        image=options.image,
+    )
+    with process_group() as group:
+        summary = run(config, group)
+    if group.is_first and config.verbose:
+        skipped = f", {summary.num_skipped} were there already" if summary.num_skipped else ""
+        kind = "image" if config.makes_images else "video"
+        plural = "" if summary.num_total == 1 else "s"
+        print(f"{summary.num_total} {kind}{plural} in '{summary.save_dir}'{skipped}")
+
+
+def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keys of the config that the flags set; a flag counts over the same key in --cfg-options."""
+    flags = {name: value for name, value in vars(options).items() if name not in _OWN_FLAGS}
+    given = {_KEYS.get(name, name): value for name, value in flags.items() if value is not None}
+    return {**_parse_dicts(options.cfg_options), **given}
+
+
+def _parse_dicts(options: dict[str, Any] | None) -> dict[str, Any]:
+    from opensora_adacache.config.file import parse_dict
+
+    return {key: parse_dict(value) for key, value in (options or {}).items()}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser: the reference's flags under their names, and a few of our own."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        prog="inference.py",
+        description="Make videos with Open-Sora 1.2, with or without AdaCache, as a config file says.",
+        epilog="Every flag counts over the config file.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("config", help="config file, in this package's dialect or in the reference's")
+    add("--image", action="store_true", help="make the images that videos start from (see run_sample_image.sh)")
+    add("--overwrite", action="store_true", default=None, help="make videos again that are there already")
+    add(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="set any key of the config, such as scheduler.cfg_scale=5 or cache.codebook={0.1:4,1.0:1}",
+    )
+    add(
+        "--cfg-defaults",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="set keys that the config leaves open",
+    )
+    _add_general(parser.add_argument_group("models and random streams"))
+    _add_output(parser.add_argument_group("output"))
+    _add_prompts(parser.add_argument_group("prompts"))
+    _add_video(parser.add_argument_group("size and speed"))
+    _add_references(parser.add_argument_group("references and loops"))
+    return parser
+
+
+def _add_general(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--seed", type=int, help="video i draws from a stream seeded with SEED + i")
+    add("--ckpt-path", help="transformer: folder, file or hub name")
+    add("--batch-size", type=int, help="videos denoised together")
+    add("--dtype", help="fp32, bf16 or fp16")
+    add("--flash-attn", type=_boolean, metavar="BOOL", help="let PyTorch choose flash attention")
+    add("--layernorm-kernel", type=_boolean, metavar="BOOL", help="accepted, has no effect")
+    add("--num-sampling-steps", type=int, help="denoising steps")
+    add("--cfg-scale", type=float, help="guidance scale")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--save-dir", help="folder to write to; {prompts} and {config} stand for the names of those files")
+    add("--logdate-dir", type=_boolean, metavar="BOOL", help="write to a folder of its own named by the time")
+    add("--sample-name", help="names start with it instead of 'sample'")
+    add("--start-index", type=int, help="first prompt to use, from 0; names and seeds count from it")
+    add("--end-index", type=int, help="prompt to stop before")
+    add("--num-sample", type=int, help="videos per prompt; -0, -1, … is appended to their names")
+    add("--prompt-as-path", action="store_true", default=None, help="name videos by their prompts")
+    add("--watermark", type=_boolean, metavar="BOOL", help="write 'AI generated' into a corner")
+    add("--verbose", type=int, help="0 quiet, 1 progress and a line per video, 2 prompts too")
+
+
+def _add_prompts(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--prompt-path", help="text file with one prompt per line")
+    add("--prompt", nargs="+", help="prompts")
+    add("--llm-refine", type=_boolean, metavar="BOOL", help="accepted if false: no service is called")
+    add("--aes", type=float, help="aesthetic score appended to prompts")
+    add("--flow", type=float, help="motion score appended to prompts")
+    add("--camera-motion", help="camera motion appended to prompts, such as 'pan right'")
+
+
+def _add_video(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--resolution", help="such as 720p, with --aspect-ratio")
+    add("--aspect-ratio", help="height:width, such as 9:16")
+    add("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels, instead of the two above")
+    add("--num-frames", help="a number or 2s, 4s, 8s, 16s; 1 makes images")
+    add("--fps", type=int, help="frames per second the model is told")
+    add("--save-fps", type=int, help="frames per second of the files")
+    add("--frame-interval", type=int, help="files get FPS / FRAME_INTERVAL if the config leaves save_fps open")
+
+
+def _add_references(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--reference-path", nargs="+", help="folder paired by index; or per prompt 'a.png;b.mp4'; '' for none")
+    add("--mask-strategy", nargs="+", help="for all or per prompt: '0' keeps the first frame, '' none")
+    add("--loop", type=int, help="clips made one after the other, each going on from the one before")
+    add("--condition-frame-length", type=int, help="latents that the next clip takes over, in fives")
+
+
+def _boolean(text: str) -> bool:
+    values = {"yes": True, "true": True, "t": True, "y": True, "1": True}
+    values.update({"no": False, "false": False, "f": False, "n": False, "0": False})
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
+    return values[text.lower()]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(message: str, status: int) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr)
+    return status

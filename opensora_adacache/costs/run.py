@@ -1,0 +1,127 @@
+"""What a run described by a config costs, with any policy, at any size and without weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from opensora_adacache.config.load import locate
+from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, RunConfig
+from opensora_adacache.costs.flops import StepFlops, count_decoding, count_step
+
+if TYPE_CHECKING:
+    from opensora_adacache.models import STDiT3Config
+
+
+def count_run(
+    config: RunConfig,
+    computed_steps: float | None = None,
+    num_text_tokens: int | None = None,
+    attention_products: bool = True,
+) -> float | None:
+    """Return the FLOPs of denoising one clip, guidance included.
+
+    Args:
+        config: the run, with its cache.
+        computed_steps: of a policy that decides as it goes, measured or planned; a fixed schedule needs none.
+        num_text_tokens: tokens cross-attention sees; None: all of a padded prompt, as the model here computes.
+        attention_products: as in `flops.count_step`.
+
+    Returns:
+        None where the number of computed steps is not known.
+    """
+    from opensora_adacache.caching.site_policy import SiteCacheConfig
+
+    step = step_flops(config, num_text_tokens, attention_products)
+    num_steps = config.scheduler.num_sampling_steps
+    if config.cache is None:
+        return step.run(num_steps, num_steps)
+    if isinstance(config.cache, SiteCacheConfig):
+        return step.run_sites(config.cache, timesteps(config))
+    fixed = fixed_steps(config)
+    number = computed_steps if fixed is None else fixed
+    return None if number is None else step.run(number, num_steps, config.cache.num_first_blocks)
+
+
+def fixed_steps(config: RunConfig) -> int | None:
+    """Return how many steps a stack policy computes whose schedule is known before the run, else None."""
+    from opensora_adacache.caching.policies.planned import PlannedPolicy
+
+    if config.cache is None:
+        return config.scheduler.num_sampling_steps
+    policy = config.cache.build(config.scheduler.num_sampling_steps, [[0]])
+    return len(policy.steps) if isinstance(policy, PlannedPolicy) else None
+
+
+def timesteps(config: RunConfig) -> list[float]:
+    """Return the timesteps of a run, transformed by its size where the config says so."""
+    from opensora_adacache.schedulers import RFLOW
+
+    scheduler = config.scheduler
+    sampler = RFLOW(
+        scheduler.num_sampling_steps, scheduler.num_timesteps, use_timestep_transform=scheduler.use_timestep_transform
+    )
+    return sampler.timesteps(*config.image_size, config.num_frames)
+
+
+def step_lengths(config: RunConfig) -> dict[int, float]:
+    """Return step → how far the sampler walks there: t_s − t_{s+1}, as a share of the whole way."""
+    walked = [*timesteps(config), 0.0]
+    steps = range(1, len(walked))
+    return {step: (walked[step - 1] - walked[step]) / config.scheduler.num_timesteps for step in steps}
+
+
+def step_flops(config: RunConfig, num_text_tokens: int | None = None, attention_products: bool = True) -> StepFlops:
+    """Count one guided step of a run (see `count_run`), from one layer of the model: all layers cost the same."""
+    tokens = config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens
+    return _step_flops(structure(config.model), latent_size(config), tokens, attention_products)
+
+
+@cache
+def _step_flops(
+    model: STDiT3Config, latents: tuple[int, int, int], num_text_tokens: int, attention_products: bool
+) -> StepFlops:
+    import torch
+
+    from opensora_adacache.models import STDiT3
+
+    with torch.device("meta"):
+        layer = STDiT3(replace(model, depth=1))
+    step = count_step(layer, latents, num_text_tokens, attention_products)
+    computed = step.reused + model.depth * sum(step.sites.values())
+    return replace(step, computed=computed, depth=model.depth)
+
+
+def decoding_flops(config: RunConfig, attention_products: bool = True) -> int:
+    """Count the decoding of one clip by the published VAE."""
+    return _decoding_flops(latent_size(config), config.num_frames, attention_products)
+
+
+@cache
+def _decoding_flops(latents: tuple[int, int, int], num_frames: int, attention_products: bool) -> int:
+    import torch
+
+    from opensora_adacache.models import OpenSoraVAE
+    from opensora_adacache.models.vae import OpenSoraVAEConfig
+
+    with torch.device("meta"):
+        vae = OpenSoraVAE(OpenSoraVAEConfig())
+    return count_decoding(vae, latents, num_frames, attention_products)
+
+
+def latent_size(config: RunConfig) -> tuple[int, int, int]:
+    """Return latents (T, H, W) of a clip."""
+    height, width = config.image_size
+    return config.num_latent_frames, height // VAE_STRIDE, width // VAE_STRIDE
+
+
+def structure(settings: ModelSettings) -> STDiT3Config:
+    """Return the structure of a local checkpoint, or that of the type where it lies on the hub."""
+    from opensora_adacache.models import STDiT3Config, checkpoint
+    from opensora_adacache.models.stdit3 import VARIANTS
+
+    path = locate(settings.from_pretrained)
+    if settings.type in VARIANTS and not path.is_dir():
+        return STDiT3Config.from_dict(VARIANTS[settings.type])
+    return STDiT3Config.from_dict(checkpoint.read_config(checkpoint.resolve(settings.from_pretrained)))

@@ -1,0 +1,1 @@
+"""Errors for users and the hints in them."""

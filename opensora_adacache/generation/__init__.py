@@ -1,0 +1,1 @@
+"""From a config to videos: jobs, loading, pipeline, records."""

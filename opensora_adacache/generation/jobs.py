@@ -1,0 +1,229 @@
+"""Turn a run's prompts into jobs: one per video, complete and checked before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from opensora_adacache.config import prompts
+from opensora_adacache.config.prompts import MaskStrategy
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.references import ReferenceShelf, split_paths
+
+_LONGEST_NAME = 240  # bytes; file systems end at 255, and "-4.mp4" follows. VBench's longest prompt has 210
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video (or image) to make.
+
+    Attributes:
+        index: of its prompt, from the start of the prompt file.
+        sample: of several videos of one prompt, from 0.
+        prompt: as written, without options.
+        texts: per loop the text for the text encoder, with scores.
+        references: images and videos that condition it.
+        masks: where they go.
+        seed: of its random stream; see `loop_seed`.
+        path: file to write.
+    """
+
+    index: int
+    sample: int
+    prompt: str
+    texts: tuple[str, ...]
+    references: tuple[Path, ...]
+    masks: tuple[MaskStrategy, ...]
+    seed: int
+    path: Path
+
+    @property
+    def record_path(self) -> Path:
+        """File of the record beside the video."""
+        return self.path.with_name(f"{self.path.stem}.json")
+
+    def loop_seed(self, loop: int) -> int:
+        """Return the seed of a loop's random stream.
+
+        Every video, sample and loop has a stream of its own, so a video depends neither on its neighbours nor
+        on how much the loops before it drew. The first sample's first loop has seed + index; the others have
+        a number mixed from seed + index, sample and loop (32 bits: a CPU generator reads no more).
+        """
+        if self.sample == loop == 0:
+            return self.seed
+        return int.from_bytes(sha256(f"{self.seed} {self.sample} {loop}".encode()).digest()[:4], "big")
+
+
+def plan_jobs(config: RunConfig) -> list[VideoJob]:
+    """Return the jobs of a run, in order of prompts and then samples.
+
+    Raises:
+        ValueError: a prompt, a mask strategy or the pairing of references is wrong.
+        FileNotFoundError: a reference does not exist.
+    """
+    num_prompts = len(config.prompts)
+    if len(config.mask_strategy) not in (1, num_prompts):
+        raise ValueError(
+            f"mask_strategy has {len(config.mask_strategy)} entries for {num_prompts} prompts; "
+            "expected one for all or one per prompt"
+        )
+    shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
+    strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
+    jobs = [
+        _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
+        for position, prompt in enumerate(config.prompts)
+        for sample in range(config.num_sample)
+    ]
+    taken: dict[Path, VideoJob] = {}
+    for job in jobs:
+        other = taken.setdefault(job.path, job)
+        if other is not job:
+            raise ValueError(
+                f"prompts {other.index} and {job.index} would both be written to '{job.path}'; "
+                "drop one, or run without --prompt-as-path"
+            )
+    return jobs
+
+
+def _plan_job(
+    config: RunConfig, shelf: ReferenceShelf, index: int, sample: int, written: str, strategy: str
+) -> VideoJob:
+    prompt, options = prompts.extract_options(written)
+    if not prompt:
+        raise ValueError(f"prompt {index} is empty; write a text")
+    masks = tuple(prompts.parse_mask_strategy(options.get("mask_strategy", strategy)))
+    masks = tuple(mask for mask in masks if mask.loop < config.loop)
+    references: tuple[Path, ...] = ()
+    if masks:  # without a mask nothing would be read from references
+        given = options.get("reference_path")
+        references = shelf.find(index, sample) if given is None else split_paths(given)
+        _check_references(config, shelf, index, prompt, references, masks)
+    texts, loops = prompts.split_prompt(prompt)
+    scored = [prompts.append_score(text, config.aes, config.flow, config.camera_motion) for text in texts]
+    merged = prompts.merge_prompt(scored, loops)
+    return VideoJob(
+        index=index,
+        sample=sample,
+        prompt=prompt,
+        texts=tuple(prompts.extract_loop(merged, loop) for loop in range(config.loop)),
+        references=references,
+        masks=masks,
+        seed=config.seed + index,
+        path=config.save_dir / _file_name(config, index, sample, prompt),
+    )
+
+
+def _check_references(
+    config: RunConfig,
+    shelf: ReferenceShelf,
+    index: int,
+    prompt: str,
+    references: tuple[Path, ...],
+    masks: tuple[MaskStrategy, ...],
+) -> None:
+    shown = f"prompt {index} ('{prompt if len(prompt) <= 40 else prompt[:39] + '…'}')"
+    if not references:
+        where = f"'{shelf.folder}' has no image for it" if shelf.folder else "it has no reference_path"
+        raise ValueError(
+            f"{shown} starts from a reference image, but {where}; make it with "
+            f"'bash run_sample_image.sh {config.path}', or pass --mask-strategy '' for text to video"
+        )
+    for path in references:
+        if not path.is_file():
+            raise FileNotFoundError(f"reference '{path}' of {shown} does not exist; correct the path")
+    for mask in masks:
+        if mask.reference >= len(references):
+            raise ValueError(
+                f"mask strategy '{mask}' of {shown} names reference {mask.reference}, but it has "
+                f"{len(references)}; references count from 0 and are separated by ';'"
+            )
+        if not -config.num_latent_frames <= mask.target_start < config.num_latent_frames:
+            raise ValueError(
+                f"mask strategy '{mask}' of {shown} starts at latent {mask.target_start}, but a clip of "
+                f"{config.num_frames} frames has {config.num_latent_frames} latents"
+            )
+
+
+def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
+    if config.prompt_as_path:
+        name = (config.sample_name or "") + re.sub(r"[/\\\0]", "_", prompt)
+    else:
+        name = f"{config.sample_name or 'sample'}_{index:04d}"
+    name = os.fsencode(name)[:_LONGEST_NAME].decode(errors="ignore").lstrip(".")
+    if config.num_sample > 1:
+        name = f"{name}-{sample}"
+    return name + (".png" if config.makes_images else ".mp4")
+
+
+def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
+    """Return everything the pixels of a video depend on, as plain JSON values.
+
+    It is kept in the record beside the video, so that a run with other settings does not take an old
+    video for its own.
+    """
+    settings: dict[str, Any] = {
+        "texts": list(job.texts),
+        "seed": job.seed,
+        "sample": job.sample,
+        "references": [_digest(path) for path in job.references],
+        "masks": [str(mask) for mask in job.masks],
+        "model": {"type": config.model.type, "from_pretrained": config.model.from_pretrained},
+        "vae": {
+            "from_pretrained": config.vae.from_pretrained,
+            "micro_frame_size": config.vae.micro_frame_size,
+        },
+        "text_encoder": {
+            "from_pretrained": config.text_encoder.from_pretrained,
+            "model_max_length": config.text_encoder.model_max_length,
+            "dtype": config.text_encoder.dtype,
+        },
+        "scheduler": asdict(config.scheduler),
+        "cache": _describe_cache(config),
+    }
+    for name in ("image_size", "num_frames", "fps", "save_fps", "dtype", "loop", "align", "watermark"):
+        value = getattr(config, name)
+        settings[name] = list(value) if isinstance(value, tuple) else value
+    if config.loop > 1:
+        settings["condition_frame_length"] = config.condition_frame_length
+        settings["condition_frame_edit"] = config.condition_frame_edit
+    return settings
+
+
+def first_difference(old: Any, new: Any, name: str = "") -> str | None:
+    """Name the first entry in which two descriptions differ, with both values; None if they are equal.
+
+    >>> first_difference({"scheduler": {"cfg_scale": 7.0}}, {"scheduler": {"cfg_scale": 4.0}})
+    'scheduler.cfg_scale was 7.0 and is 4.0 now'
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(key for key in old if key not in new)]:
+            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            if found:
+                return found
+        return None
+    return None if old == new else f"{name} was {old!r} and is {new!r} now"
+
+
+def _describe_cache(config: RunConfig) -> dict[str, Any] | None:
+    if config.cache is None:
+        return None
+    described = {"type": type(config.cache).__name__.removesuffix("Config"), **_plain(asdict(config.cache))}
+    if config.decides_per_batch:
+        described["batch_size"] = config.batch_size
+    return described
+
+
+def _plain(value: Any) -> Any:
+    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists."""
+    if isinstance(value, dict):
+        return {f"{key:g}" if isinstance(key, float | int) else key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _digest(path: Path) -> str:
+    """Return a name of the content of a file."""
+    return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"

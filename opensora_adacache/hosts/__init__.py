@@ -1,5 +1,0 @@
-"""How a cache attaches to a model."""
-
-from opensora_adacache.hosts.attach import apply_cache
-
-__all__ = ["apply_cache"]

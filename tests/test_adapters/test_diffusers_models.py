@@ -1,0 +1,129 @@
+"""AdaCache on each transformer of diffusers: what every host promises, on the real class with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+from opensora_adacache.caching.trace import computed_steps
+
+STEPS = 7
+RATE_3 = AdaCacheConfig({1e9: 3, 1e10: 1}, decision="sample")  # every distance is below the first threshold
+COMPUTED = [1, 2, 5, 6, 7]  # the first measurement is at 2; 2 + 3; the last two always
+
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # Mochi's own
+
+
+def state_of(model):
+    return [(name, {key for key in vars(module) if key != "_diffusers_hook"}) for name, module in model.named_modules()]
+
+
+def count_blocks(tiny, model):
+    """Count the calls of every block."""
+    calls = [0] * len(tiny.blocks(model))
+    for index, block in enumerate(tiny.blocks(model)):
+
+        def count(module, inputs, index=index):
+            calls[index] += 1
+
+        block.register_forward_pre_hook(count)
+    return calls
+
+
+def test_a_codebook_of_ones_is_bit_identical_and_detaching_leaves_nothing(tiny):
+    model = tiny.make()
+    plain, before = tiny.sample(model), state_of(model)
+    session = apply_cache(model, AdaCacheConfig({1.0: 1}, moreg=MoRegConfig(steps=(2, 6))), STEPS)
+    assert torch.equal(tiny.sample(model), plain)
+    session.detach()
+    assert state_of(model) == before and session.cache_bytes() == 0
+    assert len(session.branches) == (2 if tiny.two_calls else 1)
+    for branch in session.branches.values():
+        assert computed_steps(branch.trace) == list(range(1, STEPS + 1))
+        assert all(0 < record.distance < 10 for record in branch.trace[1:])
+        assert all(record.motion > 0 for record in branch.trace[1:6]) and branch.trace[2].motion != 1
+
+
+def test_schedule_blocks_repetition_and_memory(tiny):
+    model = tiny.make()
+    calls = count_blocks(tiny, model)
+    with apply_cache(model, RATE_3, STEPS) as session:
+        first = tiny.sample(model)
+        schedules = [computed_steps(branch.trace) for branch in session.branches.values()]
+        second = tiny.sample(model)
+    assert schedules == [COMPUTED] * (2 if tiny.two_calls else 1)
+    assert calls == [2 * len(COMPUTED) * len(schedules)] * len(calls)  # two runs; no block on a skipped step
+    assert torch.equal(first, second)
+    rows = 1 if tiny.two_calls else 2
+    tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
+    width = tiny.config["num_attention_heads"] * tiny.config["attention_head_dim"]
+    for branch in session.branches.values():
+        assert 0 < branch.peak_cache_bytes <= 2.1 * (rows * tokens * width * 4)
+
+
+def test_an_exception_leaves_the_next_call_clean(tiny):
+    model = tiny.make()
+    with apply_cache(model, RATE_3, STEPS) as session:
+        expected = tiny.sample(model)
+        calls = []
+
+        def fail(module, inputs):
+            calls.append(1)
+            if len(calls) == 4:
+                raise RuntimeError("lost the device")
+
+        handle = tiny.blocks(model)[-1].register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="lost the device"):
+            tiny.sample(model)
+        handle.remove()
+        assert session.cache_bytes() == 0
+        assert torch.equal(tiny.sample(model), expected)
+
+
+def test_a_batch_of_two_equals_two_single_calls(tiny):
+    model = tiny.make()
+    distances, single, schedules = [], [], []
+    for seed in (1, 2):
+        with apply_cache(model, AdaCacheConfig({1.0: 1}), STEPS) as session:
+            tiny.sample(model, [seed])
+        distances.append([branch.trace[1].distance for branch in session.branches.values()][0])
+    between = sum(distances) / 2  # so the first decision differs
+    config = AdaCacheConfig({between: 3, 1e9: 1}, decision="sample")
+    for seed in (1, 2):
+        with apply_cache(model, config, STEPS) as session:
+            single.append(tiny.sample(model, [seed]))
+        schedules.append([computed_steps(branch.trace) for branch in session.branches.values()])
+    with apply_cache(model, config, STEPS) as session:
+        together = tiny.sample(model, [1, 2])
+    branches = session.branches.values()
+    assert [[computed_steps(branch.traces[video]) for branch in branches] for video in (0, 1)] == schedules
+    assert schedules[0] != schedules[1]
+    torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)
+
+
+def test_forecasts_on_every_model(tiny):
+    model = tiny.make()
+    calls = count_blocks(tiny, model)
+    profile = {"sensitivity": (2.0, 1.0, 0.5), "decision": "sample"}
+    config = ForecastCacheConfig(computed_steps=5, order=2, corrector=0.5, **profile)
+    single = []
+    for seed in (1, 2):
+        with apply_cache(model, config, STEPS) as session:
+            single.append(tiny.sample(model, [seed]))
+            assert torch.equal(tiny.sample(model, [seed]), single[-1])
+        branches = session.branches.values()
+        assert all(len(computed_steps(branch.trace)) == 5 for branch in branches)
+        assert all(record.distance > 0 for branch in branches for record in branch.trace[1:3])
+        rows = 1 if tiny.two_calls else 2
+        tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
+        width = tiny.config["num_attention_heads"] * tiny.config["attention_head_dim"]
+        # the residual and its two differences; a model that reads its text states keeps those of the text besides;
+        # the corrector holds an output and its drift
+        residual, output = rows * tokens * width * 4, rows * single[-1].numel() * 4
+        assert all(branch.peak_cache_bytes <= 3.2 * residual + 2 * output for branch in branches)
+    assert calls == [4 * 5 * len(branches)] * len(calls)
+    with apply_cache(model, config, STEPS):
+        together = tiny.sample(model, [1, 2])
+    torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)

@@ -1,0 +1,236 @@
+"""Every policy on the real STDiT3: its cheapest setting is the plain model, and skipped steps run no block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.adapters.stdit3.sites import block_sites
+from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dpcache import DPCacheConfig
+from opensora_adacache.caching.policies.easycache import EasyCacheConfig
+from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.lemica import LeMiCaConfig
+from opensora_adacache.caching.policies.magcache import MagCacheConfig
+from opensora_adacache.caching.policies.pab import PABConfig
+from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
+from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
+from opensora_adacache.caching.policies.teacache import TeaCacheConfig
+from opensora_adacache.caching.policies.tgate import TGATEConfig
+from opensora_adacache.caching.registry import POLICIES, config_class
+from opensora_adacache.caching.residuals.corrector import Corrector
+from opensora_adacache.caching.residuals.store import ResidualStore
+from opensora_adacache.caching.site_policy import SiteCacheConfig
+from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.schedulers import RFLOW
+
+STEPS = 12
+RATIOS = (1.0,) * (STEPS - 1)
+# name -> (setting that computes every step, setting that skips some)
+SETTINGS = {
+    "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
+    "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
+    "DeltaDiT": (
+        DeltaDiTConfig(interval=1, early=(1, 2)),
+        DeltaDiTConfig(interval=3, gate_step=5, early=(2, 3), late=(0, 0)),
+    ),
+    "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
+    "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "ForecastCache": (
+        ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
+        ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
+    ),
+    "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
+    "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
+    "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
+    "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
+    "PlannedForecast": (
+        PlannedForecastConfig(steps=range(1, STEPS + 1)),
+        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
+    ),
+    "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
+    "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
+    "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
+    "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),
+}
+SITE_POLICIES = [name for name, (_, setting) in SETTINGS.items() if isinstance(setting, SiteCacheConfig)]
+
+
+class Text:
+    """Random text features."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def encode(self, prompts):
+        y = torch.randn(len(prompts), 1, 12, 32, generator=torch.Generator().manual_seed(1))
+        return {"y": y, "mask": torch.ones(len(prompts), 12, dtype=torch.long)}
+
+    def null(self, n):
+        return self.model.y_embedder.y_embedding[None, None].expand(n, 1, -1, -1)
+
+
+def sample(model):
+    z = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    size = {
+        key: torch.full((1,), value) for key, value in zip(("height", "width", "fps"), (64.0, 64.0, 8.0), strict=True)
+    }
+    sampler = RFLOW(STEPS, cfg_scale=4.0, use_timestep_transform=False)
+    return sampler.sample(model, Text(model), z, ["prompt"], "cpu", size, progress=False)
+
+
+def test_every_policy_is_tried():
+    assert SETTINGS.keys() == POLICIES.keys()
+    assert all(type(setting) is config_class(name) for name, pair in SETTINGS.items() for setting in pair)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_cheapest_setting_is_bit_identical_to_no_cache(golden_model, name):
+    plain = sample(golden_model)
+    with apply_cache(golden_model, SETTINGS[name][0], STEPS) as session:
+        cached = sample(golden_model)
+    assert torch.equal(plain, cached) and len(computed_steps(session.trace)) == STEPS
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - SITE_POLICIES))
+def test_skipped_steps_run_no_block(golden_model, name):
+    calls = []
+    golden_model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    with apply_cache(golden_model, SETTINGS[name][1], STEPS) as session:
+        first = sample(golden_model)
+        second = sample(golden_model)
+    steps = computed_steps(session.trace)
+    assert torch.equal(first, second) and len(calls) == 2 * len(steps)
+    assert 2 <= len(steps) < STEPS and 1 in steps
+
+
+def count_calls(model):
+    """Count per site how often its module runs."""
+    calls = Counter()
+    modules = {"attn": "attn", "cross": "cross_attn", "mlp": "mlp"}
+    for block, site in block_sites(model):
+        module = getattr(block, modules[site.kind])
+        module.register_forward_pre_hook(lambda module, inputs, site=site: calls.update([site]))
+    return calls
+
+
+@pytest.mark.parametrize("decision", ["batch", "sample"])
+@pytest.mark.parametrize("name", SITE_POLICIES)
+def test_reused_sites_run_nothing(golden_model, name, decision):
+    config = replace(SETTINGS[name][1], decision=decision)
+    calls = count_calls(golden_model)
+    timesteps = RFLOW(STEPS, use_timestep_transform=False).timesteps()
+    sites = [site for _, site in block_sites(golden_model)]
+    expected = {
+        site: sum(config.computes(step, timesteps[:step], site) for step in range(1, STEPS + 1)) for site in sites
+    }
+    with apply_cache(golden_model, config, STEPS) as session:
+        first = sample(golden_model)
+        assert dict(calls) == expected and min(expected.values()) < STEPS
+        shares = [record.share for record in session.trace]
+        assert sum(shares) * len(sites) == pytest.approx(sum(expected.values())) and all(shares)
+        assert computed_steps(session.trace) == list(range(1, STEPS + 1))
+        assert torch.equal(first, sample(golden_model))
+        residual = 2 * 3 * 16 * 64 * 4  # rows, frames, patches, channels, bytes
+        held = 1 if name == "DeltaDiT" else sum(config.stores(site) for site in sites)
+        assert session.cache_bytes() == session.peak_cache_bytes == held * residual
+
+
+def test_reused_sites_add_what_they_added_before(golden_model):
+    """One step of reuse, by hand: the blocks with the residuals of the step before where the schedule says so."""
+    config = TGATEConfig(gate_step=2, interval=2)  # step 2 reuses self-attention
+    x, timestep = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((2,), 900.0)
+    y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
+    size = {"fps": torch.full((2,), 8.0), "height": torch.full((2,), 64.0), "width": torch.full((2,), 64.0)}
+    kept = {}
+
+    def keep(block, original):
+        def residual(x, inputs):
+            kept.setdefault(block, original(x, inputs))
+            return kept[block]
+
+        return residual
+
+    with torch.no_grad():
+        with apply_cache(golden_model, config, 2):
+            cached = [golden_model(x * scale, timestep, y, **size) for scale in (1.0, 0.9)]
+        for block in golden_model.blocks():
+            block.attention_residual = keep(block, block.attention_residual)
+        by_hand = [golden_model(x * scale, timestep, y, **size) for scale in (1.0, 0.9)]
+    assert torch.equal(cached[0], by_hand[0]) and torch.equal(cached[1], by_hand[1])
+
+
+def test_a_schedule_that_reuses_every_site_counts_as_reused(golden_model):
+    config = PABConfig(spatial=2, temporal=2, cross=2, window=(0, 1001), mlp_timesteps=(1000,), mlp_layers=range(4))
+    with apply_cache(golden_model, config, STEPS) as session:
+        sample(golden_model)
+    second, fourth = session.trace[1], session.trace[3]
+    assert (second.computed, second.share, second.rows_computed) == (False, 0.0, 0)
+    assert fourth.computed and fourth.share == pytest.approx(1 / 3)  # the MLPs
+
+
+@pytest.mark.parametrize(("name", "reads"), [("PAB", True), ("TGATE", False), ("DeltaDiT", False)])
+def test_only_schedules_of_timesteps_read_them(name, reads):
+    assert SETTINGS[name][1].build(STEPS, [[0, 1]]).needs_timestep == reads
+
+
+@pytest.mark.parametrize("name", SITE_POLICIES)
+def test_clean_frames_and_masks_work(golden_model, name):
+    """With frames kept clean, the reused residuals carry the gates of their own frames."""
+    z = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    size = {key: torch.full((1,), 64.0) for key in ("height", "width", "fps")}
+    sampler = RFLOW(STEPS, use_timestep_transform=False)
+
+    def run(config):
+        generator = torch.Generator().manual_seed(2)
+        mask = torch.tensor([[0.0, 1.0, 0.5]])
+        with apply_cache(golden_model, config, STEPS):
+            return sampler.sample(
+                golden_model, Text(golden_model), z, ["p"], "cpu", size, mask, progress=False, generator=generator
+            )
+
+    plain, cached = (run(config) for config in SETTINGS[name])
+    assert torch.equal(cached[:, :, 0], z[:, :, 0]) and not torch.equal(cached, plain)
+    assert (cached - plain).norm() < 0.5 * plain.norm()
+
+
+def test_forecasts_without_a_profile_warn(golden_model):
+    with pytest.warns(UserWarning, match="ForecastCache has no profile of this model"):
+        apply_cache(golden_model, ForecastCacheConfig(speedup=2), STEPS).detach()
+    apply_cache(golden_model, ForecastCacheConfig(speedup=2, sensitivity=(2.0, 0.5)), STEPS).detach()
+    apply_cache(golden_model, ForecastCacheConfig(speedup=1), STEPS).detach()  # every step computes
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_only_computed_steps_after_skipped_ones_are_corrected(golden_model, adaptive):
+    """On latents that are given, the outputs are those without a corrector and what `Corrector` makes of them."""
+    schedule = {"codebook": {10.0: 3, 11.0: 1}} if adaptive else {"steps": (1, 2, 5, 6, 7)}
+    config = (AdaCacheConfig if adaptive else PlannedForecastConfig)(**schedule, decision="sample")
+    x = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
+    size = {"fps": torch.full((2,), 8.0), "height": torch.full((2,), 64.0), "width": torch.full((2,), 64.0)}
+    times = [torch.full((2,), 1000.0 - 100 * i) for i in range(7)]
+
+    @torch.no_grad()
+    def outputs(cache):
+        with apply_cache(golden_model, cache, len(times)) as session:
+            return [golden_model(x * (1 - i / 10), t, y, **size) for i, t in enumerate(times)], session
+
+    plain, _ = outputs(config)
+    corrected, session = outputs(replace(config, corrector=0.5))
+    steps, by_hand = computed_steps(session.trace), Corrector(ResidualStore(), 0.5)
+    assert steps == [1, 2, 5, 6, 7]
+    for number, (out, timestep, found) in enumerate(zip(plain, times, corrected, strict=True), start=1):
+        velocity, variance = out.chunk(2, dim=1)
+        velocity = by_hand.correct(velocity, timestep, number in steps, None, number == len(times))
+        assert torch.equal(found, torch.cat([velocity, variance], dim=1))
+        assert torch.equal(found, out) == (number != 5)
+    # the residual and its difference, or the probe; velocity and drift
+    assert session.peak_cache_bytes == 4 * (2 * 2 * 3 * 16 * 64 + 2 * x.numel())

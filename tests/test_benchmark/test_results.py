@@ -1,0 +1,112 @@
+"""Rows of results and what a comparison says of itself: written, read, interrupted, of another kind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from opensora_adacache.benchmark.description import Comparison, PaperRow, Setting, read_comparison, write_comparison
+from opensora_adacache.benchmark.results import append_result, read_results
+
+
+def test_rows_come_back(tmp_path, make_row):
+    path = tmp_path / "new" / "results.jsonl"
+    rows = [make_row(index=0), make_row(index=1, motion=None, checks=None, psnr=None, prompt="a “red” circle\u2028\n")]
+    for row in rows:
+        append_result(path, row)
+    assert read_results(path) == rows
+
+
+@pytest.mark.parametrize("length", [1, 40, -1])
+def test_an_interrupted_line_is_dropped_and_replaced(tmp_path, make_row, length):
+    path = tmp_path / "results.jsonl"
+    append_result(path, make_row(index=0))
+    whole = path.read_bytes()
+    append_result(path, make_row(index=1))
+    second = path.read_bytes()[len(whole) :]
+    path.write_bytes(whole + second[:length])
+    assert [row.index for row in read_results(path)] == [0]
+    append_result(path, make_row(index=2))
+    assert [row.index for row in read_results(path)] == [0, 2]
+
+
+def test_an_interrupted_first_line(tmp_path, make_row):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"policy": "ada')
+    assert read_results(path) == []
+    append_result(path, make_row())
+    assert len(read_results(path)) == 1
+
+
+def changed(line: str, **values: object) -> str:
+    content = json.loads(line) | values
+    return json.dumps({key: value for key, value in content.items() if value != "gone"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda line: "prompt,psnr", "line 2 is not a result .not JSON"),
+        (lambda line: "[1]", "no object"),
+        (lambda line: changed(line, loop_s="gone"), "'loop_s' is missing"),
+        (lambda line: changed(line, colour="red"), "'colour' is unknown"),
+        (lambda line: changed(line, seed="7"), "'seed' must be a whole number, got '7'"),
+        (lambda line: changed(line, schedule="#."), "schedule must hold 6 steps, got 2"),
+        (lambda line: changed(line, motion="quick"), "motion must be one of still, slow, fast or None, got 'quick'"),
+        (lambda line: changed(line, loop_s=0), "loop_s must be above 0"),
+        (lambda line: line, "lines 1 and 2 hold the same video"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path, make_row, spoil, message):
+    path = tmp_path / "results.jsonl"
+    append_result(path, make_row())
+    line = path.read_text().strip()
+    path.write_text(f"{line}\n{spoil(line)}\n")
+    with pytest.raises(ValueError, match=message) as error:
+        read_results(path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_stored_or_found(tmp_path, make_row):
+    with pytest.raises(ValueError, match="prompt 0, is not finite; store None"):
+        append_result(tmp_path / "results.jsonl", make_row(psnr=float("inf")))
+    assert not (tmp_path / "results.jsonl").exists()
+    with pytest.raises(FileNotFoundError, match="name a folder that scripts/compare.py wrote"):
+        read_results(tmp_path / "results.jsonl")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write"):
+        append_result(tmp_path / "file" / "results.jsonl", make_row())
+
+
+def test_a_comparison_comes_back(tmp_path, comparison):
+    path = tmp_path / "comparison.json"
+    write_comparison(path, comparison)
+    assert read_comparison(path) == comparison
+    write_comparison(path, replace(comparison, paper=None, paper_rows=()))
+    assert read_comparison(path).paper_rows == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "does not describe a comparison"),
+        ('{"settings": []}', "missing .* 'config'"),
+        ('{"settings": [{"name": "a"}]}', "missing .* 'title'"),
+        ('{"settings": [1]}', "expected an object, got 1"),
+    ],
+)
+def test_a_comparison_of_another_kind(tmp_path, content, message):
+    path = tmp_path / "comparison.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_comparison(path)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_one_name():
+    twice = (Setting("a", "A", "static"), Setting("a", "B", "static"))
+    with pytest.raises(ValueError, match="names of settings must differ, got 'a' twice"):
+        Comparison("c", "c", "m", "d", "t", 1, 1, "T", twice, None, (PaperRow("x"),))

@@ -1,0 +1,112 @@
+"""The comparison runner on small checkpoints: rows, resuming, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.results import read_results
+from opensora_adacache.benchmark.runner import ComparisonRun
+from opensora_adacache.caching.registry import COMMAND_NAMES
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = """
+settings = {
+    "every-2": dict(cache=dict(type="Static", interval=2)),
+    "all": dict(cache=dict(type="AdaCache", codebook={1.0: 1})),
+    "line": dict(cache=dict(type="AdaCache", codebook={1e9: 2, 2e9: 1}, forecast=1)),
+    "best": dict(oracle="video", computed_steps=5),
+    "best-split": dict(oracle="budget", computed_steps=5),
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def compare():
+    return runpy.run_path(str(ROOT / "scripts" / "compare.py"))["main"]
+
+
+def test_list_of_policies(compare, capsys):
+    assert compare(["--list"]) == 0
+    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
+    assert capsys.readouterr().out.split() == [*names.split(), "lemica", "static"] == list(COMMAND_NAMES)
+
+
+def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
+    config, out = write_comparison(SETTINGS), tmp_path / "out"
+    assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
+    first = read_results(out / "results.jsonl")
+    assert sorted(row.setting for row in first) == ["all", "baseline", "best", "best-split", "every-2", "line"]
+    by_name = {row.setting: row for row in first}
+    assert by_name["baseline"].psnr is None and by_name["all"].psnr == 100 and by_name["every-2"].psnr < 100
+    assert by_name["every-2"].schedule == "#.#.#.##" and by_name["best"].computed_steps == 5
+    assert by_name["line"].policy == "adacache-forecast"
+    assert by_name["all"].policy == "adacache" and by_name["best"].policy == "oracle-video"
+    assert by_name["all"].tflops == pytest.approx(by_name["baseline"].tflops)
+    assert 0.4 < by_name["every-2"].tflops / by_name["baseline"].tflops < 0.7
+    assert by_name["best"].tflops == pytest.approx(by_name["every-2"].tflops)  # both compute five steps
+    for name in ("table.md", "table.csv", "table.tex", "index.html", by_name["best"].video):
+        assert (out / name).stat().st_size > 0
+    # what is there stays as it was; the second prompt is added
+    assert compare([str(config), "--out", str(out)]) == 0
+    rows = read_results(out / "results.jsonl")
+    assert len(rows) == 12 and rows[:6] == first
+    assert "6 videos made" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):
+    """Ctrl-C while the second row is measured: the first stays, and the same command makes the rest."""
+    from opensora_adacache.benchmark import runner as comparison
+
+    calls, real = [], comparison.flicker
+
+    def interrupt_second(frames):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(frames)
+
+    config, out = write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n"), tmp_path / "out"
+    monkeypatch.setattr(comparison, "flicker", interrupt_second)
+    assert compare([str(config), "--limit", "1", "--out", str(out)]) == 130
+    assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().out
+    assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
+    assert [row.setting for row in read_results(out / "results.jsonl")] == ["baseline", "every2"]
+
+
+def test_budget_is_spent_exactly(write_comparison, tmp_path):
+    run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), tmp_path / "out", None, "test")
+    run.run()
+    rows = [row for row in read_results(tmp_path / "out" / "results.jsonl") if row.setting == "best-split"]
+    assert sum(row.computed_steps for row in rows) == 10
+
+
+def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), out, None, "test")
+    (out / "comparison.json").write_text(json.dumps(run.describe()))
+    changed = write_comparison(SETTINGS.replace("interval=2", "interval=3"))
+    assert compare([str(changed), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "holds 'every-2' with other settings (cache.interval was 2 and is 3 now)" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (SETTINGS.replace("Static", "Statik"), [], "cache.type is 'Statik', did you mean 'Static'"),
+        ("metrics = ('pnsr',)\n" + SETTINGS, [], "unknown metric 'pnsr', did you mean 'psnr'"),
+        (SETTINGS, ["--limit", "0"], "--limit must be at least 1, got 0"),
+        ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(num_frames=34)))\n", [], "num_frames"),
+    ],
+)
+def test_mistakes(compare, write_comparison, tmp_path, capsys, text, arguments, message):
+    assert compare([str(write_comparison(text)), "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error:") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

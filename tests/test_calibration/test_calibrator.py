@@ -1,0 +1,175 @@
+"""The command that finds a codebook, on small checkpoints."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.adapters.recorder import record_probe
+from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.caching.replay import record, replay
+from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.calibration.calibrator import Calibrator
+from opensora_adacache.config import load_config
+from opensora_adacache.generation.jobs import plan_jobs
+from opensora_adacache.generation.loading import load_models
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def calibrate():
+    return runpy.run_path(str(ROOT / "scripts" / "calibrate.py"))["main"]
+
+
+PROMPTS = 'prompt = ["a red circle", "a blue square"]\n'
+ADACACHE = 'cache = dict(type="AdaCache", codebook={0.02: 4, 0.05: 3, 0.1: 2, 1.0: 1}, cache_loc=(2,))\n'
+
+
+@pytest.fixture
+def write_config(tiny_config, tmp_path):
+    """Return a function that writes a run config on the small checkpoints."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "config.py"
+        path.write_text(f'{tiny_config}{PROMPTS}save_dir = "{tmp_path}"\n{text}')
+        return str(path)
+
+    return write
+
+
+def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, capsys):
+    out = tmp_path / "codebook.json"
+    assert calibrate([write_config(ADACACHE), "--speedup", "1.6", "--out", str(out)]) == 0
+    assert "'codebook': {" in capsys.readouterr().out
+    found = json.loads(out.read_text())["found"]["adacache-1.6x"]
+    assert list(found["cache"]["codebook"].values()) == [4, 3, 2, 1]
+    assert found["computed_steps"] == pytest.approx(8 / 1.6, abs=1)
+
+
+def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
+    """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
+    out = tmp_path / "calibrated.py"
+    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
+    assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
+    comparison = tmp_path / "compare.py"
+    comparison.write_text(f'_base_ = ["{out.name}"]\nrun = "config.py"\n')
+    settings = load_comparison(comparison).settings
+    assert [setting.name for setting in settings] == [f"{name}-1.33x" for name in names]
+    caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
+    assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
+    assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
+    forecast = caches["forecastcache"]
+    assert forecast.speedup == 1.33 and len(forecast.growth) == len(forecast.sensitivity) == 8
+    assert sum(forecast.sensitivity) / 8 == pytest.approx(1.0, rel=0.01)
+    assert len(caches["magcache"].ratios) == 7 and len(caches["teacache"].coefficients) == 5
+
+
+def test_a_wanted_psnr(calibrate, write_config, tmp_path):
+    config, out = write_config('cache = dict(type="Static", interval=2)\n'), tmp_path / "found.json"
+    assert calibrate([config, "--psnr", "100", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["found"]["static-100db"]
+    assert found["computed_steps"] == 8 and found["psnr"] == 100  # only computing every step leaves no error
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("", ["--speedup", "2"], "no cache section to calibrate"),
+        ("", ["--speedup", "2", "--policy", "tecache"], "unknown policy 'tecache', did you mean 'teacache'"),
+        ("", ["--speedup", "-1", "--policy", "static"], "must be above 0"),
+        (ADACACHE, ["--speedup", "50"], "these rates reach speedups"),
+        ('cache = dict(type="Planned", steps=(1, 2, 8))\n', ["--speedup", "50"], "these settings reach"),
+    ],
+)
+def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
+    assert calibrate([write_config(text), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error:") and message in error and error.count("\n") == 1
+
+
+def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config, tmp_path):
+    config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
+    out = tmp_path / "found.json"
+    assert calibrate([config, "--speedup", "1.33", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["found"]["forecastcache-1.33x"]
+    assert found["cache"]["tolerance"] > 0 and len(found["cache"]["growth"]) == 8
+    assert found["computed_steps"] == pytest.approx(6, abs=1)
+
+
+def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_config, tmp_path, capsys):
+    config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
+    assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: planned-50x: these settings reach")
+    assert list(json.loads(out.read_text())["found"]) == ["planned-1.33x"]
+
+
+@pytest.mark.parametrize("corrector", [0.0, 0.5])
+def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config, corrector):
+    """Against a whole run in which that step alone is forecast; plans know that nothing corrects the last one."""
+    config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    calibrator = Calibrator(config, models, jobs)
+    cache = ForecastCacheConfig(computed_steps=6, corrector=corrector)
+    profiled = calibrator.profiled(cache)
+    uncached, _ = calibrator._denoise(None)
+    with apply_cache(models.transformer, cache, 6) as session:
+        calibrator._denoise(None)
+    harms = []
+    for skipped in (4, 5, 6):
+        steps = tuple(step for step in range(1, 7) if step != skipped)
+        latents, _ = calibrator._denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
+        harm = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+        harms.append(harm / session.trace[skipped - 1].distance)
+    harms[2] *= 1 - corrector
+    expected = [harm / harms[0] for harm in harms]
+    assert [value / profiled.sensitivity[3] for value in profiled.sensitivity[3:]] == pytest.approx(expected, rel=0.02)
+    assert len(profiled.growth) == 6 and min(profiled.growth) > 0
+
+
+def test_costs_of_segments_are_those_of_whole_runs(write_config):
+    """A run that begins at step i from recorded outputs ends where one that computed them does."""
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    calibrator = Calibrator(config, models, jobs)
+
+    def latents(cache):
+        return models.pipeline(replace(config, cache=cache)).denoise(jobs, models.features)[0]
+
+    uncached = latents(None)
+    assert calibrator.segment_costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
+    for (i, j), cost in calibrator.segment_costs.items():
+        steps = [step for step in range(1, 6) if not i < step < j]
+        expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
+        assert cost == pytest.approx(expected, abs=1e-6) and cost > 0
+
+
+@torch.no_grad()
+def test_replay_of_a_recording_equals_the_run_until_paths_part(golden_model):
+    """Up to its first reused step a cached run is the uncached one, so the replayed decision there is exact."""
+    config = AdaCacheConfig({0.02: 6, 0.05: 5, 0.1: 4, 0.2: 3, 1.0: 1}, cache_loc=(2,))
+    z = torch.randn(2, 4, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
+    size = {name: torch.full((2,), 64.0) for name in ("fps", "height", "width")}
+
+    def walk():
+        for step in range(10):
+            golden_model(z * (1 - step / 20), torch.full((2,), 1000.0 - 100 * step), y, **size)
+
+    with record_probe(golden_model, config) as residuals:
+        walk()
+    with apply_cache(golden_model, config, 10) as session:
+        walk()
+    # the inputs do not depend on the outputs here, so the whole schedule must agree
+    assert replay(config, record(residuals, 5, (1,), max_rate=6)) == computed_steps(session.trace)
+    assert len(residuals) == 10

@@ -1,0 +1,248 @@
+"""The command line: flags, exit status, one line for every mistake, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opensora_adacache.commands.sample import build_parser, collect_overrides, main
+from opensora_adacache.media.video import read_video
+
+ROOT = Path(__file__).parents[2]
+# of the reference, each of which overrides the config
+FLAGS = """seed ckpt-path batch-size flash-attn layernorm-kernel resolution dtype save-dir logdate-dir sample-name
+start-index end-index num-sample prompt-as-path verbose prompt-path prompt num-frames fps save-fps image-size
+frame-interval aspect-ratio num-sampling-steps cfg-scale loop condition-frame-length reference-path mask-strategy
+aes flow camera-motion llm-refine watermark""".split()
+
+
+@pytest.fixture
+def config(tmp_path, tiny_config) -> str:
+    path = tmp_path / "tiny.py"
+    path.write_text(tiny_config)
+    return str(path)
+
+
+def overrides(*arguments):
+    return collect_overrides(build_parser().parse_args(["config.py", *arguments]))
+
+
+def test_help_is_quick_and_names_every_flag():
+    begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = subprocess.run(
+        [sys.executable, "-c", "from opensora_adacache.commands.sample import main; main(['--help'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: what else the machine does must not count.
+    assert end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime < 1
+    assert not [flag for flag in (*FLAGS, "overwrite", "cfg-options") if f"--{flag} " not in shown.replace("\n", " ")]
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from opensora_adacache.commands.sample import build_parser; build_parser().format_help(); "
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+
+
+def test_flags_become_keys():
+    assert overrides() == {}
+    assert overrides("--cfg-scale", "4", "--flash-attn", "False", "--ckpt-path", "a/b") == {
+        "scheduler.cfg_scale": 4.0,
+        "model.enable_flash_attn": False,
+        "model.from_pretrained": "a/b",
+    }
+    assert overrides("--image-size", "64", "96", "--prompt", "a", "b", "--mask-strategy", "") == {
+        "image_size": [64, 96],
+        "prompt": ["a", "b"],
+        "mask_strategy": [""],
+    }
+    assert overrides("--prompt-as-path", "--overwrite") == {"prompt_as_path": True, "overwrite": True}
+
+
+def test_cfg_options_reach_any_key_and_flags_count_over_them():
+    options = ["--cfg-options", "seed=3", "cache.codebook={0.1:4,1.0:1}", "vae.micro_batch_size=2"]
+    assert overrides(*options, "--seed", "5") == {
+        "seed": 5,
+        "cache.codebook": {0.1: 4, 1.0: 1},
+        "vae.micro_batch_size": 2,
+    }
+
+
+def test_a_terminal_gets_progress_bars(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main([config, "--prompt", "a red circle", "--save-dir", str(tmp_path / "out"), "--verbose", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "videos: 100%" in shown.err and "denoising" in shown.err
+
+
+def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):
+    arguments = [config, "--prompt", "a red circle", "--save-dir", str(tmp_path / "out"), "--verbose", "2"]
+    options = ["--cfg-options", "cache.type=AdaCache", "cache.codebook={0.1:4,1.0:1}"]
+    assert main([*arguments, *options]) == 0
+    shown = capsys.readouterr()
+    assert "sample_0000.mp4: computed " in shown.out and "of 8 steps [##" in shown.out
+    assert "  a red circle\n" in shown.out and f"1 video in '{tmp_path}/out'" in shown.out
+    assert "videos" not in shown.err  # no bars in a log file
+    assert main([*arguments, *options]) == 0
+    assert "1 were there already" in capsys.readouterr().out
+
+
+@pytest.fixture
+def broken(tmp_path, tiny_checkpoints) -> Path:
+    """A folder of things that do not work."""
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "bad.png").write_text("no picture")
+    shutil.copytree(tiny_checkpoints / "transformer", tmp_path / "corrupt")
+    weights = tmp_path / "corrupt" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    return tmp_path
+
+
+BAD_INPUT = {
+    "unknown key": (["--cfg-options", "sede=1"], "did you mean 'seed'"),
+    "falling thresholds": (
+        ["--cfg-options", "cache.codebook={0.2:4,0.1:1}"],
+        "codebook thresholds must rise",
+    ),
+    "MoReg window": (
+        ["--cfg-options", "cache.codebook={1.0:1}", "cache.moreg.steps=(2,9)"],
+        "MoReg steps must lie in 1..8",
+    ),
+    "cache_loc": (["--cfg-options", "cache.codebook={1.0:1}", "cache.cache_loc=[4]"], "layers of 0..3, got 4"),
+    "missing reference": (["--reference-path", "GONE.png", "--mask-strategy", "0"], "gone.png' of prompt 0"),
+    "missing image": (["--reference-path", "GONE", "--mask-strategy", "0"], "run_sample_image.sh"),
+    "unreadable reference": (["--reference-path", "HERE/bad.png", "--mask-strategy", "0"], "cannot be read"),
+    "empty prompt file": (["--prompt-path", "HERE/empty.txt"], "is empty"),
+    "no prompt file": (["--prompt-path", "GONE.txt"], "does not exist"),
+    "bad JSON": (["--prompt", "a {reference_path: b}"], "bad JSON in prompt"),
+    "mask strategy": (["--mask-strategy", "0,x"], "mask strategy group '0,x' has reference 'x'"),
+    "size": (["--image-size", "64", "100"], "the width must be a multiple of 8, got 100"),
+    "no folder": (["--save-dir", "HERE/file/out"], "cannot write"),
+    "corrupt checkpoint": (["--ckpt-path", "HERE/corrupt"], "corrupt or truncated"),
+    "no checkpoint": (["--ckpt-path", "GONE/x/y"], "model.from_pretrained"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_gets_one_line_and_status_2(config, broken, capsys, name):
+    arguments, message = BAD_INPUT[name]
+    defaults = ["--save-dir", f"{broken}/out"]
+    if "--prompt-path" not in arguments:
+        defaults += ["--prompt", "a red circle"]
+    arguments = [text.replace("HERE", str(broken)).replace("GONE", f"{broken}/gone") for text in arguments]
+    assert main([config, *defaults, *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and shown.count("\n") == 1 and message in shown
+
+
+def test_missing_config(capsys):
+    assert main(["gone.py"]) == 2
+    assert capsys.readouterr().err.startswith("error: config 'gone.py' does not exist")
+
+
+def test_no_network_for_a_hub_name(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    arguments = ["--prompt", "a", "--save-dir", str(tmp_path / "out"), "--ckpt-path", "nobody/nothing"]
+    assert main([config, *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "nobody/nothing" in shown and "local folder" in shown
+
+
+def test_a_full_disk_loses_nothing(config, tmp_path, capsys):
+    folder = tmp_path / "out"
+    arguments = [config, "--save-dir", str(folder), "--prompt", "a red circle", "a blue square"]
+    assert main([*arguments, "--end-index", "1"]) == 0
+    whole = (folder / "sample_0000.mp4").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, limits[1]))
+    try:
+        assert main(arguments) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: cannot write") and shown.count("\n") == 1
+    assert (folder / "sample_0000.mp4").read_bytes() == whole
+    assert not [path.name for path in folder.iterdir() if path.suffix in (".part", ".tmp")]
+    assert json.loads((folder / "run.json").read_text())["num_finished"] == 1
+    assert main(arguments) == 0
+    assert (folder / "sample_0001.mp4").exists()
+
+
+def test_ctrl_c_keeps_finished_videos_and_the_run_resumes(config, tmp_path):
+    folder = tmp_path / "out"
+    prompts = [f"a {colour} circle" for colour in ("red", "blue", "green", "black")]
+    arguments = [config, "--save-dir", str(folder), "--num-sampling-steps", "40", "--prompt", *prompts]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "inference.py"), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # a shell that runs the tests in the background makes its children ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 600
+    while not (folder / "sample_0000.mp4").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert shown.splitlines()[-1].startswith("interrupted: ") and "run the same command again" in shown
+    assert "Traceback" not in shown
+    finished = {path: path.read_bytes() for path in folder.glob("*.mp4")}
+    assert 1 <= len(finished) < len(prompts)
+    assert json.loads((folder / "run.json").read_text())["state"] == "interrupted"
+
+    assert main(arguments) == 0
+    assert len(list(folder.glob("*.mp4"))) == len(prompts)
+    for path, content in finished.items():
+        assert path.read_bytes() == content
+        assert read_video(path).shape == (3, 17, 64, 64)
+
+
+def read_script(name: str, *arguments: str, folder: Path) -> list[str]:
+    """Return what a script hands to scripts/inference.py."""
+    show = folder / "show"
+    show.write_text('#!/bin/sh\nfor argument; do printf "%s\\n" "$argument"; done\n')
+    show.chmod(0o755)
+    command = ["bash", str(ROOT / name), *arguments]
+    environment = {**os.environ, "PYTHON": str(show)}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    program, *rest = shown.splitlines()
+    assert program == str(ROOT / "scripts" / "inference.py")
+    return rest
+
+
+@pytest.mark.parametrize("name", ["run_sample_video.sh", "run_sample_image.sh"])
+def test_scripts_ask_for_a_config(name):
+    done = subprocess.run(["bash", str(ROOT / name)], capture_output=True, text=True)
+    assert done.returncode == 2 and "usage" in done.stderr
+
+
+def test_scripts_pair_images_and_videos(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("two.txt").write_text("a red circle\na blue square\n")
+    flags = [config, "--prompt-path", "two.txt", "--mask-strategy", "0"]
+    assert main(read_script("run_sample_image.sh", *flags, folder=tmp_path)) == 0
+    assert Path("samples/images/two/sample_0001.png").exists()
+    assert main(read_script("run_sample_video.sh", *flags, folder=tmp_path)) == 0
+    assert Path("samples/videos/two/tiny/sample_0001.mp4").exists()
+
+
+def test_scripts_set_paths_only(config, tmp_path):
+    for name in ("run_sample_video.sh", "run_sample_image.sh"):
+        options = build_parser().parse_args(read_script(name, config, folder=tmp_path))
+        assert all(key.endswith("_path") for key in options.cfg_defaults)
+        assert collect_overrides(options) == {}

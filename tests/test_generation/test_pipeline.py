@@ -1,0 +1,143 @@
+"""From jobs to clips: what a clip depends on, references, loops, images. Real classes at small size."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from opensora_adacache.config import load_config
+from opensora_adacache.generation.jobs import plan_jobs
+from opensora_adacache.generation.loading import DTYPES, load_text_encoder, load_transformer, load_vae
+from opensora_adacache.generation.pipeline import Pipeline
+from opensora_adacache.media.video import read_reference, write_image, write_video
+
+PROMPTS = ("a red circle moves left", "a blue square", "a green triangle moves quickly up")
+CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.6: 2, 1.0: 1}, "cache.decision": "sample"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory, tiny_config):
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(tiny_config)
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(config_path):
+    config = load_config(config_path, {"prompt": ["a"], "save_dir": "out"})
+    transformer = load_transformer(config.model, DTYPES["fp32"], CPU)
+    encoder = load_text_encoder(config.text_encoder, DTYPES["fp32"], CPU)
+    encoder.attach_null(transformer.y_embedder.y_embedding)
+    return transformer, load_vae(config.vae, DTYPES["fp32"], CPU), encoder
+
+
+def generate(config_path, models, prompts=PROMPTS, rows=None, **overrides):
+    """Make the clips of some rows of a run in one batch."""
+    values = {"prompt": list(prompts), "save_dir": "out", **overrides}
+    config = load_config(config_path, {key.replace("__", "."): value for key, value in values.items()})
+    transformer, vae, encoder = models
+    jobs = plan_jobs(config)
+    jobs = jobs if rows is None else [jobs[row] for row in rows]
+    return Pipeline(config, transformer, vae, CPU).generate(jobs, encoder)
+
+
+@pytest.fixture
+def make(config_path, models):
+    return partial(generate, config_path, models)
+
+
+def computed(clip):
+    return [[record.step for record in trace if record.computed] for trace in clip.traces]
+
+
+def close(first, second):
+    torch.testing.assert_close(first.frames, second.frames, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cache", [{}, CACHE], ids=["baseline", "adacache"])
+def test_a_clip_does_not_depend_on_its_batch(make, cache):
+    batch = make(**cache)
+    schedules = [computed(clip) for clip in batch]
+    for row, clip in enumerate(batch):
+        (single,) = make(rows=[row], **cache)
+        close(clip, single)
+        assert computed(single) == schedules[row]
+    backwards = make(rows=[2, 1, 0], **cache)
+    for clip, other in zip(batch, reversed(backwards), strict=True):
+        close(clip, other)
+    if cache:
+        assert len({str(schedule) for schedule in schedules}) > 1
+
+
+def test_a_cache_that_never_skips_changes_nothing(make):
+    (plain,) = make(rows=[0])
+    (cached,) = make(rows=[0], cache__codebook={1.0: 1})
+    assert torch.equal(plain.frames, cached.frames)
+    assert computed(cached) == [list(range(1, 9))]
+    assert plain.traces == [] and plain.peak_cache_bytes == 0 < cached.peak_cache_bytes
+
+
+def test_seeds_tell_videos_and_samples_apart(make):
+    first, second = make(["same", "same"])
+    assert not torch.equal(first.frames, second.frames)
+    sample, other = make(["same"], num_sample=2)
+    torch.testing.assert_close(sample.frames, first.frames, rtol=0, atol=1e-4)
+    assert not torch.equal(sample.frames, other.frames)
+
+
+def test_a_whole_kept_reference_comes_back(make, models, tmp_path):
+    video = torch.rand(3, 17, 64, 64) * 2 - 1
+    path = write_video(tmp_path / "ref.mp4", video, 8)
+    # decoded by hand, without the sampler
+    latents = models[1].encode(read_reference(path, (64, 64))[None])
+    expected = models[1].decode(latents, 17)[0]
+    (clip,) = make(["a"], reference_path=str(path), mask_strategy="0,0,0,0,5,0")
+    torch.testing.assert_close(clip.frames, expected, rtol=0, atol=1e-5)
+
+
+def test_an_image_conditions_the_first_latent_only(make, tmp_path):
+    image = str(write_image(tmp_path / "ref.png", torch.rand(3, 80, 100) * 2 - 1))
+    (plain,) = make(["a"])
+    (kept,) = make(["a"], reference_path=image, mask_strategy="0")
+    (free,) = make(["a"], reference_path=image, mask_strategy="0,0,0,0,1,1.0")
+    assert not torch.equal(plain.frames, kept.frames)
+    assert torch.equal(plain.frames, free.frames)
+
+
+def test_a_neighbour_with_a_reference_changes_nothing(make, tmp_path):
+    image = write_image(tmp_path / "ref.png", torch.zeros(3, 64, 64))
+    options = json.dumps({"reference_path": str(image), "mask_strategy": "0"})
+    prompts = [f"a {options}", "b"]
+    with_reference, without = make(prompts, loop=2, num_frames=34)
+    close(with_reference, make(prompts, rows=[0], loop=2, num_frames=34)[0])
+    close(without, make(prompts, rows=[1], loop=2, num_frames=34)[0])
+
+
+def test_loops_go_on_from_the_clip_before(make, models):
+    (clip,) = make(["|0| a red circle |1| a blue square"], loop=2, num_frames=34, **CACHE)
+    assert clip.frames.shape == (3, 34 + 17, 64, 64)
+    assert len(clip.traces) == 2
+    (first,) = make(["a red circle"], num_frames=34)
+    # loop 0 is the clip of its own prompt; without a cache it is that exactly
+    (plain,) = make(["|0| a red circle |1| a blue square"], loop=2, num_frames=34)
+    torch.testing.assert_close(plain.frames[:, :34], first.frames, rtol=0, atol=1e-5)
+    (other,) = make(["|0| a red circle |1| a green circle"], loop=2, num_frames=34)
+    assert torch.equal(other.frames[:, :34], plain.frames[:, :34])
+    assert not torch.equal(other.frames[:, 34:], plain.frames[:, 34:])
+
+
+def test_images_are_told_a_rate_of_their_own(make):
+    (image,) = make(["a"], num_frames=1)
+    assert image.frames.shape == (3, 1, 64, 64)
+    assert torch.equal(image.frames, make(["a"], num_frames=1, fps=3)[0].frames)
+    assert not torch.equal(make(["a"])[0].frames, make(["a"], fps=3)[0].frames)
+
+
+def test_a_reference_that_is_no_picture(make, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    with pytest.raises(ValueError, match="cannot be read"):
+        make(["a"], reference_path=str(tmp_path / "bad.png"), mask_strategy="0")
