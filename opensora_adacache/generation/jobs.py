@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache.config import prompts
-from opensora_adacache.config.prompts import MaskStrategy
+from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
@@ -95,7 +95,7 @@ def _plan_job(
     prompt, options = prompts.extract_options(written)
     if not prompt:
         raise ValueError(f"prompt {index} is empty; write a text")
-    masks = tuple(prompts.parse_mask_strategy(options.get("mask_strategy", strategy)))
+    masks = tuple(parse_mask_strategy(options.get("mask_strategy", strategy)))
     masks = tuple(mask for mask in masks if mask.loop < config.loop)
     references: tuple[Path, ...] = ()
     if masks:  # without a mask nothing would be read from references

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.adapters import apply_cache
-from opensora_adacache.config.prompts import MaskStrategy, apply_mask_strategy
+from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob
-from opensora_adacache.media.video import read_reference
+from opensora_adacache.generation.masks import apply_mask_strategy
+from opensora_adacache.media.reading import read_reference
 from opensora_adacache.schedulers import RFLOW
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 from opensora_adacache import __version__
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob, describe, first_difference
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 RUN_NAME = "run.json"
 _PACKAGES = ("torch", "diffusers", "transformers", "mmengine-lite", "mmengine", "einops", "av", "safetensors")

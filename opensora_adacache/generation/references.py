@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from opensora_adacache.media.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from opensora_adacache.media.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
 # "sample_0003", or "sample_0003-1" for the second sample of a prompt

@@ -14,8 +14,9 @@ from opensora_adacache.caching.trace import computed_steps, summarize, trace_to_
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 from opensora_adacache.generation.records import describe_device, is_finished, write_record, write_run
-from opensora_adacache.media.video import read_reference, write_image, write_video
+from opensora_adacache.media.reading import read_reference
 from opensora_adacache.media.watermark import add_watermark
+from opensora_adacache.media.writing import write_image, write_video
 from opensora_adacache.parallel import ProcessGroup
 
 if TYPE_CHECKING:

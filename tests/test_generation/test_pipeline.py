@@ -12,7 +12,8 @@ from opensora_adacache.config import load_config
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import DTYPES, load_text_encoder, load_transformer, load_vae
 from opensora_adacache.generation.pipeline import Pipeline
-from opensora_adacache.media.video import read_reference, write_image, write_video
+from opensora_adacache.media.reading import read_reference
+from opensora_adacache.media.writing import write_image, write_video
 
 PROMPTS = ("a red circle moves left", "a blue square", "a green triangle moves quickly up")
 CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.6: 2, 1.0: 1}, "cache.decision": "sample"}

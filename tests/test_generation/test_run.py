@@ -10,7 +10,8 @@ import torch
 from opensora_adacache.config import load_config
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.run import plan_batches, run
-from opensora_adacache.media.video import read_reference, read_video, write_image
+from opensora_adacache.media.reading import read_reference, read_video
+from opensora_adacache.media.writing import write_image
 from opensora_adacache.parallel import ProcessGroup
 
 PROMPTS = ["a red circle moves left", "a blue square", "a green triangle"]
