@@ -150,11 +150,13 @@ class _Worker:
         from opensora_adacache.generation.text_features import TextFeatures
 
         pipeline, encoder, all_features = self._load(batches)
-        with tqdm(total=total, desc="videos", unit="video", disable=not self._bars) as bar:
+        num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
+        with pipeline, tqdm(total=total, desc="videos", unit="video", disable=not self._bars) as bar:
             for batch in batches:
                 with self._timing("text"):
                     features = all_features or TextFeatures(encoder, _texts((batch,)))
-                clips = pipeline.generate(batch.jobs, features, progress=self._bars)
+                with tqdm(total=num_steps, desc="denoising", leave=False, disable=not self._bars) as steps:
+                    clips = pipeline.generate(batch.jobs, features, lambda step, bar=steps: bar.update())  # type: ignore[misc]
                 self.seconds["denoising"] += clips[0].denoising_seconds
                 self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
                 for job, clip in zip(batch.jobs, clips, strict=True):
