@@ -20,9 +20,8 @@ from opensora_adacache.media.writing import write_image, write_video
 from opensora_adacache.parallel import ProcessGroup
 
 if TYPE_CHECKING:
-    from opensora_adacache.generation.pipeline import Clip, Pipeline
-    from opensora_adacache.generation.text_features import TextFeatures
-    from opensora_adacache.schedulers.rectified_flow import TextEncoder
+    from opensora_adacache.generation.loading import LoadedModels
+    from opensora_adacache.generation.pipeline import Clip
 
 
 @dataclass(frozen=True)
@@ -147,14 +146,15 @@ class _Worker:
             return total
         from tqdm import tqdm
 
-        from opensora_adacache.generation.text_features import TextFeatures
-
-        pipeline, encoder, all_features = self._load(batches)
+        models = self._load(batches)
         num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
-        with pipeline, tqdm(total=total, desc="videos", unit="video", disable=not self._bars) as bar:
+        with (
+            models.pipeline(self.config) as pipeline,
+            tqdm(total=total, desc="videos", unit="video", disable=not self._bars) as bar,
+        ):
             for batch in batches:
                 with self._timing("text"):
-                    features = all_features or TextFeatures(encoder, _texts((batch,)))
+                    features = models.features_of(_texts((batch,)))
                 with tqdm(total=num_steps, desc="denoising", leave=False, disable=not self._bars) as steps:
                     clips = pipeline.generate(batch.jobs, features, lambda step, bar=steps: bar.update())  # type: ignore[misc]
                 self.seconds["denoising"] += clips[0].denoising_seconds
@@ -165,35 +165,25 @@ class _Worker:
                         bar.update()
         return total
 
-    def _load(self, batches: Sequence[Batch]) -> tuple[Pipeline, TextEncoder, TextFeatures | None]:
-        """Load the models.
-
-        With `text_encoder.offload` the features of all texts are returned too, and the weights of the text
-        encoder were freed before the others were loaded.
-        """
+    def _load(self, batches: Sequence[Batch]) -> LoadedModels:
         import torch
 
-        from opensora_adacache.generation.loading import DTYPES, load_text_encoder, load_transformer, load_vae
-        from opensora_adacache.generation.pipeline import Pipeline
-        from opensora_adacache.generation.text_features import TextFeatures
+        from opensora_adacache.generation.loading import load_models
 
-        config, dtype = self.config, DTYPES[self.config.dtype]
         device = torch.device("cpu")
         if torch.cuda.is_available():
             device = torch.device("cuda", self.group.local_rank)
         self._device = describe_device(device)
-        with self._timing("loading"):
-            encoder = load_text_encoder(config.text_encoder, dtype, device)
-        features = None
-        if config.text_encoder.offload:
-            with self._timing("text"):
-                features = TextFeatures(encoder, _texts(batches))
-            encoder.release()
-        with self._timing("loading"):
-            transformer = load_transformer(config.model, dtype, device)
-            encoder.attach_null(transformer.y_embedder.y_embedding)
-            vae = load_vae(config.vae, dtype, device)
-        return Pipeline(config, transformer, vae, device), encoder, features
+        models = load_models(
+            self.config,
+            _texts(batches),
+            device,
+            keep_text_encoder=not self.config.text_encoder.offload,
+            say=self._say,
+        )
+        self.seconds["loading"] += models.loading_seconds
+        self.seconds["text"] += models.encoding_seconds
+        return models
 
     def finish(self) -> None:
         """Wait for the other processes and write ``run.json``."""
@@ -239,6 +229,10 @@ class _Worker:
         else:
             write_video(job.path, frames, self.config.save_fps)
         self._show(job, clip)
+
+    def _say(self, line: str) -> None:
+        if self._shows:
+            print(line, flush=True)
 
     def _show(self, job: VideoJob, clip: Clip) -> None:
         if not self._shows:
