@@ -25,14 +25,23 @@ _LIMITED_RANGE = 1
 
 
 def write_video(path: str | Path, frames: Tensor, fps: float) -> Path:
-    """Write [3, F, H, W] in -1..1 (values beyond are clamped) as an h264 mp4 with `fps` frames per second.
-
-    Colours are stored as yuv420p, which every player reads; it needs even sizes, so an odd last row or column
-    is repeated once. The folder is made if it is missing.
+    """Write [3, F, H, W] in -1..1 as `encode_video` gives it. The folder is made if it is missing.
 
     Raises:
         ValueError: the shape is no video, or `fps` is not positive.
         OSError: the folder is not writable or the disk is full; nothing half-written is left behind.
+    """
+    return write_file(path, encode_video(frames, fps))
+
+
+def encode_video(frames: Tensor, fps: float) -> memoryview:
+    """Return [3, F, H, W] in -1..1 (values beyond are clamped) as an h264 mp4 with `fps` frames per second.
+
+    Colours are stored as yuv420p, which every player reads; it needs even sizes, so an odd last row or column
+    is repeated once.
+
+    Raises:
+        ValueError: the shape is no video, or `fps` is not positive.
     """
     import av
     import numpy as np
@@ -56,7 +65,7 @@ def write_video(path: str | Path, frames: Tensor, fps: float) -> Path:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=_BT709)))
         container.mux(stream.encode(None))
-    return write_file(path, encoded.getbuffer())
+    return encoded.getbuffer()
 
 
 def write_image(path: str | Path, frame: Tensor) -> Path:
@@ -66,14 +75,23 @@ def write_image(path: str | Path, frame: Tensor) -> Path:
         ValueError: the shape is no single picture.
         OSError: the folder is not writable or the disk is full; nothing half-written is left behind.
     """
+    return write_file(path, encode_image(frame))
+
+
+def encode_image(frame: Tensor) -> memoryview:
+    """Return [3, H, W] or [3, 1, H, W] in -1..1 (values beyond are clamped) as a png.
+
+    Raises:
+        ValueError: the shape is no single picture.
+    """
     from PIL import Image
 
     pixels = _to_pixels(frame[:, None] if frame.ndim == 3 else frame)
     if len(pixels) != 1:
-        raise ValueError(f"expected one frame for '{path}', got {len(pixels)}; write it as a video")
+        raise ValueError(f"expected one frame for an image, got {len(pixels)}; write it as a video")
     encoded = io.BytesIO()
     Image.fromarray(pixels[0]).save(encoded, format="PNG")
-    return write_file(path, encoded.getbuffer())
+    return encoded.getbuffer()
 
 
 def _to_pixels(frames: Tensor) -> Any:
