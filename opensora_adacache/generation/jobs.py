@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from opensora_adacache.config import prompts
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.records import record_path
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
 _LONGEST_NAME = 240  # bytes; file systems end at 255, and "-4.mp4" follows. VBench's longest prompt has 210
@@ -44,7 +44,7 @@ class VideoJob:
     @property
     def record_path(self) -> Path:
         """File of the record beside the video."""
-        return self.path.with_name(f"{self.path.stem}.json")
+        return record_path(self.path)
 
     def loop_seed(self, loop: int) -> int:
         """Return the seed of a loop's random stream.
@@ -157,73 +157,3 @@ def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
     if config.num_sample > 1:
         name = f"{name}-{sample}"
     return name + (".png" if config.makes_images else ".mp4")
-
-
-def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
-    """Return everything the pixels of a video depend on, as plain JSON values.
-
-    It is kept in the record beside the video, so that a run with other settings does not take an old
-    video for its own.
-    """
-    settings: dict[str, Any] = {
-        "texts": list(job.texts),
-        "seed": job.seed,
-        "sample": job.sample,
-        "references": [_digest(path) for path in job.references],
-        "masks": [str(mask) for mask in job.masks],
-        "model": {"type": config.model.type, "from_pretrained": config.model.from_pretrained},
-        "vae": {
-            "from_pretrained": config.vae.from_pretrained,
-            "micro_frame_size": config.vae.micro_frame_size,
-        },
-        "text_encoder": {
-            "from_pretrained": config.text_encoder.from_pretrained,
-            "model_max_length": config.text_encoder.model_max_length,
-            "dtype": config.text_encoder.dtype,
-        },
-        "scheduler": asdict(config.scheduler),
-        "cache": _describe_cache(config),
-    }
-    for name in ("image_size", "num_frames", "fps", "save_fps", "dtype", "loop", "align", "watermark"):
-        value = getattr(config, name)
-        settings[name] = list(value) if isinstance(value, tuple) else value
-    if config.loop > 1:
-        settings["condition_frame_length"] = config.condition_frame_length
-        settings["condition_frame_edit"] = config.condition_frame_edit
-    return settings
-
-
-def first_difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Name the first entry in which two descriptions differ, with both values; None if they are equal.
-
-    >>> first_difference({"scheduler": {"cfg_scale": 7.0}}, {"scheduler": {"cfg_scale": 4.0}})
-    'scheduler.cfg_scale was 7.0 and is 4.0 now'
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*new, *(key for key in old if key not in new)]:
-            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-            if found:
-                return found
-        return None
-    return None if old == new else f"{name} was {old!r} and is {new!r} now"
-
-
-def _describe_cache(config: RunConfig) -> dict[str, Any] | None:
-    if config.cache is None:
-        return None
-    described = {"type": type(config.cache).__name__.removesuffix("Config"), **_plain(asdict(config.cache))}
-    if config.decides_per_batch:
-        described["batch_size"] = config.batch_size
-    return described
-
-
-def _plain(value: Any) -> Any:
-    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists."""
-    if isinstance(value, dict):
-        return {f"{key:g}" if isinstance(key, float | int) else key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _digest(path: Path) -> str:
-    """Return a name of the content of a file."""
-    return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from opensora_adacache.benchmark.vbench import VBenchPrompt
 from opensora_adacache.config import load_config
-from opensora_adacache.generation.jobs import describe, first_difference, plan_jobs
+from opensora_adacache.generation.jobs import plan_jobs
 
 
 @pytest.fixture
@@ -108,30 +107,3 @@ def test_masks_fit_references_and_clip(config, tmp_path, strategy, message):
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=message):
         plan_jobs(config(reference_path=str(tmp_path / "a.png"), mask_strategy=strategy))
-
-
-def test_description_tells_settings_that_change_pixels(config):
-    cache = {"cache__type": "AdaCache", "cache__codebook": {0.1: 2, 1.0: 1}, "cache__moreg": {"steps": [2, 6]}}
-    base = config(**cache)
-    job = plan_jobs(base)[0]
-    described = describe(job, base)
-    assert first_difference(described, describe(plan_jobs(config(**cache))[0], base)) is None
-
-    def difference(**changes):
-        changed = config(**{**cache, **changes})
-        return first_difference(described, describe(plan_jobs(changed)[0], changed))
-
-    assert difference(seed=8) == "seed was 7 and is 8 now"
-    assert difference(scheduler__cfg_scale=2.0) == "scheduler.cfg_scale was 7.0 and is 2.0 now"
-    assert difference(cache__codebook={0.1: 3, 1.0: 1}) == "cache.codebook.0.1 was 2 and is 3 now"
-    assert difference(cache__moreg={"steps": [2, 5]}) == "cache.moreg.steps was [2, 6] and is [2, 5] now"
-    assert difference(aes=7).startswith("texts was")
-    assert difference(verbose=2) is difference(save_dir="elsewhere") is difference(cache__decision="batch")
-    assert dataclasses.replace(base, batch_size=2).decides_per_batch
-
-
-def test_description_holds_the_batch_size_only_where_a_batch_decides(config):
-    cache = {"cache__codebook": {1.0: 1}}
-    for decision, listed in (("batch", True), ("sample", False)):
-        changed = config(**cache, cache__decision=decision, batch_size=2)
-        assert ("batch_size" in describe(plan_jobs(changed)[0], changed)["cache"]) is listed

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from opensora_adacache.config import load_config
+from opensora_adacache.generation.batches import plan_batches
 from opensora_adacache.generation.jobs import plan_jobs
-from opensora_adacache.generation.run import plan_batches, run
+from opensora_adacache.generation.run import run
 from opensora_adacache.media.reading import read_reference, read_video
 from opensora_adacache.media.writing import write_image
 from opensora_adacache.parallel import ProcessGroup
