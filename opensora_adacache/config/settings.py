@@ -12,6 +12,7 @@ from typing import Literal
 from opensora_adacache.caching.config import CacheConfig
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.media.writing import FASTEST, SLOWEST
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 
@@ -21,8 +22,6 @@ VAE_STRIDE = 8
 MOST = 10_000
 LARGEST_SIDE = 16_384
 MOST_PIXELS = 10**10
-# An mp4 keeps time in whole fractions of a second.
-SLOWEST, FASTEST = 0.01, 1000
 # Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -222,14 +221,18 @@ class RunConfig:
                 f"frames ({self.num_latent_frames} latents); pass more --num-frames"
             )
 
-    @property
-    def num_latent_frames(self) -> int:
-        """Latent frames of a clip.
+    def latents_of(self, num_frames: int) -> int:
+        """Return the latent frames of a video.
 
         Each chunk of `vae.micro_frame_size` frames, and the rest, is encoded on its own.
         """
-        chunks, rest = divmod(self.num_frames, self.vae.micro_frame_size)
+        chunks, rest = divmod(num_frames, self.vae.micro_frame_size)
         return chunks * -(-self.vae.micro_frame_size // FRAMES_PER_LATENT) + -(-rest // FRAMES_PER_LATENT)
+
+    @property
+    def num_latent_frames(self) -> int:
+        """Latent frames of a clip."""
+        return self.latents_of(self.num_frames)
 
     @property
     def makes_images(self) -> bool:
