@@ -14,7 +14,7 @@ from opensora_adacache.caching.trace import computed_steps, summarize, trace_to_
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 from opensora_adacache.generation.records import describe_device, is_finished, write_record, write_run
-from opensora_adacache.media.reading import read_reference
+from opensora_adacache.generation.reference_latents import check_references
 from opensora_adacache.media.watermark import add_watermark
 from opensora_adacache.media.writing import write_image, write_video
 from opensora_adacache.parallel import ProcessGroup
@@ -137,8 +137,10 @@ class _Worker:
         """Find out whether the folder can be written and the references can be read."""
         if self.group.is_first:
             self._write_run("running", [self.seconds])
-        for path in sorted({path for batch in batches for job in batch.jobs for path in job.references}):
-            read_reference(path, self.config.image_size)
+        for references, masks in sorted(
+            {(job.references, job.masks) for batch in batches for job in batch.jobs}, key=str
+        ):
+            check_references(references, masks, self.config)
 
     def make(self, batches: Sequence[Batch]) -> int:
         """Load the models and make the videos of some batches; return their number."""
