@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opensora_adacache.errors.family import ConfigError, MissingFileError
+from opensora_adacache.errors.shown import shown
 
 OPTION_KEYS = ("reference_path", "mask_strategy")
 
-_LOOP_MARK = re.compile(r"\|(\d+)\|")
+_LOOP_MARK = re.compile(r"\|(\d{1,9})\|")
 _SHOWN_CHARACTERS = 60
 
 
@@ -36,9 +37,12 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
     if not os.path.isfile(path):
         raise MissingFileError(f"prompt file '{path}' does not exist; pass a text file with one prompt per line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Python reads \r\n and \r as \n. Other marks that end a line for str.splitlines, such as U+2028, are text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ConfigError(f"prompt file '{path}' is not UTF-8 text; save it as UTF-8, one prompt per line") from None
+    if any("\0" in line for line in lines):
+        raise ConfigError(f"prompt file '{path}' is no text: it holds null characters")
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ConfigError(f"prompt file '{path}' is empty; write one prompt per line")
@@ -75,13 +79,15 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
             f"bad JSON in prompt {_shorten(prompt)}: {error.msg} at character {len(text) + error.pos}; "
             'expected {"reference_path": "a.png", "mask_strategy": "0"} after the text'
         ) from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, or thousands of brackets
+        raise ConfigError(f"bad JSON in prompt {_shorten(prompt)}: it is too large") from None
     for key, value in options.items():
         if key not in OPTION_KEYS:
             raise ConfigError(
                 f"unknown key '{key}' in the JSON of prompt {_shorten(prompt)}; expected {' or '.join(OPTION_KEYS)}"
             )
         if not isinstance(value, str):
-            raise ConfigError(f"'{key}' in the JSON of prompt {_shorten(prompt)} must be a string, got {value!r}")
+            raise ConfigError(f"'{key}' in the JSON of prompt {_shorten(prompt)} must be a string, got {shown(value)}")
     return text.strip(), options
 
 
@@ -149,6 +155,30 @@ def extract_loop(prompt: str, loop: int) -> str:
     if loops is None:
         return texts[0]
     return max((start, text) for start, text in zip(loops, texts, strict=True) if start <= loop)[1]
+
+
+def unused_loops(prompt: str, num_loops: int) -> str | None:
+    """Say in one line which loop marks of a prompt have no effect in a run of `num_loops` loops, if any.
+
+    >>> unused_loops("|0| dawn |5| dusk", 2)
+    'has a text for loop |5|, but the run has 2 loops (--loop), counted from 0; that text is not used'
+    >>> unused_loops("a street |1| at night", 2)
+    'has the loop mark |1| in the middle, where it is a part of the text; texts for loops begin with |0|'
+    >>> unused_loops("|0| dawn |1| dusk", 2)
+    """
+    loops = split_prompt(prompt)[1]
+    mark = _LOOP_MARK.search(prompt)
+    if loops is None:
+        where = "in the middle, where it is a part of the text; texts for loops begin with |0|"
+        return f"has the loop mark {mark[0]} {where}" if mark else None
+    beyond = next((loop for loop in loops if loop >= num_loops), None)
+    if beyond is None:
+        return None
+    plural = "loop" if num_loops == 1 else "loops"
+    return (
+        f"has a text for loop |{beyond}|, but the run has {num_loops} {plural} (--loop), counted from 0; "
+        "that text is not used"
+    )
 
 
 def _shorten(prompt: str) -> str:
