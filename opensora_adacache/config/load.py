@@ -20,6 +20,7 @@ from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, prompts, resolutions
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED
+from opensora_adacache.config.paths import locate, refuse_url
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.sections import get_value, merge, plain_copy, set_value
 from opensora_adacache.config.settings import (
@@ -99,17 +100,6 @@ def _yield_to(changes: Mapping[str, Any], values: dict[str, Any]) -> None:
             values[key] = None
 
 
-def locate(path: str | Path) -> Path:
-    """Find a path of a config: from the current folder, else beside the package (the embedded weights).
-
-    Returns:
-        The first that exists, or the path as it was given.
-    """
-    given = Path(os.path.expanduser(path))
-    beside_package = Path(__file__).resolve().parents[2] / given
-    return beside_package if not os.path.exists(given) and os.path.exists(beside_package) else given
-
-
 def _plain_section(section: Any, where: str) -> dict[str, Any]:
     if not isinstance(section, Mapping | None):
         raise ConfigError(f"{where} must be a section such as dict(…), got {shown(section)}")
@@ -158,6 +148,7 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     section = dict(section)
     name = section.get("from_pretrained")
     if isinstance(name, str):
+        refuse_url(name, f"{where}.from_pretrained")
         path = locate(name)
         exists = os.path.exists(path)  # a name that no file can have does not exist either
         if not exists and (not _HUB_NAME.fullmatch(name) or path.suffix in _CHECKPOINT_SUFFIXES):
@@ -242,6 +233,7 @@ def _resolve_prompts(values: dict[str, Any]) -> None:
         values["prompts"] = written if end is None else written[: max(end - start, 0)]
         values["prompt_path"] = None
     elif path:
+        refuse_url(path, "prompt_path")
         values["prompt_path"] = str(locate(path))
         values["prompts"] = tuple(prompts.read_prompts(values["prompt_path"], start, end))
     else:
@@ -256,6 +248,8 @@ def _resolve_paths(values: dict[str, Any], name: str, image: bool) -> None:
     templates = {"{config}": name, "{prompts}": Path(values.get("prompt_path") or "prompt").stem}
     references = _text_list(values.get("reference_path"), "reference_path")
     references = tuple(_fill(reference, templates) for reference in references)
+    for path in (path for reference in references for path in reference.split(";")):
+        refuse_url(path, "reference")
     if image:
         if not values.get("save_dir"):
             if len(references) != 1:
@@ -266,6 +260,7 @@ def _resolve_paths(values: dict[str, Any], name: str, image: bool) -> None:
     values["reference_path"] = references
     values["mask_strategy"] = _text_list(values.get("mask_strategy"), "mask_strategy") or ("",)
     folder = convert(values.get("save_dir"), str | None, "save_dir") or _SAVE_DIR
+    refuse_url(folder, "save_dir")
     values["save_dir"] = Path(os.path.expanduser(_fill(folder, templates)))
     if convert(values.pop("logdate_dir", None), bool | None, "logdate_dir"):
         values["save_dir"] /= datetime.now().strftime("%y%m%d-%H%M%S")
