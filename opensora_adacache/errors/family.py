@@ -42,3 +42,7 @@ class DownloadError(AdaCacheError, OSError):
 
 class WriteError(AdaCacheError, OSError):
     """A file cannot be written."""
+
+
+class AdaCacheWarning(UserWarning):
+    """Something is probably not meant so, but the work can be done; one line."""
