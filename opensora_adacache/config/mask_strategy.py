@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opensora_adacache.errors.family import ConfigError
+
 MASK_FIELDS = ("loop", "reference", "reference_start", "target_start", "length", "edit_ratio")
 
 
@@ -33,11 +35,11 @@ class MaskStrategy:
 
     def __post_init__(self) -> None:
         if self.loop < 0 or self.reference < 0:
-            raise ValueError(f"loop and reference of a mask strategy count from 0, got '{self}'")
+            raise ConfigError(f"loop and reference of a mask strategy count from 0, got '{self}'")
         if self.length < 1:
-            raise ValueError(f"length in a mask strategy must be at least 1 latent, got '{self}'")
+            raise ConfigError(f"length in a mask strategy must be at least 1 latent, got '{self}'")
         if not 0.0 <= self.edit_ratio <= 1.0:
-            raise ValueError(f"edit_ratio in a mask strategy must lie in 0..1, got '{self}'")
+            raise ConfigError(f"edit_ratio in a mask strategy must lie in 0..1, got '{self}'")
 
     def __str__(self) -> str:
         """Write the group as a person would: six fields, comma-separated."""
@@ -52,7 +54,7 @@ def parse_mask_strategy(strategy: str | None) -> list[MaskStrategy]:
     empty string or None means no reference is used.
 
     Raises:
-        ValueError: a group is empty, has too many fields, or a field is no number or out of range.
+        ConfigError: a group is empty, has too many fields, or a field is no number or out of range.
 
     >>> parse_mask_strategy("0,0,-1")
     [MaskStrategy(loop=0, reference=0, reference_start=-1, target_start=0, length=1, edit_ratio=0.0)]
@@ -66,11 +68,11 @@ def _parse_group(group: str) -> MaskStrategy:
     expected = f"expected up to six numbers '{','.join(MASK_FIELDS)}' and ';' between groups"
     fields = group.split(",")
     if len(fields) > len(MASK_FIELDS):
-        raise ValueError(f"mask strategy group '{group}' has {len(fields)} fields; {expected}")
+        raise ConfigError(f"mask strategy group '{group}' has {len(fields)} fields; {expected}")
     values: dict[str, float] = {}
     for name, field in zip(MASK_FIELDS, fields, strict=False):
         try:
             values[name] = float(field) if name == "edit_ratio" else int(field)
         except ValueError:
-            raise ValueError(f"mask strategy group '{group}' has {name} '{field.strip()}'; {expected}") from None
+            raise ConfigError(f"mask strategy group '{group}' has {name} '{field.strip()}'; {expected}") from None
     return MaskStrategy(**values)  # type: ignore[arg-type]

@@ -9,13 +9,17 @@ night``) and a JSON object with ``reference_path`` and ``mask_strategy``. The fu
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from opensora_adacache.errors.family import ConfigError, MissingFileError
+from opensora_adacache.errors.shown import shown
+
 OPTION_KEYS = ("reference_path", "mask_strategy")
 
-_LOOP_MARK = re.compile(r"\|(\d+)\|")
+_LOOP_MARK = re.compile(r"\|(\d{1,9})\|")
 _SHOWN_CHARACTERS = 60
 
 
@@ -26,22 +30,25 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
     last prompt means the last one.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no prompt in the file or in the range, or not UTF-8 text.
+        MissingFileError: no such file.
+        ConfigError: no prompt in the file or in the range, or not UTF-8 text.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"prompt file '{path}' does not exist; pass a text file with one prompt per line")
+    if not os.path.isfile(path):
+        raise MissingFileError(f"prompt file '{path}' does not exist; pass a text file with one prompt per line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Python reads \r\n and \r as \n. Other marks that end a line for str.splitlines, such as U+2028, are text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise ValueError(f"prompt file '{path}' is not UTF-8 text; save it as UTF-8, one prompt per line") from None
+        raise ConfigError(f"prompt file '{path}' is not UTF-8 text; save it as UTF-8, one prompt per line") from None
+    if any("\0" in line for line in lines):
+        raise ConfigError(f"prompt file '{path}' is no text: it holds null characters")
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
-        raise ValueError(f"prompt file '{path}' is empty; write one prompt per line")
+        raise ConfigError(f"prompt file '{path}' is empty; write one prompt per line")
     end = len(prompts) if end_index is None else min(end_index, len(prompts))
     if not 0 <= start_index < end:
-        raise ValueError(
+        raise ConfigError(
             f"no prompt left: '{path}' has {len(prompts)} prompts, start_index is {start_index}, end_index "
             f"{end_index}; expected 0 <= start_index < end_index and start_index < {len(prompts)}"
         )
@@ -55,7 +62,7 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
     paths separated by ``;``) and ``mask_strategy``; both are strings.
 
     Raises:
-        ValueError: the JSON is broken, holds another key, or holds a value that is no string.
+        ConfigError: the JSON is broken, holds another key, or holds a value that is no string.
 
     >>> extract_options('a red kite {"mask_strategy": "0"}')
     ('a red kite', {'mask_strategy': '0'})
@@ -68,17 +75,19 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
     try:
         options = json.loads(brace + rest)
     except json.JSONDecodeError as error:
-        raise ValueError(
+        raise ConfigError(
             f"bad JSON in prompt {_shorten(prompt)}: {error.msg} at character {len(text) + error.pos}; "
             'expected {"reference_path": "a.png", "mask_strategy": "0"} after the text'
         ) from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, or thousands of brackets
+        raise ConfigError(f"bad JSON in prompt {_shorten(prompt)}: it is too large") from None
     for key, value in options.items():
         if key not in OPTION_KEYS:
-            raise ValueError(
+            raise ConfigError(
                 f"unknown key '{key}' in the JSON of prompt {_shorten(prompt)}; expected {' or '.join(OPTION_KEYS)}"
             )
         if not isinstance(value, str):
-            raise ValueError(f"'{key}' in the JSON of prompt {_shorten(prompt)} must be a string, got {value!r}")
+            raise ConfigError(f"'{key}' in the JSON of prompt {_shorten(prompt)} must be a string, got {shown(value)}")
     return text.strip(), options
 
 
@@ -104,7 +113,7 @@ def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
     """Split ``|0| text |2| text`` into texts and the loops at which they start; a plain prompt has no loops.
 
     Raises:
-        ValueError: the loops do not start at 0 or do not rise, or a loop has no text.
+        ConfigError: the loops do not start at 0 or do not rise, or a loop has no text.
 
     >>> split_prompt("|0| a street |2| the same street at night")
     (['a street', 'the same street at night'], [0, 2])
@@ -119,9 +128,9 @@ def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
     loops = [int(piece) for piece in pieces[0::2]]
     texts = [piece.strip() for piece in pieces[1::2]]
     if loops[0] != 0 or any(later <= earlier for earlier, later in zip(loops, loops[1:], strict=False)):
-        raise ValueError(f"loops must start at |0| and rise, got {loops} in prompt {_shorten(prompt)}")
+        raise ConfigError(f"loops must start at |0| and rise, got {loops} in prompt {_shorten(prompt)}")
     if not all(texts):
-        raise ValueError(f"loop |{loops[texts.index('')]}| has no text in prompt {_shorten(prompt)}")
+        raise ConfigError(f"loop |{loops[texts.index('')]}| has no text in prompt {_shorten(prompt)}")
     return texts, loops
 
 
@@ -146,6 +155,30 @@ def extract_loop(prompt: str, loop: int) -> str:
     if loops is None:
         return texts[0]
     return max((start, text) for start, text in zip(loops, texts, strict=True) if start <= loop)[1]
+
+
+def unused_loops(prompt: str, num_loops: int) -> str | None:
+    """Say in one line which loop marks of a prompt have no effect in a run of `num_loops` loops, if any.
+
+    >>> unused_loops("|0| dawn |5| dusk", 2)
+    'has a text for loop |5|, but the run has 2 loops (--loop), counted from 0; that text is not used'
+    >>> unused_loops("a street |1| at night", 2)
+    'has the loop mark |1| in the middle, where it is a part of the text; texts for loops begin with |0|'
+    >>> unused_loops("|0| dawn |1| dusk", 2)
+    """
+    loops = split_prompt(prompt)[1]
+    mark = _LOOP_MARK.search(prompt)
+    if loops is None:
+        where = "in the middle, where it is a part of the text; texts for loops begin with |0|"
+        return f"has the loop mark {mark[0]} {where}" if mark else None
+    beyond = next((loop for loop in loops if loop >= num_loops), None)
+    if beyond is None:
+        return None
+    plural = "loop" if num_loops == 1 else "loops"
+    return (
+        f"has a text for loop |{beyond}|, but the run has {num_loops} {plural} (--loop), counted from 0; "
+        "that text is not used"
+    )
 
 
 def _shorten(prompt: str) -> str:

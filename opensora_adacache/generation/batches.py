@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import RecordError
 from opensora_adacache.generation.description import find_difference
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.records import read_record
@@ -38,7 +39,7 @@ def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
     the batch decides together.
 
     Raises:
-        ValueError: a video is there that was made with other settings, or whose record cannot be read.
+        RecordError: a video is there that was made with other settings, or whose record cannot be read.
     """
     unfinished = frozenset(job.path for job in jobs if config.overwrite or not is_finished(job, config))
     batches = []
@@ -59,7 +60,7 @@ def is_finished(job: VideoJob, config: RunConfig) -> bool:
     count (see `set_aside`).
 
     Raises:
-        ValueError: it was made with other settings, or its record cannot be read.
+        RecordError: it was made with other settings, or its record cannot be read.
     """
     if not job.path.exists():
         return False
@@ -68,12 +69,12 @@ def is_finished(job: VideoJob, config: RunConfig) -> bool:
     except FileNotFoundError:
         return True
     except ValueError as error:
-        raise ValueError(f"{error} with --overwrite, or delete the record to keep the video as it is") from None
+        raise RecordError(f"{error} with --overwrite, or delete the record to keep the video as it is") from None
     if not record.is_of(job.path):
         return False
     difference = find_difference(record.settings, record.version, job, config)
     if difference:
-        raise ValueError(
+        raise RecordError(
             f"'{job.path}' was made with other settings ({difference}); pass --overwrite to make it again, or "
             "--save-dir for another folder"
         )

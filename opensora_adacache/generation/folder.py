@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.trace import computed_steps, trace_to_json
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import FolderInUseError
 from opensora_adacache.generation.batches import Batch, plan_batches, set_aside
 from opensora_adacache.generation.description import describe, first_difference, plain
 from opensora_adacache.generation.interrupts import Interrupts
 from opensora_adacache.generation.jobs import VideoJob
-from opensora_adacache.generation.lock import FolderInUseError, FolderLock
+from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.generation.records import (
     RUN_NAME,
     RunRecord,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,9 +11,11 @@ from pathlib import Path
 from opensora_adacache.config import prompts
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import AdaCacheWarning, ConfigError, MissingFileError
 from opensora_adacache.generation.records import record_path
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
+_RECORD_OF_RUN = "run"  # stem of run.json
 _LONGEST_NAME = 240  # bytes; file systems end at 255, and "-4.mp4" follows. VBench's longest prompt has 210
 
 
@@ -62,17 +64,19 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     """Return the jobs of a run, in order of prompts and then samples.
 
     Raises:
-        ValueError: a prompt, a mask strategy or the pairing of references is wrong.
-        FileNotFoundError: a reference does not exist.
+        ConfigError: a prompt, a mask strategy or the pairing of references is wrong.
+        MissingFileError: a reference does not exist.
     """
     num_prompts = len(config.prompts)
     if len(config.mask_strategy) not in (1, num_prompts):
-        raise ValueError(
+        raise ConfigError(
             f"mask_strategy has {len(config.mask_strategy)} entries for {num_prompts} prompts; "
             "expected one for all or one per prompt"
         )
     shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
     strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
+    for position, prompt in enumerate(config.prompts):
+        _warn_of_unused_loops(config, config.start_index + position, prompt, strategies[position])
     jobs = [
         _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
         for position, prompt in enumerate(config.prompts)
@@ -82,11 +86,29 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     for job in jobs:
         other = taken.setdefault(job.path, job)
         if other is not job:
-            raise ValueError(
+            raise ConfigError(
                 f"prompts {other.index} and {job.index} would both be written to '{job.path}'; "
                 "drop one, or run without --prompt-as-path"
             )
     return jobs
+
+
+def _warn_of_unused_loops(config: RunConfig, index: int, written: str, strategy: str) -> None:
+    """Warn of texts and masks for loops that the run does not have."""
+    if config.makes_images:  # they have the text of the first loop of a video
+        return
+    prompt, options = prompts.extract_options(written)
+    masks = parse_mask_strategy(options.get("mask_strategy", strategy))
+    found = prompts.unused_loops(prompt, config.loop)
+    beyond = next((mask for mask in masks if mask.loop >= config.loop), None)
+    if found is None and beyond is not None:
+        found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run of --loop {config.loop} has not"
+    if found is not None:
+        warnings.warn(f"{_show(index, prompt)} {found}", AdaCacheWarning, stacklevel=3)
+
+
+def _show(index: int, prompt: str) -> str:
+    return f"prompt {index} ('{prompt if len(prompt) <= 40 else prompt[:39] + '…'}')"
 
 
 def _plan_job(
@@ -94,7 +116,7 @@ def _plan_job(
 ) -> VideoJob:
     prompt, options = prompts.extract_options(written)
     if not prompt:
-        raise ValueError(f"prompt {index} is empty; write a text")
+        raise ConfigError(f"prompt {index} is empty; write a text")
     masks = tuple(parse_mask_strategy(options.get("mask_strategy", strategy)))
     masks = tuple(mask for mask in masks if mask.loop < config.loop)
     references: tuple[Path, ...] = ()
@@ -125,35 +147,41 @@ def _check_references(
     references: tuple[Path, ...],
     masks: tuple[MaskStrategy, ...],
 ) -> None:
-    shown = f"prompt {index} ('{prompt if len(prompt) <= 40 else prompt[:39] + '…'}')"
+    shown = _show(index, prompt)
     if not references:
         where = f"'{shelf.folder}' has no image for it" if shelf.folder else "it has no reference_path"
-        raise ValueError(
+        raise ConfigError(
             f"{shown} starts from a reference image, but {where}; make it with "
             f"'bash run_sample_image.sh {config.path}', or pass --mask-strategy '' for text to video"
         )
     for path in references:
-        if not path.is_file():
-            raise FileNotFoundError(f"reference '{path}' of {shown} does not exist; correct the path")
+        if not os.path.isfile(path):
+            raise MissingFileError(f"reference '{path}' of {shown} does not exist; correct the path")
     for mask in masks:
         if mask.reference >= len(references):
-            raise ValueError(
+            raise ConfigError(
                 f"mask strategy '{mask}' of {shown} names reference {mask.reference}, but it has "
                 f"{len(references)}; references count from 0 and are separated by ';'"
             )
         if not -config.num_latent_frames <= mask.target_start < config.num_latent_frames:
-            raise ValueError(
+            raise ConfigError(
                 f"mask strategy '{mask}' of {shown} starts at latent {mask.target_start}, but a clip of "
                 f"{config.num_frames} frames has {config.num_latent_frames} latents"
             )
 
 
 def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
+    """Return the name of a video's file: inside the folder, visible, on one line, and not that of a record."""
     if config.prompt_as_path:
-        name = (config.sample_name or "") + re.sub(r"[/\\\0]", "_", prompt)
+        name = (config.sample_name or "") + prompt
     else:
         name = f"{config.sample_name or 'sample'}_{index:04d}"
-    name = os.fsencode(name)[:_LONGEST_NAME].decode(errors="ignore").lstrip(".")
+    name = "".join("_" if mark in "/\\" or not (mark == " " or mark.isprintable()) else mark for mark in name)
+    name = os.fsencode(name)[:_LONGEST_NAME].decode(errors="ignore")
+    visible = name.lstrip(".")
+    name = "_" * (len(name) - len(visible)) + visible
     if config.num_sample > 1:
         name = f"{name}-{sample}"
+    elif name.casefold() == _RECORD_OF_RUN:  # its record would be written over that of the run
+        name += "_"
     return name + (".png" if config.makes_images else ".mp4")

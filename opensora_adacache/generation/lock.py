@@ -13,15 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.errors.family import FolderInUseError, WriteError
 from opensora_adacache.media.files import write_unfinished
 
 LOCK_NAME = ".run.lock"
 BEAT_SECONDS = 20
 STALE_SECONDS = 120
-
-
-class FolderInUseError(OSError):
-    """Another run writes into the folder."""
 
 
 class FolderLock:
@@ -48,7 +45,7 @@ class FolderLock:
 
         Raises:
             FolderInUseError: another run has it; the message says which.
-            OSError: the folder is not writable.
+            WriteError: the folder is not writable.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +54,9 @@ class FolderLock:
             raise
         except OSError as error:
             reason = error.strerror or error
-            raise OSError(f"cannot write '{self.folder}': {reason}; free the disk or choose another folder") from None
+            raise WriteError(
+                f"cannot write '{self.folder}': {reason}; free the disk or choose another folder"
+            ) from None
         owner = _read(file)
         is_elsewhere = bool(owner) and not (is_locked and owner.get("host") == socket.gethostname())
         if is_elsewhere and self._age(file) < STALE_SECONDS:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
+from opensora_adacache.errors.family import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,11 +37,11 @@ def apply_mask_strategy(
         videos.)
 
     Raises:
-        ValueError: a group names a reference or a start that is not there, or shapes do not fit; checked for
+        ConfigError: a group names a reference or a start that is not there, or shapes do not fit; checked for
             all videos before `z` is changed.
     """
     if not len(references) == len(strategies) == z.shape[0]:
-        raise ValueError(
+        raise ConfigError(
             f"expected references and strategies for {z.shape[0]} videos, got {len(references)} and {len(strategies)}"
         )
     copies = []
@@ -64,31 +65,41 @@ def _locate(
 ) -> tuple[Tensor, slice, slice]:
     """Find the reference of a group and equally long slices in it and in the video (`shape` [C, T, H, W])."""
     if group.reference >= len(references):
-        raise ValueError(
+        raise ConfigError(
             f"mask strategy group '{group}' names reference {group.reference}, but the video has "
             f"{len(references)}; references count from 0 and are separated by ';' in reference_path"
         )
     reference = references[group.reference]
     channels, num_target, *size = shape
     if (reference.shape[0], *reference.shape[2:]) != (channels, *size):
-        raise ValueError(
+        raise ConfigError(
             f"reference of mask strategy group '{group}' has shape {tuple(reference.shape)}, expected "
             f"[{channels}, T, {', '.join(map(str, size))}]; encode it at the size of the video"
         )
     num_source = reference.shape[1]
-    source = _start(group, "reference_start", num_source, align)
-    target = _start(group, "target_start", num_target, align)
+    source = resolve_start(group, "reference_start", num_source, align)
+    target = resolve_start(group, "target_start", num_target, align)
     length = min(group.length, num_source - source, num_target - target)
     return reference, slice(source, source + length), slice(target, target + length)
 
 
-def _start(group: MaskStrategy, field: str, num_latents: int, align: int | None) -> int:
-    """Resolve a start that may count from the end, and align it."""
+def resolve_start(group: MaskStrategy, field: str, num_latents: int, align: int | None) -> int:
+    """Return where a group starts: a start can count from the end, and is aligned.
+
+    Args:
+        group: of a mask strategy.
+        field: "reference_start" or "target_start".
+        num_latents: of the reference or of the video.
+        align: see `find_nearest_point`; None leaves starts as they are.
+
+    Raises:
+        ConfigError: there are not so many latents.
+    """
     start = given = getattr(group, field)
     if start < 0:
         start += num_latents
     if not 0 <= start < num_latents:
-        raise ValueError(
+        raise ConfigError(
             f"mask strategy group '{group}' has {field} {given}, but there are {num_latents} latents; "
             f"expected {-num_latents}..{num_latents - 1}"
         )

@@ -19,7 +19,7 @@ from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.masks import apply_mask_strategy
-from opensora_adacache.media.reading import read_reference
+from opensora_adacache.generation.reference_latents import encode_references
 from opensora_adacache.schedulers import RFLOW, SampledStep
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Pipeline:
         Raises:
             ValueError: a reference cannot be decoded, or its mask strategy does not fit its length.
         """
-        videos = [_Video(job, [self._encode_reference(path) for path in job.references]) for job in jobs]
+        videos = [_Video(job, encode_references(job.references, job.masks, self.config, self._encode)) for job in jobs]
         runs: list[_Denoised] = []
         with self:
             for loop in range(self.config.loop):
@@ -228,9 +228,6 @@ class Pipeline:
         fps = IMAGE_FPS if self.config.makes_images else self.config.fps
         values = {"height": height, "width": width, "num_frames": self.config.num_frames, "fps": fps}
         return {name: torch.full((num_videos,), float(value), device=self.device) for name, value in values.items()}
-
-    def _encode_reference(self, path: object) -> Tensor:
-        return self._encode(read_reference(str(path), self.config.image_size))
 
     def _encode(self, frames: Tensor) -> Tensor:
         """Encode [3, F, H, W] as latents [C, T, H, W]: the mean, where the reference draws from the posterior."""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from opensora_adacache import __version__
 from opensora_adacache.config.section import convert
+from opensora_adacache.errors.family import RecordError
 
 VERSION = 2
 RUN_NAME = "run.json"
@@ -85,10 +86,10 @@ class VideoRecord:
 
     def __post_init__(self) -> None:
         if self.video in ("", ".", "..") or Path(self.video).name != self.video or "\0" in self.video:
-            raise ValueError(f"video must be the name of a file in the same folder, got {self.video!r}")
+            raise RecordError(f"video must be the name of a file in the same folder, got {self.video!r}")
         for trace in self.traces:
             if not isinstance(trace, list) or not all(isinstance(step, dict) for step in trace):
-                raise ValueError("traces must be lists of steps")
+                raise RecordError("traces must be lists of steps")
 
     def is_of(self, path: Path) -> bool:
         """Tell whether the file at a path is the video that the record describes; version 1 cannot know."""
@@ -134,7 +135,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         for entry in self.videos:
             if not isinstance(entry, dict) or not isinstance(entry.get("video"), str):
-                raise ValueError("videos must be a list of records")
+                raise RecordError("videos must be a list of records")
 
 
 def to_json(record: VideoRecord | RunRecord) -> bytes:
@@ -146,19 +147,19 @@ def from_json(kind: type[_Record], content: bytes) -> _Record:
     """Return the record that `to_json` wrote.
 
     Raises:
-        ValueError: it is something else, or of a newer version; in one line.
+        RecordError: it is something else, or of a newer version; in one line.
     """
     try:
         values = json.loads(content)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise RecordError("it is nested too deep") from None
     except ValueError:  # of bytes that are no text, too
-        raise ValueError("it is not valid JSON") from None
+        raise RecordError("it is not valid JSON") from None
     if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object, got {type(values).__name__}")
+        raise RecordError(f"expected a JSON object, got {type(values).__name__}")
     values = {"version": 1, **values}
     if not isinstance(values["version"], int) or values["version"] > VERSION:
-        raise ValueError(f"its version is {values['version']!r}, but this package knows versions up to {VERSION}")
+        raise RecordError(f"its version is {values['version']!r}, but this package knows versions up to {VERSION}")
     hints, known = get_type_hints(kind), {}
     for each in fields(kind):
         if each.name in values:
@@ -166,7 +167,7 @@ def from_json(kind: type[_Record], content: bytes) -> _Record:
     try:
         return kind(**known)
     except TypeError as error:
-        raise ValueError(f"a key is missing ({str(error).partition(': ')[2] or error})") from None
+        raise RecordError(f"a key is missing ({str(error).partition(': ')[2] or error})") from None
 
 
 def record_path(video: Path) -> Path:
@@ -183,12 +184,12 @@ def read_record(path: Path) -> VideoRecord:
 
     Raises:
         OSError: there is none, or it cannot be read.
-        ValueError: the file is not such a record.
+        RecordError: the file is not such a record.
     """
     try:
         return from_json(VideoRecord, path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"'{path}' is not the record of a video ({error}); make the video again") from None
+        raise RecordError(f"'{path}' is not the record of a video ({error}); make the video again") from None
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -196,13 +197,13 @@ def read_run(folder: Path) -> RunRecord:
 
     Raises:
         OSError: there is none, or it cannot be read.
-        ValueError: the file is not what a run writes.
+        RecordError: the file is not what a run writes.
     """
     path = folder / RUN_NAME
     try:
         return from_json(RunRecord, path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"'{path}' is not the record of a run ({error}); make the run again") from None
+        raise RecordError(f"'{path}' is not the record of a run ({error}); make the run again") from None
 
 
 def list_videos(records: Sequence[VideoRecord]) -> list[dict[str, Any]]:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.trace import summarize
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import VideoError
 from opensora_adacache.generation.batches import Batch
 from opensora_adacache.generation.folder import RunFolder, warn
 from opensora_adacache.generation.interrupts import Interrupts
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 from opensora_adacache.generation.memory import check_memory, memory_error
 from opensora_adacache.generation.records import describe_device
-from opensora_adacache.media.reading import read_reference
+from opensora_adacache.generation.reference_latents import check_references
 from opensora_adacache.parallel import ProcessGroup
 
 if TYPE_CHECKING:
@@ -111,8 +112,10 @@ class _Worker:
         if self.group.is_first:
             self.folder.write_run("running", self._device, [self.seconds], self.failed)
         check_memory(self.config)
-        for path in sorted({path for batch in batches for job in batch.jobs for path in job.references}):
-            read_reference(path, self.config.image_size)
+        for references, masks in sorted(
+            {(job.references, job.masks) for batch in batches for job in batch.jobs}, key=str
+        ):
+            check_references(references, masks, self.config)
 
     def make(self, batches: Sequence[Batch]) -> int:
         """Load the models and make the videos of some batches; return how many were written."""
@@ -139,7 +142,7 @@ class _Worker:
         """Wait for the other processes and write ``run.json``.
 
         Raises:
-            ValueError: a video could not be made.
+            VideoError: a video could not be made.
         """
         self.seconds["total"] = time.perf_counter() - self._begin
         seconds, failed = zip(*self.group.gather((self.seconds, self.failed)), strict=True)
@@ -148,7 +151,7 @@ class _Worker:
             self.folder.write_run("failed" if self.failed else "complete", self._device, seconds, self.failed)
         if self.failed:
             name, reason = min(self.failed.items())
-            raise ValueError(
+            raise VideoError(
                 f"{len(self.failed)} of {len(self.folder.jobs)} videos could not be made and were not written, such as "
                 f"'{name}' ({reason}); the others are in '{self.config.save_dir}'. Try another --dtype or checkpoint"
             )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from opensora_adacache.errors.family import WriteError
+
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
@@ -18,7 +20,7 @@ def write_file(path: str | Path, data: bytes | memoryview) -> Path:
     A file that was there before stays as it is if writing fails. The folder is made if it is missing.
 
     Raises:
-        OSError: the folder is not writable, the disk is full, or the name is too long for the file system.
+        WriteError: the folder is not writable, the disk is full, or the name is too long for the file system.
     """
     path = Path(path)
     unfinished = write_unfinished(path, data)
@@ -33,7 +35,7 @@ def write_unfinished(path: Path, data: bytes | memoryview) -> Path:
     """Write the content of `path` under a temporary name in its folder, and return that name; see `rename`.
 
     Raises:
-        OSError: as `write_file`; nothing half-written is left behind.
+        WriteError: as `write_file`; nothing half-written is left behind.
     """
     # Not derived from the name: that may be a prompt and as long as the file system allows.
     unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
@@ -54,7 +56,7 @@ def rename(unfinished: Path, path: Path) -> None:
     """Give a file that `write_unfinished` wrote its name, in place of what has it now.
 
     Raises:
-        OSError: as `write_file`.
+        WriteError: as `write_file`.
     """
     with _explaining(path):
         unfinished.replace(path)
@@ -70,6 +72,6 @@ def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
+        raise WriteError(
             f"cannot write '{path}': {error.strerror or error}; free the disk or choose another folder"
         ) from None

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from opensora_adacache.config.mask_strategy import parse_mask_strategy
 from opensora_adacache.config.prompts import (
     append_score,
     extract_loop,
@@ -12,7 +15,9 @@ from opensora_adacache.config.prompts import (
     merge_prompt,
     read_prompts,
     split_prompt,
+    unused_loops,
 )
+from opensora_adacache.errors.family import AdaCacheError
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "prompt_cases.json").read_text())
 
@@ -65,6 +70,8 @@ def test_options_are_taken_off_the_text():
         ('{"mask_strategy": "0"} and more', "bad JSON"),
         ('{"mask_stratgy": "0"}', "unknown key 'mask_stratgy'"),
         ('{"mask_strategy": 0}', "must be a string"),
+        ('{"a":' * 100_000, "bad JSON in prompt .* it is too large"),
+        ('{"mask_strategy": ' + "9" * 5000 + "}", "bad JSON in prompt .* it is too large"),
     ],
 )
 def test_bad_options_name_the_prompt_on_one_line(options, reason):
@@ -83,6 +90,14 @@ def test_prompt_files_are_read_by_range(tmp_path):
     assert read_prompts(path, 2, 100) == ["ünï"]
 
 
+def test_lines_end_at_line_ends_only(tmp_path, data_folder):
+    given = read_prompts(data_folder / "cases" / "separators.txt")
+    assert len(given) == 3
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("a\u2028b\r\nc\x0bd\x0ce\rf\x85g\n\x1ch\u2029i\x1ej".encode())
+    assert read_prompts(path) == ["a\u2028b", "c\x0bd\x0ce", "f\x85g", "h\u2029i\x1ej"]
+
+
 @pytest.mark.parametrize("start, end", [(3, None), (0, 0), (2, 1), (-1, None), (0, -1)])
 def test_a_range_without_prompts_is_refused(tmp_path, start, end):
     path = tmp_path / "prompts.txt"
@@ -98,6 +113,47 @@ def test_bad_prompt_files_are_refused(tmp_path):
     path.write_text(" \n\n")
     with pytest.raises(ValueError, match="empty"):
         read_prompts(path)
+    path.write_bytes(b"a\0b")
+    with pytest.raises(ValueError, match="null characters"):
+        read_prompts(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="UTF-8"):
         read_prompts(path)
+
+
+PIECES = st.sampled_from(
+    list('{}|0125"; ,:') + ["|0|", "|2|", '{"mask_strategy": "0"}', "reference_path", "\n", "aesthetic score:"]
+)
+PROMPTS = st.one_of(st.text(), st.lists(PIECES).map("".join))
+
+
+@given(PROMPTS, st.integers(1, 4))
+def test_any_prompt_is_read_or_refused_in_one_line(prompt, num_loops):
+    try:
+        text, options = extract_options(prompt)
+        assert set(options) <= {"reference_path", "mask_strategy"}
+        texts, loops = split_prompt(text)
+        merged = merge_prompt([append_score(part, aes=7.0) for part in texts], loops)
+        assert all(extract_loop(merged, loop) for loop in range(num_loops)) or not text
+        line = unused_loops(text, num_loops)
+        assert line is None or len(line.splitlines()) == 1
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(st.lists(st.sampled_from(list("0123456789,;.- e") + ["nan", "inf"])).map("".join))
+def test_any_mask_strategy_is_read_or_refused_in_one_line(strategy):
+    try:
+        assert all(0 <= mask.edit_ratio <= 1 for mask in parse_mask_strategy(strategy))
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(st.binary())
+def test_any_prompt_file_is_read_or_refused_in_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    path.write_bytes(content)
+    try:
+        assert all(prompt.strip() == prompt != "" for prompt in read_prompts(path))
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1

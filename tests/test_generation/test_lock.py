@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from opensora_adacache.generation.lock import LOCK_NAME, STALE_SECONDS, FolderInUseError, FolderLock
+from opensora_adacache.errors.family import FolderInUseError
+from opensora_adacache.generation.lock import LOCK_NAME, STALE_SECONDS, FolderLock
 
 ELSEWHERE = {"host": "another.host", "process": 12, "since": "2026-01-02 03:04:05", "token": "x"}
 
@@ -44,6 +45,7 @@ def test_the_second_is_told_who_is_first(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
+from opensora_adacache.errors.family import FolderInUseError
 from opensora_adacache.generation.lock import FolderLock
 FolderLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)

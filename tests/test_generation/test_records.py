@@ -108,7 +108,7 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path, content, message):
 @pytest.mark.parametrize("name", ["", ".", "..", "../x.mp4", "/etc/hostname", "a/b.mp4", "a\0b"])
 def test_a_record_names_no_file_outside_its_folder(name):
     content = json.dumps({**json.loads(to_json(VIDEO)), "video": name}).encode()
-    with pytest.raises(ValueError, match="video must be the name of a file in the same folder"):
+    with pytest.raises(ValueError, match="video must (be the name of a file in the same folder|not hold null)"):
         from_json(VideoRecord, content)
 
 

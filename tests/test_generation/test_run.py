@@ -417,16 +417,20 @@ def test_loading_is_announced(configure, tiny_checkpoints, capsys):
         assert f"loading the {name} from '{tiny_checkpoints}/{folder}' (" in shown
 
 
-def test_pictures_larger_than_memory_are_refused_before_anything_is_loaded(configure):
-    config = configure(prompt=PROMPTS[:1], image_size=[6_400_000_000, 64], text_encoder__from_pretrained="no/where")
-    with pytest.raises(ValueError, match=r"17 frames of 6400000000x64 takes .* GB, but this machine has") as caught:
-        run(config)
+def test_pictures_larger_than_memory_are_refused_before_anything_is_loaded(configure, monkeypatch):
+    monkeypatch.setattr("opensora_adacache.generation.memory.physical_memory", lambda: 10_000_000)
+    options = {"text_encoder__from_pretrained": "no/where", "image_size": [256, 512], "batch_size": 8}
+    told = r"a batch of 51 frames of 256x512 takes 0.0802 GB, but this machine has 0.01 GB of memory; try --cfg-options"
+    with pytest.raises(ValueError, match=told) as caught:
+        run(configure(**options))
     assert "\n" not in str(caught.value)
 
 
-def test_a_cpu_without_memory_is_told_in_one_line(configure, monkeypatch):
-    monkeypatch.setattr("opensora_adacache.generation.run.check_memory", lambda config: None)
-    config = configure(prompt=PROMPTS[:1], image_size=[6_400_000_000, 64])
+@pytest.mark.parametrize("num_bytes", [1 << 60, 1 << 62])
+def test_a_cpu_without_memory_is_told_in_one_line(configure, monkeypatch, num_bytes):
+    config = configure(prompt=PROMPTS[:1])
+    load = "opensora_adacache.generation.loading.load_models"
+    monkeypatch.setattr(load, lambda *_, **__: torch.empty(num_bytes, dtype=torch.uint8))
     with pytest.raises(ValueError, match="this machine is out of memory; try --cfg-options") as caught:
         run(config)
     assert "\n" not in str(caught.value)
