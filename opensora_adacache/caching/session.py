@@ -142,6 +142,11 @@ class CacheSession:
             raise ValueError(f"this run has {len(traces)} traces, one for each video: use session.traces")
         return traces[0] if traces else []
 
+    @property
+    def run_peak_bytes(self) -> int:
+        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
+        return self._run.store.peak_bytes if self._run else 0
+
     def cache_bytes(self) -> int:
         """Return the bytes held by cached residuals now."""
         return self._run.store.num_bytes() if self._run else 0
@@ -151,11 +156,6 @@ class CacheSession:
         """The most bytes that cached residuals held in any run of the session."""
         self._note_peak()
         return self._peak_bytes
-
-    @property
-    def run_peak_bytes(self) -> int:
-        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
-        return self._run.store.peak_bytes if self._run else 0
 
     # What a host calls
 

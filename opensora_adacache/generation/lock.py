@@ -67,11 +67,13 @@ class FolderLock:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
-        """Find out whether the lock is still this run's.
+        """Find out whether the lock that this process took is still its own; without one nothing happens.
 
         Raises:
             FolderInUseError: it was taken over while this process stood still.
         """
+        if self._file is None:  # another process of the run has it
+            return
         with contextlib.suppress(FileNotFoundError):
             owner = _parse(self.path.read_bytes())
             if owner and owner.get("token") != self._token:

@@ -180,7 +180,8 @@ def test_a_full_disk_loses_nothing(config, tmp_path, capsys):
     assert (folder / "sample_0001.mp4").exists()
 
 
-def test_ctrl_c_keeps_finished_videos_and_the_run_resumes(config, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_finished_videos_and_the_run_resumes(config, tmp_path, number):
     folder = tmp_path / "out"
     prompts = [f"a {colour} circle" for colour in ("red", "blue", "green", "black")]
     arguments = [config, "--save-dir", str(folder), "--num-sampling-steps", "40", "--prompt", *prompts]
@@ -196,7 +197,7 @@ def test_ctrl_c_keeps_finished_videos_and_the_run_resumes(config, tmp_path):
     deadline = time.monotonic() + 600
     while not (folder / "sample_0000.mp4").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, shown = process.communicate(timeout=300)
     assert process.returncode == 130
     assert shown.splitlines()[-1].startswith("interrupted: ") and "run the same command again" in shown

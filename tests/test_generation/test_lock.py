@@ -31,8 +31,10 @@ def test_the_second_is_told_who_is_first(tmp_path):
     folder = tmp_path / "new" / "out"
     with FolderLock(folder) as first:
         first.acquire()
-        with FolderLock(folder) as second, pytest.raises(FolderInUseError) as caught:
-            second.acquire()
+        with FolderLock(folder) as second:
+            with pytest.raises(FolderInUseError) as caught:
+                second.acquire()
+            second.check()  # as the other processes of one run do, which never took it
         told = str(caught.value)
         assert f"in use by process {os.getpid()} on host {socket.gethostname()} since 20" in told
         assert "--save-dir" in told and "\n" not in told

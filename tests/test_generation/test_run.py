@@ -420,7 +420,9 @@ def test_loading_is_announced(configure, tiny_checkpoints, capsys):
 def test_pictures_larger_than_memory_are_refused_before_anything_is_loaded(configure, monkeypatch):
     monkeypatch.setattr("opensora_adacache.generation.memory.physical_memory", lambda: 10_000_000)
     options = {"text_encoder__from_pretrained": "no/where", "image_size": [256, 512], "batch_size": 8}
-    told = r"a batch of 51 frames of 256x512 takes 0.0802 GB, but this machine has 0.01 GB of memory; try --cfg-options"
+    told = (
+        r"a batch of 51 frames of 256x512 takes 0.08022 GB, but this machine has 0.01 GB of memory; try --cfg-options"
+    )
     with pytest.raises(ValueError, match=told) as caught:
         run(configure(**options))
     assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.config import load_config
+from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.generation.run import run
 from opensora_adacache.parallel import ProcessGroup, process_group
 
@@ -25,21 +26,63 @@ def test_alone_without_torchrun(monkeypatch):
         assert group == ProcessGroup()
         assert group.gather("a") == ["a"] and group.broadcast("a") == "a"
         assert group.share([1, 2]) == [1, 2]
+        assert group.on_first(lambda: "a") == "a"
+        with pytest.raises(ValueError, match="no"):
+            group.on_first(lambda: int("no"))
+
+
+def start_two(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.run(
+        [*command, str(script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+ON_FIRST = """
+import os
+from opensora_adacache.parallel import process_group
+
+with process_group() as group:
+    print("heard", group.on_first(lambda: f"from {group.rank}"), flush=True)
+    try:
+        group.on_first(lambda: int(f"no number {group.rank}"))
+    except ValueError as error:
+        print("raised", error, flush=True)
+"""
+
+
+@pytest.mark.distributed
+def test_every_process_gets_the_result_or_the_error_of_the_first(tmp_path):
+    (tmp_path / "script.py").write_text(ON_FIRST)
+    done = start_two(tmp_path / "script.py")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines.count("heard from 0") == 2 and sum("'no number 0'" in line for line in lines) == 2
+
+
+@pytest.mark.distributed
+def test_two_processes_are_one_run_and_a_second_run_is_refused(tmp_path, tiny_config):
+    config, folder = tmp_path / "tiny.py", tmp_path / "out"
+    config.write_text(tiny_config)
+    with FolderLock(folder) as lock:
+        lock.acquire()
+        done = start_two(ROOT / "scripts" / "inference.py", str(config), "--save-dir", str(folder), "--prompt", "a")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "is in use by process" in lines[0]
+    assert "Error: [" not in done.stderr and list(folder.iterdir()) == []
 
 
 @pytest.mark.distributed
 def test_two_processes_make_the_videos_of_one(tmp_path, tiny_config):
     config = tmp_path / "tiny.py"
     config.write_text(tiny_config + CACHE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     flags = [str(config), "--save-dir", str(tmp_path / "two"), "--logdate-dir", "True", "--prompt", *PROMPTS]
-    done = subprocess.run(
-        [*command, str(ROOT / "scripts" / "inference.py"), *flags],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = start_two(ROOT / "scripts" / "inference.py", *flags)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "two").iterdir()
     record = json.loads((folder / "run.json").read_text())
