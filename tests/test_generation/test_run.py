@@ -261,6 +261,7 @@ def test_a_video_that_is_not_finite_is_not_written_and_the_others_are(configure,
     assert read_run(config.save_dir).state == "complete"
 
 
+@pytest.mark.filterwarnings("ignore:the model's output is not finite")
 def test_with_a_cache_that_meets_nan_the_records_are_json(configure, overflowing):
     config = configure(prompt=PROMPTS[:2], batch_size=2, **CACHE, **{"cache.decision": "sample"})
     with pytest.raises(ValueError, match="1 of 2 videos could not be made"):
