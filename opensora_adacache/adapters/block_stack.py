@@ -18,8 +18,9 @@ from opensora_adacache.adapters.block_calls import BlockSignature, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
 from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid
 from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.caching.policy import StackView
-from opensora_adacache.caching.session import CacheSession, RowSplit
+from opensora_adacache.caching.contract import StackView
+from opensora_adacache.caching.run_state import RowSplit
+from opensora_adacache.caching.session import CacheSession
 
 TEXT = "text"
 

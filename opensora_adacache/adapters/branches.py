@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.trace import StepRecord
 

@@ -10,8 +10,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches, wrapped
-from opensora_adacache.adapters.stdit3.attach import probe_sites, with_host_defaults
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.adapters.stdit3.attach import probe_sites
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.replay import Recorder
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
@@ -24,7 +24,7 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
     Raises:
         ValueError: the settings name several sites.
     """
-    sites = probe_sites(model, with_host_defaults(model, config))
+    sites = probe_sites(model, config.probe)
     if len(sites) != 1:
         raise ValueError(f"a recording has one probe site, but cache_res and cache_loc name {len(sites)}")
     residuals: list[Tensor] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 

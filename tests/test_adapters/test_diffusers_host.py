@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
-from opensora_adacache.adapters.warnings import OPEN_SORA_CODEBOOKS
+from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
@@ -179,12 +179,12 @@ def test_other_caches_are_refused(tiny_models):
         ("latte", AdaCacheConfig({1.0: 1}, cache_res="ca-mlp"), "must be 't-attn' or 's-attn', got 'ca-mlp'"),
         ("wan-2.1", AdaCacheConfig({1.0: 1}, cache_loc=(2,)), r"layers of 0\.\.1, got 2"),
         ("wan-2.1", AdaCacheConfig({1.0: 1}, granularity="block"), "only granularity='stack' is possible"),
-        ("latte", SeaCacheConfig(), "noise level off the timestep, which LatteTransformer3DModel does not tell"),
-        ("flux", SeaCacheConfig(), "modulated input, not known of FluxTransformer2DModel"),
+        ("latte", SeaCacheConfig(), "noise level from the timestep, which LatteTransformer3DModel does not give"),
+        ("flux", SeaCacheConfig(), "modulated input, which is unknown for FluxTransformer2DModel"),
         (
             "flux",
             AdaCacheConfig({1.0: 1}, moreg=MoRegConfig(steps=(2, 5))),
-            "MoReg looks at frames, which are not known",
+            "needs the frame layout, which is unknown for FluxTransformer2DModel: set moreg=None",
         ),
         ("wan-2.1", MagCacheConfig(ratios=(1.0,)), "ratios belong to 2 steps, but the run has 7"),
     ],
@@ -208,7 +208,7 @@ def test_models_that_are_not_known():
         apply_cache(small, ONES, STEPS)
 
 
-@pytest.mark.parametrize("config", [AdaCacheConfig(OPEN_SORA_CODEBOOKS[0]), TeaCacheConfig()])
+@pytest.mark.parametrize("config", [AdaCacheConfig(OPEN_SORA_CODEBOOKS["fast"]), TeaCacheConfig()])
 def test_constants_of_open_sora_on_another_model_warn(tiny_models, config):
     model = tiny_models["wan-2.1"].make()
     with pytest.warns(UserWarning, match="published for Open-Sora 1.2, not for WanTransformer3DModel"):

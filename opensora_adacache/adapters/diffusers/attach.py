@@ -21,10 +21,8 @@ from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.models import MODELS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.adapters.warnings import warn_of_missing_profile, warn_of_open_sora_constants
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
-from opensora_adacache.caching.policies.seacache import SeaCacheConfig
-from opensora_adacache.caching.policies.teacache import TeaCacheConfig
+from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.caching.contract import CacheConfig
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -45,11 +43,10 @@ def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: 
     blocks = _stack_blocks(known, layers, config)
     if config.num_first_blocks >= len(blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
-    warn_of_open_sora_constants(config, type(model).__name__)
-    warn_of_missing_profile(config, num_sampling_steps)
+    warn_of_misfit(config, num_sampling_steps, type(model).__name__)
 
     session = BranchedSession(config, num_sampling_steps)
-    stack = BlockStack(blocks, known, config.num_first_blocks, _looks_at_frames(config))
+    stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames)
     patches = Patches()
     stack.wrap(patches)
     patches.set(model, "_cache_config", config)  # makes the model's own enable_cache refuse
@@ -162,11 +159,11 @@ def _stack_blocks(
     known: DiffusersModel, layers: list[list[tuple[str, nn.Module]]], config: CacheConfig
 ) -> list[StackBlock]:
     sites: dict[int, list[str]] = {}
-    if isinstance(config, AdaCacheConfig):
+    if config.probe is not None:
         probed = known.stacks
         if known.interleaved:
-            probed = known.stacks[:1] if config.cache_res == "s-attn" else known.stacks[1:]
-        sites = {layer: list(probed) for layer in config.cache_loc or (max(len(layers) // 2 - 1, 0),)}
+            probed = known.stacks[:1] if config.probe.residual == "s-attn" else known.stacks[1:]
+        sites = {layer: list(probed) for layer in with_middle_layer(config.probe, len(layers)).layers or ()}
     return [
         StackBlock(
             module=block,
@@ -178,10 +175,6 @@ def _stack_blocks(
         for number, layer in enumerate(layers)
         for stack, block in layer
     ]
-
-
-def _looks_at_frames(config: CacheConfig) -> bool:
-    return isinstance(config, SeaCacheConfig) or (isinstance(config, AdaCacheConfig) and config.moreg is not None)
 
 
 def _check_model(model: nn.Module) -> None:
@@ -224,14 +217,18 @@ def _check_config(
             )
     if config.granularity != "stack":
         raise ValueError(f"on {name} only granularity='stack' is possible, got {config.granularity!r}")
-    if isinstance(config, TeaCacheConfig | SeaCacheConfig) and known.attention is None:
-        raise ValueError(f"{type(config).__name__} reads the first block's modulated input, not known of {name}")
-    if isinstance(config, SeaCacheConfig) and not known.rectified_flow:
-        raise ValueError(f"SeaCacheConfig reads the noise level off the timestep, which {name} does not tell")
-    if _looks_at_frames(config) and known.grid is unknown_grid:
-        raise ValueError(f"MoReg looks at frames, which are not known of {name}: leave moreg out")
-    if isinstance(config, AdaCacheConfig) and config.cache_res is not None:
+    policy = type(config).__name__
+    if config.reads_modulated_input and known.attention is None:
+        raise ValueError(f"{policy} reads the first block's modulated input, which is unknown for {name}")
+    if config.reads_noise_level and not known.rectified_flow:
+        raise ValueError(f"{policy} reads the noise level from the timestep, which {name} does not give")
+    if config.reads_frames and known.grid is unknown_grid:
+        raise ValueError(
+            f"{policy} needs the frame layout, which is unknown for {name}: set moreg=None, or choose a policy that "
+            "does not read frames"
+        )
+    if config.probe is not None and config.probe.residual is not None:
         if not known.interleaved:
             raise ValueError(f"the attention of {name} is over space and time at once: leave cache_res out")
-        if config.cache_res == "ca-mlp":
+        if config.probe.residual == "ca-mlp":
             raise ValueError(f"on {name} cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")

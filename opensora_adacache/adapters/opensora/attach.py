@@ -18,8 +18,8 @@ from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid, unknown_grid
 from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.adapters.warnings import warn_of_missing_profile
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
@@ -41,14 +41,14 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
     config.check_run(num_sampling_steps, len(layers))
     if config.granularity != "stack":
         raise ValueError(f"on upstream's STDiT3 only granularity='stack' is possible, got {config.granularity!r}")
-    if isinstance(config, AdaCacheConfig) and config.cache_res == "ca-mlp":
+    if config.probe is not None and config.probe.residual == "ca-mlp":
         raise ValueError("on upstream's STDiT3 cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")
     if getattr(model, "enable_sequence_parallelism", False):
         raise ValueError("upstream's sequence parallelism is not supported with a cache: build the model without it")
     if "forward" in model.__dict__:
         raise ValueError("this model's forward is replaced already: detach that session first")
 
-    warn_of_missing_profile(config, num_sampling_steps)
+    warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
     stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, needs_grid=True)
     patches = Patches()
@@ -104,9 +104,9 @@ def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig) -> list[StackBlock]:
     probed: tuple[int, ...] = ()
     which = 1
-    if isinstance(config, AdaCacheConfig):
-        probed = config.cache_loc or (max(len(layers) // 2 - 1, 0),)
-        which = 0 if config.cache_res == "s-attn" else 1
+    if config.probe is not None:
+        probed = with_middle_layer(config.probe, len(layers)).layers or ()
+        which = 0 if config.probe.residual == "s-attn" else 1
     signature = _Signature()
     return [
         StackBlock(

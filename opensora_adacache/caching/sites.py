@@ -1,38 +1,20 @@
-"""Policies that reuse single residuals of the blocks on a schedule that is fixed before the run.
+"""Policies that reuse single residuals of the blocks, or ranges of layers, on a schedule fixed before the run.
 
 A policy that skips the whole stack decides once per step; these decide for each site, and part of every step runs.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig
-from opensora_adacache.caching.policy import CachePolicy, StackView
-
-
-class Site(NamedTuple):
-    """One residual of the stack.
-
-    Attributes:
-        layer: counted from 0.
-        axis: "s" for the spatial block of the layer, "t" for the temporal one.
-        kind: "attn" (self-attention), "cross" (cross-attention) or "mlp".
-    """
-
-    layer: int
-    axis: str
-    kind: str
-
-    def __str__(self) -> str:
-        return f"{self.layer}.{self.axis}-{self.kind}"
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Site, StackView
 
 
 @dataclass(frozen=True)
-class SiteCacheConfig(StackCacheConfig, ABC):
+class SiteCacheConfig(CacheConfig):
     """Settings shared by policies that reuse single sites. The schedule is fixed, so batch and sample are the same.
 
     A site's residual is the one after its gate (cross-attention has none), as in the published code.
@@ -61,8 +43,32 @@ class SiteCacheConfig(StackCacheConfig, ABC):
         """Tell whether a site is ever reused, and so has to be kept."""
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
         return SitePolicy(self, groups)
+
+
+@dataclass(frozen=True)
+class RangeCacheConfig(SiteCacheConfig):
+    """Settings shared by policies that reuse the offset (output minus input) of a range of layers."""
+
+    @property
+    def granularity(self) -> str:
+        """One offset is stored for a whole range of layers."""
+        return "range"
+
+    @abstractmethod
+    def layers_at(self, step: int) -> tuple[int, int] | None:
+        """Return the first and last layer of the range of a step, counted from 0; None where there is none."""
+
+    @abstractmethod
+    def reuses(self, step: int) -> bool:
+        """Tell whether the range of a step is reused at that step."""
+
+    def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
+        layers = self.layers_at(step)
+        return layers is None or not (self.reuses(step) and layers[0] <= site.layer <= layers[1])
+
+    def stores(self, site: Site) -> bool:
+        return False  # the offset of the range is stored instead
 
 
 class SitePolicy(CachePolicy):
