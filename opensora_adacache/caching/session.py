@@ -126,7 +126,7 @@ class CacheSession:
         Raises:
             RuntimeError: another call of the model is in progress.
         """
-        self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
+        self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
             run = self._run_of(latents, timestep, step_index)
             run.open_step(latents, timestep, step_index, self.prompts_last)
