@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
+import imageio.v3 as iio
 from PIL import Image, ImageDraw, ImageFont
-
-from opensora_adacache.media.video import read_video
 
 RUNS = {"baseline": "baseline: every step", "adacache": "AdaCache", "adacache-moreg": "AdaCache + MoReg"}
 INDICES = ("0002", "0004")
@@ -40,8 +38,7 @@ def draw(folder: Path) -> list[Image.Image]:
 
 
 def _pictures(path: Path) -> list[Image.Image]:
-    frames = (read_video(path).permute(1, 2, 3, 0).numpy() + 1) * 127.5
-    images = (Image.fromarray(frame.round().astype(np.uint8)) for frame in frames)
+    images = map(Image.fromarray, iio.imread(path, plugin="pyav"))
     return [image.resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in images]
 
 
