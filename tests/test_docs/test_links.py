@@ -15,8 +15,10 @@ FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 FOLDERS = ("assets", "configs", "docs", "opensora_adacache", "scripts", "tests")
 """A word in code is a path of the repository where it begins with one of these."""
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*{{}},-]*[\w*}}]")
-INSIDE = re.compile(r"(?:adapters|benchmark|caching|calibration|config|costs|generation|media|metrics|shapes)/[\w/]+\.py")
-NEW = re.compile(r"\bmy_\w+|<\w+>|NAME")
+INSIDE = re.compile(
+    r"(?:adapters|benchmark|caching|calibration|config|costs|generation|media|metrics|shapes)/[\w/]+\.py"
+)
+NEW = re.compile(r"(?<![a-z])my_\w+")
 """A path with such a name is one that the reader is to make."""
 CREATED = ("docs/reference", "scripts/constant.py")
 """A folder that a command writes, and a file of another project."""
