@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = report(measure(options.num_prompts, options.threads), command.strip(), options.threads)
     print(text)
     if options.out:
-        from opensora_adacache.media.video import write_file
+        from opensora_adacache.media.files import write_file
 
         write_file(options.out, text.encode())
     return 0

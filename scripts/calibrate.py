@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.registry import command_name
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     try:
         config, starts = read_config(options)

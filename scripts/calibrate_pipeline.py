@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.replay import replay
     from opensora_adacache.calibration.search import calibrate
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     try:
         config = AdaCacheConfig(RATES)

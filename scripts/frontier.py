@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of scripts/compare.py")
     parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file")
     options = parser.parse_args(arguments)
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     try:
         text = "\n".join(line for folder in options.folders for line in table(folder))

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.runner import plan_tasks
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     try:
         comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)

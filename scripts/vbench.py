@@ -55,7 +55,7 @@ def evaluate(options: argparse.Namespace) -> None:
     """Evaluate what is not there yet, print the scores and write them."""
     from opensora_adacache.benchmark import vbench
     from opensora_adacache.benchmark.vbench_score import DIMENSIONS, total_score
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     if options.videos is None:
         raise ValueError("expected the folder of videos, got none; name it, or pass --list-prompts")

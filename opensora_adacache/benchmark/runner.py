@@ -26,9 +26,11 @@ from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.calibration.planning import plan_least_total, split_budget
 from opensora_adacache.costs.run import count_run, step_lengths
-from opensora_adacache.generation.jobs import VideoJob, first_difference, plan_jobs
-from opensora_adacache.generation.records import plain
-from opensora_adacache.media.video import read_video, write_file, write_video
+from opensora_adacache.generation.description import first_difference, plain
+from opensora_adacache.generation.jobs import VideoJob, plan_jobs
+from opensora_adacache.media.files import write_file
+from opensora_adacache.media.reading import read_video
+from opensora_adacache.media.writing import write_video
 from opensora_adacache.metrics.motion import flicker, motion_error
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
 

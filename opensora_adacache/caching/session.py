@@ -112,6 +112,11 @@ class CacheSession:
         self._note_peak()
         return self._peak_bytes
 
+    @property
+    def run_peak_bytes(self) -> int:
+        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
+        return self._run.store.peak_bytes if self._run else 0
+
     # What an adapter calls
 
     @contextmanager

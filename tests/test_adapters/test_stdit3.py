@@ -59,7 +59,6 @@ def sample(model, name, rows=None, steps=None, guidance_scale=None):
         "cpu",
         size,
         mask=frame_mask,
-        progress=False,
         guidance_scale=guidance_scale,
     )
 
@@ -207,9 +206,7 @@ def test_per_video_decisions_equal_single_runs(golden_model, granularity, moreg)
             for key, value in zip(("height", "width", "num_frames", "fps"), (64.0, 64.0, 34.0, 24.0), strict=True)
         }
         with apply_cache(golden_model, config, 30) as session:
-            latents = RFLOW(30, cfg_scale=7.0).sample(
-                golden_model, text, z[rows], ["p"] * len(rows), "cpu", size, progress=False
-            )
+            latents = RFLOW(30, cfg_scale=7.0).sample(golden_model, text, z[rows], ["p"] * len(rows), "cpu", size)
         return latents, session.traces
 
     together, traces = run([0, 1, 2])

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from opensora_adacache.media.video import read_reference, read_video, write_file, write_image, write_video
+from opensora_adacache.media.files import write_file
+from opensora_adacache.media.reading import read_reference, read_video
+from opensora_adacache.media.writing import write_image, write_video
 
 
 def moving_square(num_frames=9, height=48, width=64):
