@@ -9,15 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AdaCacheConfig", "MoRegConfig", "__version__", "apply_cache"]
+__all__ = [
+    "AdaCacheConfig",
+    "CacheConfig",
+    "CachePolicy",
+    "ForecastCacheConfig",
+    "MoRegConfig",
+    "__version__",
+    "apply_cache",
+]
 
 if TYPE_CHECKING:
     from opensora_adacache.adapters import apply_cache
-    from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+    from opensora_adacache.caching.adacache import AdaCacheConfig
+    from opensora_adacache.caching.contract import CacheConfig, CachePolicy
+    from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+    from opensora_adacache.caching.moreg import MoRegConfig
 
 _HOMES = {
-    "AdaCacheConfig": "opensora_adacache.caching.config",
-    "MoRegConfig": "opensora_adacache.caching.config",
+    "AdaCacheConfig": "opensora_adacache.caching.adacache",
+    "CacheConfig": "opensora_adacache.caching.contract",
+    "CachePolicy": "opensora_adacache.caching.contract",
+    "ForecastCacheConfig": "opensora_adacache.caching.forecast.config",
+    "MoRegConfig": "opensora_adacache.caching.moreg",
     "apply_cache": "opensora_adacache.adapters",
 }
 

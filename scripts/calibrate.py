@@ -20,7 +20,7 @@ from statistics import median
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parse(arguments)
-    from opensora_adacache.caching.config import AdaCacheConfig
+    from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.registry import command_name
     from opensora_adacache.media.files import write_file
 

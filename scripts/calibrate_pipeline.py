@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first prompt (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the result here as JSON")
     options = parser.parse_args(arguments)
-    from opensora_adacache.caching.config import AdaCacheConfig
+    from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.replay import replay
     from opensora_adacache.calibration.search import calibrate
     from opensora_adacache.media.files import write_file

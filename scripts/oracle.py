@@ -130,8 +130,8 @@ def search(bench, cache, rounds):
 
 def schedules_config(schedules, cache):
     """Return settings with which each video computes at the steps of its own schedule, and forecasts as the cache."""
+    from opensora_adacache.caching.contract import CachePolicy
     from opensora_adacache.caching.forecast.config import PlannedForecastConfig
-    from opensora_adacache.caching.policy import CachePolicy
 
     class Policy(CachePolicy):
         """A schedule for each group."""

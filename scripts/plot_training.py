@@ -1,6 +1,6 @@
-"""Copy the losses of a training folder to docs/embedded_model/ and draw them.
+"""Copy the losses of a training folder to docs/results/bundled_model/ and draw them.
 
-python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/embedded_model]
+python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/results/bundled_model]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_losses(path: Path) -> tuple[list[int], list[float], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--target", type=Path, default=Path("docs/embedded_model"))
+    parser.add_argument("--target", type=Path, default=Path("docs/results/bundled_model"))
     args = parser.parse_args()
     import matplotlib
 

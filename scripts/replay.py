@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read_codebook(path: Path):
     """Return the codebook of a JSON file or of a config."""
-    from opensora_adacache.caching.config import AdaCacheConfig
+    from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.config import load_config
 
     if path.suffix == ".py":

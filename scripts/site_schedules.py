@@ -95,11 +95,10 @@ def variants(shares, budget, num_steps):
 
 def plan(cache, num_steps, budget):
     """Return the steps that ForecastCache computes where the errors of forecasts are as calibrated."""
-    from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
     from opensora_adacache.caching.forecast.schedule import resample
 
     growth = resample(cache.growth, num_steps)
-    policy = ForecastCachePolicy(replace(cache, speedup=None, computed_steps=budget), num_steps, [[0]])
+    policy = replace(cache, speedup=None, computed_steps=budget).build(num_steps, [[0]])
     steps: list[int] = []
     for step in range(1, num_steps + 1):
         if policy.schedules[0].next_step <= step:
@@ -115,7 +114,7 @@ def forecast_sites(model, schedules, order):
     """Let each residual compute at the steps of its kind's schedule and be forecast at the others."""
     from opensora_adacache.adapters.patches import Patches
     from opensora_adacache.adapters.stdit3.sites import METHODS, block_sites
-    from opensora_adacache.caching.residuals.measured_forecast import ForecastResidual
+    from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
     from opensora_adacache.caching.residuals.store import ResidualStore
 
     now, patches = {"step": 0, "timestep": None}, Patches()
@@ -132,13 +131,15 @@ def forecast_sites(model, schedules, order):
 
         def wrapper(original):
             def residual(x, inputs):
-                kept[:] = kept or [ForecastResidual(ResidualStore(), order, len(x), x.device)]
+                kept[:] = kept or [MeasuredForecast(ResidualStore(), order, len(x), x.device)]
                 if now["step"] not in schedule:
                     return kept[0].add_to(x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
                 out = original(x, inputs)
                 kept[0].update(out, x.new_zeros(()).expand_as(x), None, now["step"], now["timestep"])
-                sums = kept[0].take_measurements().tolist()
-                kept[0].end_computed_step(list(range(len(x))), sums, now["timestep"][0].item())
+                sums = kept[0].take_measurements()
+                kept[0].end_computed_step(
+                    list(range(len(x))), [] if sums is None else sums.tolist(), now["timestep"][0].item()
+                )
                 return out
 
             return residual

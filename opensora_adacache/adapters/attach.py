@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from opensora_adacache.caching.config import CacheConfig
-from opensora_adacache.caching.registry import POLICIES, is_config
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
 if TYPE_CHECKING:
@@ -21,18 +20,17 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
 
     Args:
         model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, or a transformer of
-            diffusers (docs/hosts.md lists them).
-        config: settings of a policy: an `AdaCacheConfig`, or any other in `caching.policies`.
+            diffusers (docs/guide/adapters.md lists them).
+        config: settings of a policy: an `AdaCacheConfig`, or an instance of any other `CacheConfig`, yours included.
         num_sampling_steps: denoising steps of the sampler; the policy always computes the last two. On diffusers the
             length of the scheduler's `timesteps`.
 
     Raises:
         ValueError: the settings do not fit the model or the run, or the model has a cache already.
     """
-    if not is_config(config):
-        raise ValueError(
-            f"apply_cache expects the settings of a policy ({', '.join(POLICIES)}), got {type(config).__name__}"
-        )
+    if not isinstance(config, CacheConfig):
+        given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
+        raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
     if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
         from opensora_adacache.adapters.stdit3.attach import attach_stdit3
 

@@ -9,9 +9,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.patches import Patches, wrapped
-from opensora_adacache.adapters.stdit3.attach import probe_sites, with_host_defaults
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.adapters.patches import Patches, wrapped, wrapped_call
+from opensora_adacache.adapters.stdit3.attach import probe_sites
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.replay import Recorder
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
@@ -24,7 +24,7 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
     Raises:
         ValueError: the settings name several sites.
     """
-    sites = probe_sites(model, with_host_defaults(model, config))
+    sites = probe_sites(model, config.probe)
     if len(sites) != 1:
         raise ValueError(f"a recording has one probe site, but cache_res and cache_loc name {len(sites)}")
     residuals: list[Tensor] = []
@@ -101,13 +101,13 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def keep(original: Callable) -> Callable:
-        def forward(*args: object, **kwargs: object) -> Tensor:
+        def call(*args: object, **kwargs: object) -> Tensor:
             outputs.append(original(*args, **kwargs))
             return outputs[-1]
 
-        return forward
+        return call
 
-    with wrapped(model, "forward", keep):
+    with wrapped_call(model, keep):
         yield outputs
 
 
@@ -117,10 +117,10 @@ def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
     waiting = list(reversed(outputs))
 
     def first_recorded(original: Callable) -> Callable:
-        def forward(*args: object, **kwargs: object) -> Tensor:
+        def call(*args: object, **kwargs: object) -> Tensor:
             return waiting.pop() if waiting else original(*args, **kwargs)
 
-        return forward
+        return call
 
-    with wrapped(model, "forward", first_recorded):
+    with wrapped_call(model, first_recorded):
         yield

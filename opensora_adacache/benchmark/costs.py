@@ -6,7 +6,8 @@ from typing import Any
 
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.paper import PaperRow, PaperTable, find_table
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.costs import flops
 from opensora_adacache.costs import run as run_flops
@@ -88,8 +89,6 @@ def _row(
 
 def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
     """Return the computed steps of a stack policy where they are known; a policy of sites computes part of each."""
-    from opensora_adacache.caching.site_policy import SiteCacheConfig
-
     if isinstance(config.cache, SiteCacheConfig):
         return None
     fixed = run_flops.fixed_steps(config)
@@ -102,24 +101,15 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     An uncached run gets those that an AdaCache with one probe site would hold. Signals that some policies keep
     beside the residuals (at most one more tensor), and the corrector's two outputs, are not counted.
     """
-    from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
-    from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
-
     cache = config.cache
-    if isinstance(cache, DeltaDiTConfig):
+    if cache is not None and cache.granularity == "range":
         return {"stack": 1, "block": None}
     if isinstance(cache, SiteCacheConfig):
         sites = [
             Site(layer, axis, kind) for layer in range(depth) for axis in "st" for kind in ("attn", "cross", "mlp")
         ]
         return {"stack": None, "block": sum(map(cache.stores, sites))}
-    probes = 1
-    if isinstance(cache, AdaCacheConfig):
-        num_layers = 1 if cache.cache_loc is None else len(cache.cache_loc)
-        # "ca-mlp" looks at the spatial and at the temporal block of a layer.
-        probes = num_layers * (2 if cache.cache_res == "ca-mlp" else 1) + cache.forecast
-    elif cache is not None:
-        probes = cache.forecast  # the differences of an extrapolation
+    probes = 1 if cache is None else cache.num_extra_residuals
     return {
         "stack": flops.count_residuals("stack", depth, probes),
         "block": flops.count_residuals("block", depth, probes),

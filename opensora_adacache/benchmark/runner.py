@@ -21,7 +21,7 @@ from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.latency import MemoryPeak
 from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, append_result, read_results
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.calibration.planning import plan_least_total, split_budget

@@ -1,15 +1,213 @@
-"""AdaCache as a policy: measures residuals on the device, decides for each video on the host."""
+"""AdaCache, top to bottom: settings, the rule of one video on plain numbers, and the policy that measures for it.
+
+Kahatapitiya et al., "Adaptive Caching for Faster Video Generation with Diffusion Transformers", arXiv 2411.02397.
+Importing this module imports no torch.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.config import AdaCacheConfig
-from opensora_adacache.caching.distance import change_sums
-from opensora_adacache.caching.moreg import motion_sums
-from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
-from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.checks import check_choice, check_corrector
+from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS, check_codebook, rate_of
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, Probe, StackView
+from opensora_adacache.caching.distance import change_sums, distance_of
+from opensora_adacache.caching.moreg import MoRegConfig, motion_gradient, motion_score, motion_sums, regularize_motion
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from opensora_adacache.caching.residuals.base import StackResidual
+    from opensora_adacache.caching.residuals.store import ResidualStore
+
+RESIDUALS = ("t-attn", "s-attn", "ca-mlp")
+"""Names of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
+GRANULARITIES = ("stack", "block")
+METRICS = ("l1", "l2", "cosine")
+
+
+@dataclass(frozen=True)
+class AdaCacheConfig(CacheConfig):
+    """Settings of AdaCache.
+
+    Attributes:
+        codebook: rising distance thresholds → rates (`codebook.Codebook`).
+        cache_res: residual that the distance is measured on: "t-attn", "s-attn" or "ca-mlp" (cross-attention + MLP
+            of the spatial and of the temporal block). None leaves it to the adapter.
+        cache_loc: layers, counted from 0, where it is measured; distances are averaged. None leaves it to the adapter.
+        moreg: motion regularization, or None for AdaCache alone.
+        granularity: "stack" stores one residual of the whole block stack; "block" stores two residuals for each block,
+            as the reference does. Both give the same videos.
+        metric: how the old and the new residual are compared: "l1", the paper's choice and the only one of its public
+            code, "l2", or "cosine" (see `distance`). A codebook belongs to one metric.
+        forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual in the timestep, with a
+            line or a parabola, with gains measured at computed steps (`residuals.measured_forecast`). Each order stores
+            one more residual; it needs ``granularity="stack"``.
+        corrector: fraction of the error of skipped steps that the next computed step corrects; 0 corrects nothing, as
+            in the paper (`residuals.corrector`). It needs a sampler that takes Euler steps along a rectified flow,
+            such as `RFLOW`.
+    """
+
+    codebook: Mapping[float, int]
+    cache_res: str | None = None
+    cache_loc: tuple[int, ...] | None = None
+    moreg: MoRegConfig | None = None
+    granularity: str = "stack"
+    metric: str = "l1"
+    forecast: int = 0
+    corrector: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_codebook(self.codebook)
+        object.__setattr__(self, "codebook", dict(self.codebook))
+        if self.cache_loc is not None:
+            layers = tuple(self.cache_loc)
+            if not layers or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in layers):
+                raise ValueError(f"cache_loc must name layers, counted from 0, like (13,), got {self.cache_loc!r}")
+            object.__setattr__(self, "cache_loc", tuple(sorted(set(layers))))
+        if self.cache_res is not None:
+            check_choice("cache_res", self.cache_res, RESIDUALS)
+        check_choice("granularity", self.granularity, GRANULARITIES)
+        check_choice("metric", self.metric, METRICS)
+        if self.forecast not in (0, 1, 2):
+            raise ValueError(f"forecast must be 0, 1 or 2, got {self.forecast!r}")
+        if self.forecast and self.granularity == "block":
+            raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
+        check_corrector(self.corrector)
+        if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
+            raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        return AdaCachePolicy(self, num_sampling_steps, groups)
+
+    def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
+        if not self.forecast:
+            return super().build_residual(store, num_rows, device)
+        from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
+
+        return MeasuredForecast(store, self.forecast, num_rows, device)
+
+    def check_run(self, num_sampling_steps: int, depth: int) -> None:
+        super().check_run(num_sampling_steps, depth)
+        beyond = [layer for layer in self.cache_loc or () if layer >= depth]
+        if beyond:
+            raise ValueError(f"cache_loc must name layers of 0..{depth - 1}, got {beyond[0]}")
+        if self.moreg is not None:
+            self.moreg.window(num_sampling_steps)
+
+    def for_frames(self, num_latent_frames: int) -> AdaCacheConfig:
+        """Leave MoReg out for a single frame, which does not move."""
+        if self.moreg is None or num_latent_frames == 1:
+            return replace(self, moreg=None)
+        if any(stride >= num_latent_frames for stride in self.moreg.strides):
+            raise ValueError(
+                f"MoReg strides must be below {num_latent_frames}, the latent frames of the clip, got "
+                f"{self.moreg.strides}"
+            )
+        return self
+
+    @property
+    def probe(self) -> Probe:
+        return Probe(self.cache_res, self.cache_loc)
+
+    @property
+    def reads_frames(self) -> bool:
+        """MoReg compares frames."""
+        return self.moreg is not None
+
+    @property
+    def num_extra_residuals(self) -> int:
+        """The probes' residuals ("ca-mlp" has two for each layer), and the differences of a forecast."""
+        num_layers = 1 if self.cache_loc is None else len(self.cache_loc)
+        return num_layers * (2 if self.cache_res == "ca-mlp" else 1) + self.forecast
+
+    def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
+        if model_name is None or self.codebook not in OPEN_SORA_CODEBOOKS.values():
+            return None
+        return (
+            f"this codebook was published for Open-Sora 1.2, not for {model_name}: find one for this model with "
+            "scripts/calibrate_pipeline.py"
+        )
+
+
+@dataclass(frozen=True)
+class SiteMeasurement:
+    """Sums measured at one probe site on a computed step.
+
+    Attributes:
+        change: ‖new − old‖₁, or what `distance.change_sums` has first for another metric.
+        norm: ‖old‖₁, likewise.
+        motion: per stride ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁; empty where motion does not count.
+        new_norm: ‖new‖₂², for the cosine metric only.
+    """
+
+    change: float
+    norm: float
+    motion: Sequence[tuple[float, float]] = ()
+    new_norm: float = 0.0
+
+    def distance(self, rate: int, metric: str) -> float:
+        """Return how far the new residual is from the old one, per step."""
+        sums = [self.change, self.norm]
+        return distance_of([*sums, self.new_norm] if metric == "cosine" else sums, rate, metric)
+
+
+class AdaCacheSchedule:
+    """Decide step by step when to compute, as the reference does.
+
+    A step computes when the last computed one lies `rate` steps back, and always at steps 1, n − 1 and n. The rate is
+    1 until the first measurement, which is at the second computed step.
+
+    Args:
+        config: the settings.
+        num_steps: n, the denoising steps of the run.
+    """
+
+    def __init__(self, config: AdaCacheConfig, num_steps: int) -> None:
+        self.config = config
+        self.num_steps = num_steps
+        self._window = config.moreg.window(num_steps) if config.moreg else None
+        self.rate = 1
+        self._last_computed = 0
+        self._previous_motion: dict[int, float] = {}
+
+    def computes(self, step: int) -> bool:
+        """Tell whether `step`, counted from 1, computes."""
+        return step >= self._last_computed + self.rate or step >= self.num_steps - 1
+
+    def counts_motion(self, step: int) -> bool:
+        """Tell whether motion is to be measured at `step`."""
+        return self._window is not None and self._window[0] <= step <= self._window[1]
+
+    def end_computed_step(self, step: int, sites: Sequence[SiteMeasurement]) -> Decision | None:
+        """Take the measurements of a computed step, one per probe site in order of execution, and set the rate.
+
+        The first computed step has none: it decides nothing and returns None.
+        """
+        self._last_computed = step
+        if not sites:
+            return None
+        distance = sum(site.distance(self.rate, self.config.metric) for site in sites) / len(sites)
+        motion, gradient = 1.0, 0.0
+        for index, site in enumerate(sites):
+            motion, gradient = self._motion(index, site, step)
+        self.rate = rate_of(distance * (motion + abs(gradient)), self.config.codebook)
+        return Decision(distance, motion, gradient, self.rate)
+
+    def _motion(self, index: int, site: SiteMeasurement, step: int) -> tuple[float, float]:
+        """Return shaped motion and its gradient at one site, and remember the motion."""
+        moreg = self.config.moreg
+        if moreg is None:
+            return 1.0, 0.0
+        score = motion_score(site.motion) if self.counts_motion(step) else None
+        motion = 1.0 if score is None else regularize_motion(score, moreg.center, moreg.power, moreg.divisor)
+        gradient = motion_gradient(motion, self._previous_motion.get(index, 1.0), self.rate, moreg.gradient_weight)
+        self._previous_motion[index] = motion
+        return motion, gradient
 
 
 class AdaCachePolicy(CachePolicy):
@@ -36,31 +234,23 @@ class AdaCachePolicy(CachePolicy):
         return [schedule.rate for schedule in self.schedules]
 
     def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
-        """Measure the old and new residual [r, N, C] of one probe site; stays on the device."""
+        """Measure the old and new residual [r, N, C] of one probe; stays on the device."""
+        import torch
+
         sums = change_sums(old, new, self._metric)
         if self.schedules[0].counts_motion(step):
             motion = motion_sums(new, num_frames, self._strides)
             sums = torch.cat([sums, motion.flatten(1)], dim=1)
         self._sums.append(sums)
 
-    def take_measurements(self) -> Tensor:
-        """Return what the step measured so far, float32 [sites, r, sums] on their device, and forget it."""
+    def take_measurements(self) -> Sequence[Tensor]:
+        """Return what the step measured, float32 [r, sums] for each probe, and forget it."""
         sums, self._sums = self._sums, []
-        return torch.stack(sums) if sums else torch.empty(0, 0, 0)
+        return sums
 
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        """Let the groups that computed decide.
-
-        Args:
-            step: counted from 1.
-            computed: for each group whether it computed; its rows were observed in rising order.
-            measured: `take_measurements` as numbers, [sites][r][sums].
-
-        Returns:
-            A decision for each group; None for one that did not compute or had nothing to measure.
-        """
         place = {row: index for index, row in enumerate(self.rows_of(computed))}
         decisions: list[Decision | None] = []
         for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):

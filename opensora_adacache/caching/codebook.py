@@ -13,6 +13,16 @@ Codebook = Mapping[float, int]
 Raising a threshold gives its rate to larger distances, which means fewer computed steps."""
 
 
+OPEN_SORA_CODEBOOKS: Mapping[str, Codebook] = {
+    "fast": {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1},
+    "slow": {0.08: 3, 0.16: 2, 0.24: 1, 0.32: 1, 0.40: 1, 1.00: 1},
+    "medium": {0.08: 8, 0.16: 6, 0.24: 4, 0.32: 2, 0.40: 1, 1.00: 1},
+    "100 steps": {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3},
+}
+"""Published with the reference implementation for Open-Sora 1.2: 30 steps but for the last; "medium" is the paper's
+ablation."""
+
+
 def check_codebook(codebook: Codebook) -> None:
     """Raise ValueError unless thresholds rise strictly and every rate is a whole number of at least 1.
 
@@ -36,13 +46,15 @@ def check_codebook(codebook: Codebook) -> None:
 
 
 def rate_of(distance: float, codebook: Codebook) -> int:
-    """Return the rate of a distance: that of the first threshold it is below, else the last one.
+    """Return the rate of a distance: that of the first threshold it is below, else the last one; 1 if it is NaN.
 
     >>> codebook = {0.08: 6, 0.4: 2, 1.0: 1}
     >>> rate_of(0.05, codebook), rate_of(0.08, codebook), rate_of(9.0, codebook)
     (6, 2, 1)
     """
     rate = 1
+    if math.isnan(distance):
+        return rate
     for threshold, rate in codebook.items():
         if distance < threshold:
             return rate

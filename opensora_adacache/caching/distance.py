@@ -1,15 +1,16 @@
 """How much a residual changed between two computed steps.
 
-R rows of a batch, N tokens, C channels.
+Imports torch on first use, so that settings can be read without it. Letters: R batch rows, N tokens, C channels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
@@ -20,6 +21,8 @@ def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
     Returns:
         "l1": ‖new − old‖₁ and ‖old‖₁; "l2": ‖new − old‖₂² and ‖old‖₂²; "cosine": those and ‖new‖₂².
     """
+    import torch
+
     if metric == "l1":
         return torch.stack([l1_norm(new - old), l1_norm(old)], dim=-1)
     squares = [square_norm(new - old), square_norm(old)]
@@ -30,11 +33,15 @@ def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
 
 def l1_norm(x: Tensor) -> Tensor:
     """Return the sum of magnitudes of each row in float32: [R, N, C] → [R]."""
+    import torch
+
     return torch.linalg.vector_norm(x, ord=1, dim=(1, 2), dtype=torch.float32)
 
 
 def square_norm(x: Tensor) -> Tensor:
     """Return the sum of squares of each row in float32: [R, N, C] → [R]."""
+    import torch
+
     return torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float32).square()
 
 

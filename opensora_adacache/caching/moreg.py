@@ -1,16 +1,95 @@
-"""Motion in a residual, and how MoReg turns it into a factor of the distance. AdaCache paper, section 4.2.
+"""MoReg, motion regularization: motion in a residual as a factor of the distance. AdaCache paper, section 4.2.
 
-R rows of a batch, T frames of S tokens, C channels.
+Imports torch on first use, so that settings can be read without it. Letters: R batch rows, T frames of S tokens,
+C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from opensora_adacache.caching.checks import check_positive, is_count, is_number
 from opensora_adacache.caching.distance import l1_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MoRegConfig:
+    """Motion regularization (MoReg): more motion, more computed steps. AdaCache paper, section 4.2.
+
+    Attributes:
+        strides: frame distances at which a residual is compared with itself; motion is their mean.
+        steps: the window in which motion counts, first and last step included; elsewhere motion is 1. Either steps
+            counted from 1, such as (10, 90), or fractions of the run, such as (0.1, 0.9), which fit any number of
+            steps. (The reference takes steps only.)
+        center: motion that leaves the distance as it is; motion m becomes (m / center)^power / divisor. Raising it
+            lowers the regularised motion of every video, which means fewer computed steps.
+        power: steepness around `center`.
+        divisor: plain divisor after the power.
+        gradient_weight: weight of the change of motion per step, which is added to motion.
+    """
+
+    strides: tuple[int, ...] = (1,)
+    steps: tuple[float, float] = (4, 26)
+    center: float = 0.385
+    power: float = 8
+    divisor: float = 1
+    gradient_weight: float = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strides", tuple(self.strides))
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.strides or any(not is_count(stride) for stride in self.strides):
+            raise ValueError(f"MoReg strides must be whole numbers of at least 1, got {self.strides}")
+        self._check_window()
+        for name in ("center", "divisor"):
+            check_positive(f"MoReg {name}", getattr(self, name))
+        for name in ("power", "gradient_weight"):
+            if not is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise ValueError(f"MoReg {name} must not be negative, got {getattr(self, name)!r}")
+
+    def _check_window(self) -> None:
+        wrong = len(self.steps) != 2 or not all(map(is_number, self.steps)) or not 0 <= self.steps[0] <= self.steps[1]
+        if not wrong and not self._has_fractions:
+            steps = tuple(int(step) for step in self.steps)
+            wrong = steps != self.steps or steps[0] < 1
+            object.__setattr__(self, "steps", steps)
+        if wrong:
+            raise ValueError(
+                "MoReg steps must be (first, last), counted from 1 or fractions of the run, and first <= last, got "
+                f"{self.steps}"
+            )
+
+    @property
+    def _has_fractions(self) -> bool:
+        return self.steps[1] <= 1 and any(isinstance(step, float) for step in self.steps)
+
+    def window(self, num_sampling_steps: int) -> tuple[int, int]:
+        """Return the first and the last step, counted from 1, at which motion counts in a run of n steps.
+
+        >>> MoRegConfig(steps=(0.1, 0.9)).window(30), MoRegConfig(steps=(10, 90)).window(100)
+        ((3, 27), (10, 90))
+
+        Raises:
+            ValueError: steps beyond the run.
+        """
+        first, last = self.steps
+        if self._has_fractions:
+            return max(round(first * num_sampling_steps), 1), round(last * num_sampling_steps)
+        if last > num_sampling_steps:
+            raise ValueError(
+                f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.steps}: give "
+                "fractions of the run, such as moreg.steps=(0.1, 0.9), which fit any number of steps"
+            )
+        return int(first), int(last)
+
+
+LARGEST_MOTION = 1e12
+"""Shaped motion is cut to it: far above every codebook's thresholds, far below what a float holds."""
 
 
 def motion_sums(residual: Tensor, num_frames: int, strides: Sequence[int]) -> Tensor:
@@ -25,6 +104,8 @@ def motion_sums(residual: Tensor, num_frames: int, strides: Sequence[int]) -> Te
         float32 [R, len(strides), 2]: ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁ along frames; zeros for a stride
         that reaches beyond the last frame.
     """
+    import torch
+
     tokens = residual.shape[1] // num_frames
     sums = []
     for stride in strides:
@@ -46,10 +127,15 @@ def motion_score(sums: Sequence[tuple[float, float]]) -> float | None:
 def regularize_motion(motion: float, center: float, power: float, divisor: float) -> float:
     """Return (motion / center)^power / divisor, the reference's shaping of motion (the paper uses motion itself).
 
+    Cut to `LARGEST_MOTION`; the reference overflows.
+
     >>> regularize_motion(0.385, 0.385, 8, 1)
     1.0
     """
-    return (motion / center) ** power / divisor
+    try:
+        return min((motion / center) ** power / divisor, LARGEST_MOTION)
+    except OverflowError:
+        return LARGEST_MOTION
 
 
 def motion_gradient(motion: float, previous: float, rate: int, weight: float) -> float:

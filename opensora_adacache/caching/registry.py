@@ -8,7 +8,7 @@ from typing import Any
 from opensora_adacache.errors.closest import closest
 
 POLICIES: dict[str, str] = {
-    "AdaCache": "opensora_adacache.caching.config:AdaCacheConfig",
+    "AdaCache": "opensora_adacache.caching.adacache:AdaCacheConfig",
     "DPCache": "opensora_adacache.caching.policies.dpcache:DPCacheConfig",
     "DeltaDiT": "opensora_adacache.caching.policies.delta_dit:DeltaDiTConfig",
     "EasyCache": "opensora_adacache.caching.policies.easycache:EasyCacheConfig",
@@ -55,9 +55,18 @@ def config_class(name: str) -> type[Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def is_config(value: object) -> bool:
-    """Tell whether a value is the settings of a policy."""
-    return f"{type(value).__module__}:{type(value).__name__}" in POLICIES.values()
+def register(name: str, path: str) -> None:
+    """Make the settings of a policy of your own known to config files under a name.
+
+    Args:
+        name: the ``type`` in configs.
+        path: "module:class"; imported when a config names it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if POLICIES.setdefault(name, path) != path:
+        raise ValueError(f"the policy name '{name}' is taken by {POLICIES[name]}: choose another")
 
 
 def type_name(config: type[Any]) -> str:

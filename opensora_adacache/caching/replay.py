@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.moreg import motion_score, motion_sums
-from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.caching.trace import StepRecord, computed_steps
 
 

@@ -1,7 +1,7 @@
-"""One cached run after another on one model: counters, stored residuals, trace, lifecycle.
+"""One cached run after another on one model: what a user sees of a cache, and what an adapter calls.
 
-A host (see `opensora_adacache.adapters`) calls the session from inside the model's forward pass; the sampler knows
-nothing of it. Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+An adapter (see `opensora_adacache.adapters`) calls the session from inside the model's forward pass; the sampler knows
+nothing of it. Letters: R batch rows (videos × guidance branches), N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -9,67 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.config import CacheConfig
-from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
-from opensora_adacache.caching.residuals.corrector import Corrector
-from opensora_adacache.caching.residuals.measured_forecast import ForecastResidual
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.residuals.taylor import StackResidual
+from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
 from opensora_adacache.caching.timer import Timer
+from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
-
-
-@dataclass
-class _Step:
-    """A finished step as it is kept until the trace is read (a timer may still be running on the device)."""
-
-    number: int
-    computed: list[bool]
-    decisions: list[Decision | None]
-    rates: list[int]
-    rows_computed: int
-    timer: Timer
-    share: float | None
-
-
-@dataclass
-class _Run:
-    """All mutable state of one run; a new run starts with a new one."""
-
-    policy: CachePolicy
-    shape: torch.Size
-    row_order: Tensor
-    timestep: Tensor
-    store: ResidualStore
-    stack: StackResidual | ForecastResidual
-    corrector: Corrector | None
-    step: int = 0
-    computed: list[bool] = field(default_factory=list)
-    rows: Tensor | None = None
-    timesteps: list[Tensor] = field(default_factory=list)
-    last_timestep: float | None = None
-    end_of_previous: float | None = None
-    steps: list[_Step] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class RowSplit:
-    """What a step does with the rows of a batch.
-
-    Attributes:
-        computes: whether any row computes.
-        rows: int64 index of the rows that compute; None where all do, or none.
-        reused: index of the other rows; None where `rows` is.
-    """
-
-    computes: bool
-    rows: Tensor | None = None
-    reused: Tensor | None = None
 
 
 class CacheSession:
@@ -81,16 +30,24 @@ class CacheSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, as the sampler has it.
-        guidance_in_batch: whether a batch of the model is [prompts; nulls], so that row i and row i + R/2 are the two
-            guidance halves of one video.
+        guidance_in_batch: whether a batch of the model holds both guidance branches of each video: rows i and i + R/2.
+        prompts_last: whether the prompts are then the second half of the batch, as in diffusers; Open-Sora has them
+            first. They are the rows that remain where guidance is switched off within a run.
     """
 
-    def __init__(self, config: CacheConfig, num_sampling_steps: int, guidance_in_batch: bool = True) -> None:
+    def __init__(
+        self,
+        config: CacheConfig,
+        num_sampling_steps: int,
+        guidance_in_batch: bool = True,
+        prompts_last: bool = False,
+    ) -> None:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
         self.guidance_in_batch = guidance_in_batch
+        self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._peak_bytes = 0
 
     # What a user sees
@@ -100,16 +57,20 @@ class CacheSession:
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         self.detach()
-        step = self._run.step if self._run else 0
-        if exception_type is None and 0 < step < self.num_sampling_steps:
+        if exception_type is None and self.is_unfinished:
             warnings.warn(
-                f"only {step} of {self.num_sampling_steps} steps ran before the cache was detached: "
-                "give apply_cache the sampler's num_sampling_steps",
+                f"only {self.num_steps_done} of {self.num_sampling_steps} steps ran before the cache was detached: "
+                f"{REMEDY}",
                 stacklevel=2,
             )
 
     def detach(self) -> None:
-        """Take the cache off the model and free the stored residuals; the trace stays."""
+        """Take the cache off the model and free the stored residuals; the trace stays.
+
+        Raises:
+            RuntimeError: a call of the model is in progress.
+        """
+        self.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
         self.on_detach = lambda: None
         if self._run:
@@ -118,8 +79,7 @@ class CacheSession:
 
     def reset(self) -> None:
         """Forget the current run, so that the next call of the model is step 1."""
-        if self._run:
-            self._note_peak()
+        self._note_peak()
         self._run = None
 
     @property
@@ -128,7 +88,7 @@ class CacheSession:
         if self._run is None:
             return []
         num_groups = len(self._run.policy.groups)
-        return [[_record(step, group) for step in self._run.steps] for group in range(num_groups)]
+        return [[step.record(group) for step in self._run.steps] for group in range(num_groups)]
 
     @property
     def trace(self) -> list[StepRecord]:
@@ -142,11 +102,6 @@ class CacheSession:
             raise ValueError(f"this run has {len(traces)} traces, one for each video: use session.traces")
         return traces[0] if traces else []
 
-    @property
-    def run_peak_bytes(self) -> int:
-        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
-        return self._run.store.peak_bytes if self._run else 0
-
     def cache_bytes(self) -> int:
         """Return the bytes held by cached residuals now."""
         return self._run.store.num_bytes() if self._run else 0
@@ -157,22 +112,34 @@ class CacheSession:
         self._note_peak()
         return self._peak_bytes
 
-    # What a host calls
+    @property
+    def run_peak_bytes(self) -> int:
+        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
+        return self._run.store.peak_bytes if self._run else 0
+
+    # What an adapter calls
 
     @contextmanager
-    def model_call(self, latents: Tensor, timestep: Tensor) -> Iterator[None]:
+    def model_call(self, latents: Tensor, timestep: Tensor, step_index: int | None = None) -> Iterator[None]:
         """Span one call of the model: opens the step, closes it, and forgets the run if the call raises.
 
         Args:
             latents: input of the model; its first axis has the R rows.
             timestep: [R], falling from call to call.
+            step_index: of the pipeline, where it tells.
+
+        Raises:
+            RuntimeError: another call of the model is in progress.
         """
+        self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
-            run = self._open_step(latents, timestep)
+            run = self._run_of(latents, timestep, step_index)
+            run.open_step(latents, timestep, step_index, self.prompts_last)
             timer = Timer(latents.device)
             yield
             timer.stop()
-            self._close_step(run, timer)
+            assert run.open is not None
+            run.close_step(run.open, timer)
         except BaseException:
             self.reset()
             raise
@@ -196,7 +163,7 @@ class CacheSession:
 
         if not split.computes:
             return reuse(view.x, None)
-        if split.reused is None:
+        if split.rows is None or split.reused is None:
             return computed(view.x, None)
         out = torch.empty_like(view.x)
         out[split.rows] = computed(view.x[split.rows], split.rows)
@@ -204,115 +171,118 @@ class CacheSession:
         return out
 
     def decide(self, view: StackView) -> RowSplit:
-        """Ask the policy which rows compute; for a host whose blocks run one by one, outside of `run_stack`."""
-        run = self._current()
-        run.computed = run.policy.decide(view)
-        if all(run.computed) or not any(run.computed):
-            return RowSplit(any(run.computed))
-        run.rows = self._rows(run, computed=True)
-        return RowSplit(True, run.rows, self._rows(run, computed=False))
+        """Ask the policy which rows compute; for an adapter whose blocks run one by one, outside of `run_stack`."""
+        run, step = self._current()
+        return run.decide(step, run.policy.decide(view))
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
         """Show the policy the stack's output [r, N, C] for the rows that computed (None: all)."""
-        self._current().policy.observe_output(view, out, rows)
+        self.policy.observe_output(view, out, rows)
 
     def keep_residual(self, after: Tensor, before: Tensor, rows: Tensor | None) -> None:
         """Keep what the stack added to its input [r, N, C], for the rows that computed (None: all)."""
-        run = self._current()
-        run.stack.update(after, before, rows, run.step, run.timestep)
+        run, step = self._current()
+        run.residual.update(after, before, rows, step.number, step.timestep)
 
     def add_residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """Return x plus the stack's residual expected at this step, for those rows [r, N, C] (None: all)."""
-        run = self._current()
-        return run.stack.add_to(x, rows, run.step, run.timestep)
+        run, step = self._current()
+        return run.residual.add_to(x, rows, step.number, step.timestep)
 
     def correct(self, out: Tensor) -> Tensor:
-        """Return the model's output [R, …] with what it corrects of the skipped steps before it (`Corrector`).
+        """Return the model's output [R, …], corrected for the skipped steps before it where the settings say so.
 
-        Where it has more channels than the latents, those beyond are a variance that no rectified flow reads.
+        At computed steps its sum is kept, to be read with the measurements: so an output that is not finite is noticed
+        (see `Corrector` for the correction). Where it has more channels than the latents, those beyond are a variance
+        that no rectified flow reads.
         """
-        run = self._current()
+        run, step = self._current()
+        computes = any(step.computed)
+        if computes:
+            rows = out if step.rows is None else out[step.rows]
+            step.output = rows.detach().flatten(1).sum(1, dtype=torch.float32)
         if run.corrector is None:
             return out
         moving, others = out[:, : run.shape[1]], out[:, run.shape[1] :]
-        is_last = run.step == self.num_sampling_steps
-        corrected = run.corrector.correct(moving, run.timestep, any(run.computed), run.rows, is_last)
+        is_last = step.number == self.num_sampling_steps
+        corrected = run.corrector.correct(moving, step.timestep, computes, step.rows, is_last)
         return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
-        """Show the policy the residual [r, N, C] of a probe site on a computed step, and keep it."""
-        run = self._current()
+        """Show the policy the residual [r, N, C] of a probe on a computed step, and keep it."""
+        run, step = self._current()
         if site in run.store:
-            run.policy.observe_probe(run.step, run.store.get(site, run.rows), residual, num_frames)
-        run.store.put(site, residual, run.rows)
+            run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
+        run.store.put(site, residual, step.rows)
+
+    def end_run(self) -> None:
+        """Take note that the sampler ended, whatever steps are left: the next call begins a new run."""
+        if self._run:
+            self._run.has_ended = True
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run has begun and further steps of it are expected."""
+        return self._run is not None and self._run.is_unfinished
+
+    def check_idle(self, remedy: str) -> None:
+        """Raise RuntimeError while a call of the model is in progress."""
+        if self._run is not None and self._run.open is not None:
+            raise RuntimeError(f"a call of this model is in progress already: {remedy}")
 
     @property
     def num_steps_done(self) -> int:
-        """Steps of the current run up to now; 0 before it starts."""
-        return self._run.step if self._run else 0
+        """Steps of the current run up to now, the open one included; 0 before it starts."""
+        return self._run.num_steps_opened if self._run else 0
 
     @property
     def step(self) -> int:
         """The step that is open, counted from 1."""
-        return self._current().step
+        return self._current()[1].number
 
     @property
     def timestep(self) -> Tensor:
         """The timesteps [R] of the step that is open."""
-        return self._current().timestep
+        return self._current()[1].timestep
 
     @property
     def time(self) -> float | None:
         """The timestep of the open step as a number, if it has been read."""
-        run = self._current()
-        return None if run.timesteps else run.last_timestep
+        return self._current()[0].timesteps.current
 
     @property
     def policy(self) -> CachePolicy:
         """The policy of the current run."""
-        return self._current().policy
+        return self._current()[0].policy
 
     @property
     def store(self) -> ResidualStore:
         """The stored residuals of the current run."""
-        return self._current().store
+        return self._current()[0].store
 
     # Lifecycle of a run
 
-    def _current(self) -> _Run:
-        if self._run is None:
+    def _current(self) -> tuple[Run, OpenStep]:
+        if self._run is None or self._run.open is None:
             raise RuntimeError("no step is open: the blocks ran outside a call of the model")
-        return self._run
+        return self._run, self._run.open
 
-    def _open_step(self, latents: Tensor, timestep: Tensor) -> _Run:
+    def _run_of(self, latents: Tensor, timestep: Tensor, step_index: int | None) -> Run:
+        """Return the run that a call belongs to: the present one, or a new one."""
         run = self._run
-        if run is None or run.step == self.num_sampling_steps:
-            run = self._start_run(latents, timestep, previous=run)
-        if latents.shape != run.shape:
-            raise ValueError(
-                f"latents changed from {tuple(run.shape)} to {tuple(latents.shape)} at step {run.step + 1} of "
-                f"{self.num_sampling_steps}: a run keeps one shape; call session.reset() before a new one"
+        if run is not None and run.is_unfinished:
+            if not run.timesteps.begins_anew(timestep, step_index):
+                return run
+            warnings.warn(
+                f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
+                f"unfinished one is forgotten. If it was not interrupted: {REMEDY}",
+                stacklevel=4,
             )
-        run.step += 1
-        run.timesteps.append(timestep.detach().flatten()[:1])
-        if timestep.device.type == "cpu" or run.policy.needs_timestep:
-            self._check_timesteps(run, [float(t) for t in run.timesteps])
-        run.timestep = timestep
-        run.computed = []
-        run.rows = None
-        return run
-
-    def _start_run(self, latents: Tensor, timestep: Tensor, previous: _Run | None) -> _Run:
+        has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended
+        end_of_previous = run.timesteps.last if run is not None and has_run_through else None
         self.reset()
-        num_rows = latents.shape[0]
-        policy = self.config.build(self.num_sampling_steps, self._groups(num_rows))
-        store = ResidualStore()
-        kind = ForecastResidual if self.config.measures_forecast else StackResidual
-        stack = kind(store, self.config.forecast, num_rows, latents.device)
-        corrector = Corrector(store, self.config.corrector) if self.config.corrector else None
-        order = torch.arange(num_rows, device=latents.device)
-        self._run = _Run(policy, latents.shape, order, timestep, store, stack, corrector)
-        self._run.end_of_previous = previous.last_timestep if previous else None
+        groups = self._groups(latents.shape[0])
+        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous)
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:
@@ -323,85 +293,12 @@ class CacheSession:
             return [[row] for row in range(num_rows)]
         if num_rows % 2:
             raise ValueError(
-                f"decision='sample' needs both guidance halves of each video in the batch, got {num_rows} rows; "
+                f"decision='sample' needs both guidance branches of each video in the batch, got {num_rows} rows; "
                 "use decision='batch'"
             )
         half = num_rows // 2
         return [[row, row + half] for row in range(half)]
 
-    def _close_step(self, run: _Run, timer: Timer) -> None:
-        rows = run.policy.rows_of(run.computed)
-        decisions: list[Decision | None] = [None] * len(run.policy.groups)
-        if rows:
-            measured, sums, timesteps = _read(
-                run.policy.take_measurements(), run.stack.take_measurements(), run.timesteps
-            )
-            self._check_timesteps(run, timesteps)
-            assert run.last_timestep is not None  # that of this step: it was read just now, or on the CPU before
-            run.policy.observe_forecast(run.stack.end_computed_step(rows, sums, run.last_timestep))
-            decisions = run.policy.end_computed_step(run.step, run.computed, measured)
-        rates = run.policy.rates
-        run.steps.append(_Step(run.step, run.computed, decisions, rates, len(rows), timer, run.policy.share))
-
-    def _check_timesteps(self, run: _Run, timesteps: list[float]) -> None:
-        """Raise ValueError where a timestep rises within a run, or falls from one run to the next.
-
-        A rise within a run means that another run began; a fall at its start, that the sampler goes on. Equal ones
-        pass: half precision cannot tell neighbouring timesteps of a long run apart.
-        """
-        run.timesteps.clear()
-        for timestep in timesteps:
-            before, end = run.last_timestep, run.end_of_previous
-            if before is None and end is not None and timestep < end:
-                raise ValueError(
-                    f"the sampler goes on to timestep {timestep:g} after {self.num_sampling_steps} steps: "
-                    "give apply_cache the sampler's num_sampling_steps"
-                )
-            if before is not None and timestep > before:
-                raise ValueError(
-                    f"timestep went from {before:g} to {timestep:g} by step {run.step} of {self.num_sampling_steps}, "
-                    "it must fall: give apply_cache the sampler's num_sampling_steps, and call session.reset() "
-                    "after an interrupted run"
-                )
-            run.last_timestep = timestep
-
-    def _rows(self, run: _Run, computed: bool) -> Tensor:
-        """Return the rows, rising, of the groups that computed or not; built without a copy from the host."""
-        rows = run.policy.rows_of([did == computed for did in run.computed])
-        return torch.cat([run.row_order[row : row + 1] for row in rows])
-
     def _note_peak(self) -> None:
         if self._run:
             self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
-
-
-def _read(policy: Tensor, stack: Tensor, timesteps: list[Tensor]) -> tuple[list, list, list[float]]:
-    """Bring a step's measurements and the timesteps seen since the last ones to the host, in one synchronisation.
-
-    Args:
-        policy: what the policy measured, [sites, r, sums].
-        stack: what the stack residual did, [r, sums].
-        timesteps: each [1].
-    """
-    tensors = [policy, stack, *timesteps]
-    parts = [tensor.flatten() for tensor in tensors if tensor.numel()]  # an empty one has no device of its own
-    numbers = iter(torch.cat(parts).tolist() if parts else [])
-    num_sites, num_rows, num_sums = policy.shape
-    sites = [[[next(numbers) for _ in range(num_sums)] for _ in range(num_rows)] for _ in range(num_sites)]
-    sums = [[next(numbers) for _ in range(stack.shape[1])] for _ in range(stack.shape[0])]
-    return sites, sums, list(numbers)
-
-
-def _record(step: _Step, group: int) -> StepRecord:
-    decision = step.decisions[group]
-    return StepRecord(
-        step=step.number,
-        computed=step.computed[group],
-        distance=decision.distance if decision else None,
-        motion=decision.motion if decision else None,
-        motion_gradient=decision.motion_gradient if decision else None,
-        rate=step.rates[group],
-        rows_computed=step.rows_computed,
-        milliseconds=step.timer.milliseconds(),
-        share=step.share,
-    )

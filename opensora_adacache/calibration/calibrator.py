@@ -18,7 +18,8 @@ from torch import Tensor
 
 from opensora_adacache.adapters import apply_cache
 from opensora_adacache.adapters.recorder import play_back, record_outputs, record_probe, record_stack
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.forecast.config import ORDERS as FORECAST_ORDERS
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig, first_steps
 from opensora_adacache.caching.policies.dpcache import FIRST_STEPS, LONGEST_GAP_SHARE, DPCacheConfig
@@ -151,7 +152,7 @@ class Calibrator:
         if isinstance(cache, MagCacheConfig):
             cache = replace(cache, ratios=mean_ratios(self.measurements))
         if hasattr(cache, "threshold"):
-            return [replace(cache, threshold=float(f"{value:.4g}")) for value in _GRID]  # type: ignore[type-var]
+            return [replace(cache, threshold=float(f"{value:.4g}")) for value in _GRID]  # type: ignore[call-arg]
         raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
 
     def _planned_counts(self, cache: PlannedConfig) -> range:
@@ -288,7 +289,7 @@ class Calibrator:
 
     def _denoise(self, cache: CacheConfig | None, jobs: Sequence[VideoJob] | None = None) -> tuple[Tensor, list]:
         if cache is not None:
-            cache = replace(cache, decision="sample")  # type: ignore[type-var]
+            cache = replace(cache, decision="sample")  # type: ignore[call-arg]
         pipeline = self.models.pipeline(replace(self.config, cache=cache))
         result = pipeline.denoise(jobs or self.jobs, self.models.features)
         self.on_run()

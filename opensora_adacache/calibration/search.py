@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.codebook import Codebook
-from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.replay import Recording, replay
 from opensora_adacache.calibration.step_costs import StepMeasurements
 

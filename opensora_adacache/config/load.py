@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, prompts, resolutions
 from opensora_adacache.config.file import read_file
@@ -137,7 +137,9 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
     for key in CHECKED_KEYS:
         values.pop(key, None)
     config = build(RunConfig, {"path": path, **values}, "")
-    return replace(config, cache=_without_motion(config.cache)) if config.makes_images else config
+    if config.cache is None:
+        return config
+    return replace(config, cache=config.cache.for_frames(config.num_latent_frames))
 
 
 def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -278,13 +280,8 @@ def _text_list(value: Any, where: str) -> tuple[str, ...]:
     return tuple(text or "" for text in convert(values, tuple[str | None, ...], where))
 
 
-def _without_motion(cache: CacheConfig | None) -> CacheConfig | None:
-    """Drop motion regularization: a single frame does not move."""
-    return replace(cache, moreg=None) if isinstance(cache, AdaCacheConfig) else cache
-
-
 def _check_cache(config: RunConfig) -> None:
-    """Check the cache against the steps and frames of the run and the depth of the model, where known."""
+    """Check the cache against the steps of the run and the depth of the model, where that is known."""
     if config.cache is None:
         return
     depth = _depth(config.model)
@@ -293,13 +290,6 @@ def _check_cache(config: RunConfig) -> None:
             config.cache.check_run(config.scheduler.num_sampling_steps, depth)
         except ValueError as error:
             raise ConfigError(one_line(error)) from None
-    moreg = config.cache.moreg if isinstance(config.cache, AdaCacheConfig) else None
-    strides = moreg.strides if moreg else ()
-    if any(stride >= config.num_latent_frames for stride in strides):
-        raise ConfigError(
-            f"MoReg strides must be below {config.num_latent_frames}, "
-            f"the latent frames of {config.num_frames} frames, got {strides}"
-        )
 
 
 def _depth(model: ModelSettings) -> int | None:

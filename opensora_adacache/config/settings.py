@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST

@@ -24,7 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.sites import SiteCacheConfig
 
 BLOCK_LISTS = ("spatial_blocks", "temporal_blocks")
 NUM_GUIDANCE_ROWS = 2

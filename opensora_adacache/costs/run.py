@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.config.load import locate
 from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, RunConfig
 from opensora_adacache.costs.flops import StepFlops, count_decoding, count_step
@@ -31,8 +32,6 @@ def count_run(
     Returns:
         None where the number of computed steps is not known.
     """
-    from opensora_adacache.caching.site_policy import SiteCacheConfig
-
     step = step_flops(config, num_text_tokens, attention_products)
     num_steps = config.scheduler.num_sampling_steps
     if config.cache is None:
@@ -46,12 +45,10 @@ def count_run(
 
 def fixed_steps(config: RunConfig) -> int | None:
     """Return how many steps a stack policy computes whose schedule is known before the run, else None."""
-    from opensora_adacache.caching.policies.planned import PlannedPolicy
-
     if config.cache is None:
         return config.scheduler.num_sampling_steps
-    policy = config.cache.build(config.scheduler.num_sampling_steps, [[0]])
-    return len(policy.steps) if isinstance(policy, PlannedPolicy) else None
+    steps = config.cache.fixed_steps(config.scheduler.num_sampling_steps)
+    return None if steps is None else len(steps)
 
 
 def timesteps(config: RunConfig) -> list[float]:

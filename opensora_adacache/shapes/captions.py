@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from .scene import ARRANGEMENTS, BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, ObjectSpec, SceneSpec
+from opensora_adacache.shapes.scene import ARRANGEMENTS, BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, ObjectSpec, SceneSpec
 
 NUM_PARAPHRASES = 3
 _SPEED_WORDS = {"slow": "slowly", "fast": "quickly"}

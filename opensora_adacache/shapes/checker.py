@@ -13,8 +13,8 @@ from itertools import permutations
 
 import numpy as np
 
-from .render import SQUARE_HALF_SIDE, TRIANGLE_RADIUS, coverage
-from .scene import (
+from opensora_adacache.shapes.render import SQUARE_HALF_SIDE, TRIANGLE_RADIUS, coverage
+from opensora_adacache.shapes.scene import (
     BACKGROUNDS,
     BASE_SIZE,
     COLOURS,

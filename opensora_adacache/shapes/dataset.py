@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .captions import NUM_PARAPHRASES, write_caption
-from .render import half_extent, render_frames
-from .scene import (
+from opensora_adacache.shapes.captions import NUM_PARAPHRASES, write_caption
+from opensora_adacache.shapes.render import half_extent, render_frames
+from opensora_adacache.shapes.scene import (
     ARRANGEMENTS,
     BACKGROUNDS,
     BASE_SIZE,

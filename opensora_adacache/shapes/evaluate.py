@@ -16,9 +16,8 @@ from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.schedulers.rectified_flow import RFLOW
-
-from .checker import ClipReading, ClipScore, add_scores, read_clip, score_clip
-from .scene import BASE_SIZE, NUM_FRAMES, SceneSpec
+from opensora_adacache.shapes.checker import ClipReading, ClipScore, add_scores, read_clip, score_clip
+from opensora_adacache.shapes.scene import BASE_SIZE, NUM_FRAMES, SceneSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
 FPS = 8

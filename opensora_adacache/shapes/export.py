@@ -9,11 +9,10 @@ import torch
 
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
-
-from .tokenizer import MAX_TOKENS
-from .train import Recipe, full_latents, spatial_stage, temporal_stage
-from .train_spatial import spatial_structure
-from .train_transformer import Generator
+from opensora_adacache.shapes.tokenizer import MAX_TOKENS
+from opensora_adacache.shapes.train import Recipe, full_latents, spatial_stage, temporal_stage
+from opensora_adacache.shapes.train_spatial import spatial_structure
+from opensora_adacache.shapes.train_transformer import Generator
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.models.vae import SPATIAL_SCALE
-
-from .dataset import PAIR_SHARE, is_held_out, make_scene, reverse
-from .render import render_frames
-from .scene import BASE_SIZE, NUM_FRAMES, SceneSpec
+from opensora_adacache.shapes.dataset import PAIR_SHARE, is_held_out, make_scene, reverse
+from opensora_adacache.shapes.render import render_frames
+from opensora_adacache.shapes.scene import BASE_SIZE, NUM_FRAMES, SceneSpec
 
 _SHARD = 256
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-from .captions import NUM_PARAPHRASES, write_caption
-from .progress import descend
-from .scene import COLOURS, SHAPES, SceneSpec
-from .tokenizer import TEXT_CHANNELS, encode_captions
+from opensora_adacache.shapes.captions import NUM_PARAPHRASES, write_caption
+from opensora_adacache.shapes.progress import descend
+from opensora_adacache.shapes.scene import COLOURS, SHAPES, SceneSpec
+from opensora_adacache.shapes.tokenizer import TEXT_CHANNELS, encode_captions
 
 _PLACES = {None: ("alone",), "above": ("upper", "lower"), "beside": ("left", "right")}
 PLACES = tuple(place for places in _PLACES.values() for place in places)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .scene import BACKGROUNDS, BASE_SIZE, COLOURS, NUM_FRAMES, Scene
+from opensora_adacache.shapes.scene import BACKGROUNDS, BASE_SIZE, COLOURS, NUM_FRAMES, Scene
 
 # Sizes relative to the radius, chosen so that the three shapes cover similar areas.
 SQUARE_HALF_SIDE = 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from .captions import vocabulary
+from opensora_adacache.shapes.captions import vocabulary
 
 MAX_TOKENS = 32
 TEXT_CHANNELS = 64

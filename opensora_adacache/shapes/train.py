@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.models.temporal_vae import TemporalVAE
-
-from .latents import SpatialCache, encode_spatial
-from .scene import SceneSpec
-from .train_spatial import SpatialRecipe, build_spatial, train_spatial
-from .train_temporal import TemporalRecipe, build_temporal, normalise_spatial, train_temporal
-from .train_transformer import Generator, TransformerRecipe, train_transformer
+from opensora_adacache.shapes.latents import SpatialCache, encode_spatial
+from opensora_adacache.shapes.scene import SceneSpec
+from opensora_adacache.shapes.train_spatial import SpatialRecipe, build_spatial, train_spatial
+from opensora_adacache.shapes.train_temporal import TemporalRecipe, build_temporal, normalise_spatial, train_temporal
+from opensora_adacache.shapes.train_transformer import Generator, TransformerRecipe, train_transformer
 
 STAGES = ("spatial", "temporal", "transformer")
 

@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from opensora_adacache.models.vae import OpenSoraVAEConfig, SpatialVAE
-
-from .dataset import make_scene
-from .progress import Progress, descend
-from .render import render_frames
-from .scene import BASE_SIZE, NUM_FRAMES
+from opensora_adacache.shapes.dataset import make_scene
+from opensora_adacache.shapes.progress import Progress, descend
+from opensora_adacache.shapes.render import render_frames
+from opensora_adacache.shapes.scene import BASE_SIZE, NUM_FRAMES
 
 
 @dataclass(frozen=True)

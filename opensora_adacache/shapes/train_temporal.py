@@ -12,9 +12,8 @@ from torch import Tensor
 
 from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig
 from opensora_adacache.models.vae import SPATIAL_SCALE
-
-from .latents import SpatialCache
-from .progress import Progress, descend
+from opensora_adacache.shapes.latents import SpatialCache
+from opensora_adacache.shapes.progress import Progress, descend
 
 
 @dataclass(frozen=True)

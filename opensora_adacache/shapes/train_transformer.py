@@ -18,12 +18,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
-
-from .captions import NUM_PARAPHRASES, write_caption
-from .object_tags import ObjectTags, learn_tags
-from .progress import Progress
-from .scene import BASE_SIZE, SceneSpec
-from .tokenizer import MAX_TOKENS, TEXT_CHANNELS, build_text_encoder, build_tokenizer, encode_captions
+from opensora_adacache.shapes.captions import NUM_PARAPHRASES, write_caption
+from opensora_adacache.shapes.object_tags import ObjectTags, learn_tags
+from opensora_adacache.shapes.progress import Progress
+from opensora_adacache.shapes.scene import BASE_SIZE, SceneSpec
+from opensora_adacache.shapes.tokenizer import (
+    MAX_TOKENS,
+    TEXT_CHANNELS,
+    build_text_encoder,
+    build_tokenizer,
+    encode_captions,
+)
 
 FPS = 8
 

@@ -26,7 +26,7 @@ from opensora_adacache.caching.policies.tgate import TGATEConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.caching.residuals.corrector import Corrector
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.site_policy import SiteCacheConfig
+from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.schedulers import RFLOW
 

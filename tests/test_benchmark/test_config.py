@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.benchmark.config import Prompts, is_comparison, load_comparison
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 
 STATIC = "settings = dict(every2=dict(cache=dict(type='Static', interval=2)))\n"

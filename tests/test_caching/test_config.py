@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
+from opensora_adacache.caching.moreg import MoRegConfig
+from opensora_adacache.caching.registry import POLICIES
 
 BOOK = {0.1: 3, 1.0: 1}
 
@@ -58,6 +60,20 @@ def test_the_codebook_is_a_copy():
     assert config.codebook == BOOK
 
 
-def test_settings_do_not_import_torch():
-    code = "import sys, opensora_adacache.caching.config; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+@pytest.mark.parametrize("name", POLICIES)
+def test_settings_of_no_policy_import_torch(name):
+    code = (
+        "import sys; from opensora_adacache import CacheConfig, CachePolicy; "
+        "from opensora_adacache.caching.registry import config_class; "
+        f"sys.exit(not issubclass(config_class({name!r}), CacheConfig) or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_window_in_fractions_fits_any_number_of_steps():
+    moreg = MoRegConfig(steps=(0.1, 0.9))
+    assert [moreg.window(n) for n in (100, 30, 7, 1)] == [(10, 90), (3, 27), (1, 6), (1, 1)]
+    AdaCacheConfig(BOOK, moreg=moreg).check_run(30, 4)
+    assert MoRegConfig(steps=(0.0, 1.0)).window(30) == (1, 30)
+    assert MoRegConfig(steps=(1, 1)).window(30) == (1, 1)
+    assert MoRegConfig(steps=(4.0, 26.0)) == MoRegConfig(steps=(4, 26))

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.moreg import MoRegConfig
 from opensora_adacache.caching.replay import record, replay, replay_trace
-from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.caching.trace import StepRecord
 
 

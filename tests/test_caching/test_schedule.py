@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.caching.config import AdaCacheConfig, MoRegConfig
-from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.moreg import MoRegConfig
 
 
 def run(config, num_steps, change_of):

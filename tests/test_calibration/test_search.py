@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.replay import record
 from opensora_adacache.calibration.search import calibrate, mean_computed_steps, scale_codebook
 

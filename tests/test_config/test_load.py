@@ -99,7 +99,9 @@ def test_published_setting():
     assert config.scheduler.num_sampling_steps == 100 and config.scheduler.cfg_scale == 7.0
     assert (config.aes, config.flow, config.fps, config.seed) == (7.0, 5.0, 24, 1024)
     assert config.mask_strategy == ("0",)
-    assert config.cache == AdaCacheConfig(CODEBOOK_100, "t-attn", (13,), MoRegConfig(steps=(10, 90)), decision="sample")
+    moreg = MoRegConfig(steps=(0.1, 0.9))
+    assert moreg.window(100) == (10, 90)
+    assert config.cache == AdaCacheConfig(CODEBOOK_100, "t-attn", (13,), moreg, decision="sample")
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from diffusers.hooks._helpers import TransformerBlockMetadata
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
+from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata
 from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid, unknown_grid
-from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.adapters.warnings import warn_of_missing_profile
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.adapters.patches import CALL, Patches
+from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
@@ -41,19 +42,19 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
     config.check_run(num_sampling_steps, len(layers))
     if config.granularity != "stack":
         raise ValueError(f"on upstream's STDiT3 only granularity='stack' is possible, got {config.granularity!r}")
-    if isinstance(config, AdaCacheConfig) and config.cache_res == "ca-mlp":
+    if config.probe is not None and config.probe.residual == "ca-mlp":
         raise ValueError("on upstream's STDiT3 cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")
     if getattr(model, "enable_sequence_parallelism", False):
         raise ValueError("upstream's sequence parallelism is not supported with a cache: build the model without it")
-    if "forward" in model.__dict__:
-        raise ValueError("this model's forward is replaced already: detach that session first")
+    if model.__dict__.get(CALL) is not None:
+        raise ValueError("this model has a cache attached already, or is compiled: detach that session first")
 
-    warn_of_missing_profile(config, num_sampling_steps)
+    warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
-    stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, needs_grid=True)
+    stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, True, partial(_blocks, model))
     patches = Patches()
     stack.wrap(patches)
-    patches.wrap(model, "forward", lambda original: _forward(session, stack, model, original))
+    patches.wrap_call(model, partial(_call, session, stack, model))
     session.on_detach = patches.restore
     return session
 
@@ -101,12 +102,17 @@ def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     return list(zip(*lists, strict=True))  # type: ignore[arg-type]
 
 
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    pairs = zip(*(getattr(model, name) for name in UPSTREAM.stacks), strict=True)
+    return [block for pair in pairs for block in pair]
+
+
 def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig) -> list[StackBlock]:
     probed: tuple[int, ...] = ()
     which = 1
-    if isinstance(config, AdaCacheConfig):
-        probed = config.cache_loc or (max(len(layers) // 2 - 1, 0),)
-        which = 0 if config.cache_res == "s-attn" else 1
+    if config.probe is not None:
+        probed = with_middle_layer(config.probe, len(layers)).layers or ()
+        which = 0 if config.probe.residual == "s-attn" else 1
     signature = _Signature()
     return [
         StackBlock(
@@ -121,11 +127,11 @@ def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig
     ]
 
 
-def _forward(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
-    def forward(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _call(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
+    def call(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
         grid = Grid(*model.get_dynamic_size(x))
         with session.model_call(x, timestep):
             out = stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
             return session.correct(out)
 
-    return forward
+    return call

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from opensora_adacache.adapters.attach import apply_cache
-from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder
 
 TRANSFORMER_NAMES = ("STDiT3-XL/2", "STDiT3-3B/2", "STDiT3")

@@ -6,17 +6,17 @@ Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.adapters.stdit3.sites import attach_sites
 from opensora_adacache.adapters.stdit3.view import stack_view
-from opensora_adacache.adapters.warnings import warn_of_missing_profile
-from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+from opensora_adacache.caching.contract import CacheConfig, Probe
 from opensora_adacache.caching.session import CacheSession
-from opensora_adacache.caching.site_policy import SiteCacheConfig
+from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
 
@@ -25,20 +25,18 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
 
     By default the probe is the temporal attention of layer depth // 2 − 1, which is the paper's 13 of 28.
     """
-    if isinstance(config, AdaCacheConfig):
-        config = with_host_defaults(model, config)
     config.check_run(num_sampling_steps, model.config.depth)
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
-    warn_of_missing_profile(config, num_sampling_steps)
+    warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
     patches = Patches()
     session.on_detach = patches.restore
-    patches.wrap(model, "forward", lambda original: _forward(session, original))
+    patches.wrap_call(model, partial(_call, session))
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
         return session
-    probes = probe_sites(model, config) if isinstance(config, AdaCacheConfig) else []
+    probes = [] if config.probe is None else probe_sites(model, config.probe)
     if config.granularity == "stack":
         patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
         for block, method, site in probes:
@@ -52,12 +50,6 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     return session
 
 
-def with_host_defaults(model: STDiT3, config: AdaCacheConfig) -> AdaCacheConfig:
-    """Return the settings with the probe that this host chooses where they leave it open."""
-    middle = max(model.config.depth // 2 - 1, 0)
-    return replace(config, cache_res=config.cache_res or "t-attn", cache_loc=config.cache_loc or (middle,))
-
-
 def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
     """Return every residual of the stack in order of execution: block, method that gives it, name of the site."""
     sites: list[tuple[nn.Module, str, str]] = []
@@ -68,10 +60,11 @@ def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
     return sites
 
 
-def probe_sites(model: STDiT3, config: AdaCacheConfig) -> list[tuple[nn.Module, str, str]]:
-    """Return the residual sites that `cache_res` and `cache_loc` name, in order of execution."""
-    kinds = ("s-ca-mlp", "t-ca-mlp") if config.cache_res == "ca-mlp" else (config.cache_res,)
-    names = {f"{layer}.{kind}" for layer in config.cache_loc or () for kind in kinds}
+def probe_sites(model: STDiT3, probe: Probe) -> list[tuple[nn.Module, str, str]]:
+    """Return the residual sites that a probe names, in order of execution; by default the middle "t-attn"."""
+    layers = with_middle_layer(probe, model.config.depth).layers or ()
+    kinds = ("s-ca-mlp", "t-ca-mlp") if probe.residual == "ca-mlp" else (probe.residual or "t-attn",)
+    names = {f"{layer}.{kind}" for layer in layers for kind in kinds}
     return [site for site in residual_sites(model) if site[2] in names]
 
 
@@ -82,12 +75,12 @@ class _Flag:
     rows: Tensor | None = None
 
 
-def _forward(session: CacheSession, original: Callable) -> Callable:
-    def forward(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
+def _call(session: CacheSession, original: Callable) -> Callable:
+    def call(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
         with session.model_call(x, timestep):
             return session.correct(original(x, timestep, *args, **kwargs))
 
-    return forward
+    return call
 
 
 def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:

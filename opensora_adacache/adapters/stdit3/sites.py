@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.stdit3.view import stack_view
-from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
-from opensora_adacache.caching.policy import StackView
+from opensora_adacache.caching.contract import Site, StackView
 from opensora_adacache.caching.session import CacheSession
-from opensora_adacache.caching.site_policy import Site, SiteCacheConfig, SitePolicy
+from opensora_adacache.caching.sites import RangeCacheConfig, SiteCacheConfig, SitePolicy
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
 METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
@@ -27,7 +26,7 @@ def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, 
     """Let a session reuse the sites, or the ranges of layers, of a model."""
     sites = block_sites(model)
     view = partial(stack_view, session, model, sites=tuple(site for _, site in sites))
-    if isinstance(config, DeltaDiTConfig):
+    if isinstance(config, RangeCacheConfig):
         patches.wrap(model, "forward_blocks", lambda original: _ranges(session, config, view, original))
         return
     patches.wrap(model, "forward_blocks", lambda original: _walk(session, view, original))
@@ -71,7 +70,7 @@ def _residual(session: CacheSession, site: Site) -> Callable:
 
 def _ranges(
     session: CacheSession,
-    config: DeltaDiTConfig,
+    config: RangeCacheConfig,
     view: Callable[[Tensor, BlockInputs], StackView],
     original: Callable,
 ) -> Callable:

@@ -6,9 +6,8 @@ from typing import cast
 
 from torch import Tensor
 
-from opensora_adacache.caching.policy import StackView
+from opensora_adacache.caching.contract import Site, StackView
 from opensora_adacache.caching.session import CacheSession
-from opensora_adacache.caching.site_policy import Site
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 

@@ -6,45 +6,38 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.config import check_choice, check_corrector, is_count
+from opensora_adacache.caching.checks import check_choice, check_corrector, is_count
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy
+from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
+from opensora_adacache.caching.forecast.schedule import first_steps
 from opensora_adacache.caching.policies.planned import PlannedConfig
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig
 
 if TYPE_CHECKING:
-    from opensora_adacache.caching.policy import CachePolicy
+    import torch
+
+    from opensora_adacache.caching.residuals.base import StackResidual
+    from opensora_adacache.caching.residuals.store import ResidualStore
 
 ORDERS = (1, 2)
 BUDGETS = ("video", "batch")
 
 
-def first_steps(num_steps: int) -> int:
-    """Return how many steps at the start of a run of n always compute.
-
-    With fewer than four no forecast whose gain was measured can be held against the truth; on the embedded model a
-    skipped fourth step turned some videos into others. And a profile says nothing of the start: one that was measured
-    with 30 steps knows no forecast before their fourth, where errors harm most; so a tenth of the run computes.
-
-    >>> first_steps(30), first_steps(100)
-    (4, 10)
-    """
-    return min(max(4, round(num_steps / 10)), num_steps)
-
-
 class _MeasuredForecast:
-    """What the settings share whose skipped steps are forecast by `ForecastResidual` and corrected by `Corrector`."""
+    """What the settings share whose skipped steps are forecast by `MeasuredForecast` and corrected by `Corrector`."""
 
     order: int
     corrector: float
 
     @property
-    def forecast(self) -> int:
-        """Order of the forecast."""
+    def num_extra_residuals(self) -> int:
+        """The differences of the forecast."""
         return self.order
 
-    @property
-    def measures_forecast(self) -> bool:
-        """The stack residual is forecast in the timestep, with measured gains."""
-        return True
+    def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
+        """Make the forecast of the stack residual in the timestep, with measured gains."""
+        from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
+
+        return MeasuredForecast(store, self.order, num_rows, device)
 
     def _check_forecast(self) -> None:
         if self.order not in ORDERS:
@@ -53,10 +46,10 @@ class _MeasuredForecast:
 
 
 @dataclass(frozen=True)
-class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
+class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
     """Forecast the stack residual, and compute again where the error of the forecast is about to matter.
 
-    Ours; docs/forecast_cache.md has the equations. One of `tolerance`, `computed_steps` and `speedup` is the knob.
+    Equations: docs/guide/forecast_cache.md. One of `tolerance`, `computed_steps` and `speedup` is the knob.
 
     Attributes:
         tolerance: weighted error that one stretch of skipped steps may gather, in relative error × share of the run.
@@ -125,10 +118,17 @@ class ForecastCacheConfig(_MeasuredForecast, StackCacheConfig):
             )
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
-        from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
+        budget = self.budget(num_sampling_steps)
+        shares_budget = self.budget_over == "batch"
+        return ForecastCachePolicy(self, self.tolerance, budget, shares_budget, num_sampling_steps, groups)
 
-        return ForecastCachePolicy(self, num_sampling_steps, groups)
+    def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
+        if self.budget(num_sampling_steps) == num_sampling_steps or len(set(self.sensitivity)) > 1:
+            return None
+        return (
+            "ForecastCache has no profile of this model, so it treats errors at all steps as equally harmful, which "
+            "costs quality: give it the sensitivity and growth that scripts/calibrate.py --policy forecastcache finds"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.forecast.config import ForecastCacheConfig
-from opensora_adacache.caching.forecast.schedule import ForecastBudget, ForecastSchedule
-from opensora_adacache.caching.policy import CachePolicy, Decision, StackView
-from opensora_adacache.caching.residuals.measured_forecast import MissedForecast
+from opensora_adacache.caching.contract import CachePolicy, Decision, StackView
+from opensora_adacache.caching.forecast.schedule import ForecastBudget, ForecastSchedule, Profile
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.residuals.base import MissedForecast
 
 
 class ForecastCachePolicy(CachePolicy):
     """Decide at each computed step, from how far the forecast for it was off, when to compute next.
 
     Args:
-        config: the settings.
+        profile: of the model.
+        tolerance: weighted error that one stretch of skipped steps may gather; None where a budget decides.
+        budget: steps that each video computes; None where the tolerance decides.
+        shares_budget: whether the videos of a batch share their budgets.
         num_steps: denoising steps of the run.
         groups: the rows of each group; every row is in one group.
     """
 
-    def __init__(self, config: ForecastCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        tolerance: float | None,
+        budget: int | None,
+        shares_budget: bool,
+        num_steps: int,
+        groups: list[list[int]],
+    ) -> None:
         super().__init__(groups)
-        self.tolerance = config.tolerance
-        self.schedules = [ForecastSchedule(config, num_steps) for _ in groups]
+        self.tolerance = tolerance
+        self.schedules = [ForecastSchedule(profile, num_steps) for _ in groups]
         self.budgets: list[ForecastBudget] = []
-        steps = config.budget(num_steps)
-        if steps is not None:
-            shares = [self.schedules] if config.budget_over == "batch" else [[one] for one in self.schedules]
-            self.budgets = [ForecastBudget(share, steps * len(share)) for share in shares]
+        if budget is not None:
+            sharing = [self.schedules] if shares_budget else [[one] for one in self.schedules]
+            self.budgets = [ForecastBudget(videos, budget * len(videos)) for videos in sharing]
         self._missed: Mapping[int, MissedForecast] = {}
 
     @property

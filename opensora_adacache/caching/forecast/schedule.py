@@ -12,12 +12,43 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
-
-from opensora_adacache.caching.forecast.config import ForecastCacheConfig, first_steps
+from typing import Protocol
 
 LONGEST_GAP_SHARE = 1 / 3
 """Most steps from one computed step to the next that a tolerance allows, as a share of all: no error was ever measured
 over a longer gap."""
+
+
+class Profile(Protocol):
+    """What a schedule has to know of a model; `ForecastCacheConfig` has it.
+
+    Attributes:
+        sensitivity: how much an error harms the video, at equally spaced fractions of the run.
+        growth: relative error of a forecast per squared fraction of the run, likewise.
+        corrector: fraction of an error that the next computed step corrects.
+    """
+
+    @property
+    def sensitivity(self) -> tuple[float, ...]: ...
+
+    @property
+    def growth(self) -> tuple[float, ...]: ...
+
+    @property
+    def corrector(self) -> float: ...
+
+
+def first_steps(num_steps: int) -> int:
+    """Return how many steps at the start of a run of n always compute.
+
+    With fewer than four no forecast whose gain was measured can be held against the truth; on the embedded model a
+    skipped fourth step turned some videos into others. And a profile says nothing of the start: one that was measured
+    with 30 steps knows no forecast before their fourth, where errors harm most; so a tenth of the run computes.
+
+    >>> first_steps(30), first_steps(100)
+    (4, 10)
+    """
+    return min(max(4, round(num_steps / 10)), num_steps)
 
 
 class StretchCosts:
@@ -75,15 +106,15 @@ class ForecastSchedule:
     The first steps compute (`first_steps`).
 
     Args:
-        config: the settings.
+        profile: of the model.
         num_steps: n, the denoising steps of the run.
     """
 
-    def __init__(self, config: ForecastCacheConfig, num_steps: int) -> None:
+    def __init__(self, profile: Profile, num_steps: int) -> None:
         self.num_steps = num_steps
         self.next_step = 1
         self.first_steps = first_steps(num_steps)
-        self._costs = stretch_costs(config.sensitivity, config.growth, config.corrector, num_steps)
+        self._costs = stretch_costs(profile.sensitivity, profile.growth, profile.corrector, num_steps)
         self._last_computed = 0
         self._ratios: list[float] = []
         self._scale = 1.0  # how this video's errors compare with the calibrated ones so far

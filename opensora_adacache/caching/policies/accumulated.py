@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from opensora_adacache.caching.contract import CachePolicy, StackView
 
-from opensora_adacache.caching.policy import CachePolicy, StackView
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AccumulatingPolicy(CachePolicy):
@@ -35,7 +37,7 @@ class AccumulatingPolicy(CachePolicy):
             if rows and not forced:
                 pooled = [sum(column) for column in zip(*(rows[row] for row in group), strict=True)]
                 self.sums[index] += self.signal(index, pooled)
-            computed.append(forced or self.sums[index] >= self.threshold)
+            computed.append(forced or not self.sums[index] < self.threshold)  # NaN computes
             if computed[-1]:
                 self.sums[index] = 0.0
         return computed

@@ -9,15 +9,14 @@ it; here the offset is added as the Δ-DiT paper defines it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opensora_adacache.caching.config import is_count
-from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+from opensora_adacache.caching.checks import check_counts, is_count
+from opensora_adacache.caching.sites import RangeCacheConfig
 
 
 @dataclass(frozen=True)
-class DeltaDiTConfig(SiteCacheConfig):
+class DeltaDiTConfig(RangeCacheConfig):
     """Δ-DiT.
 
     Attributes:
@@ -35,9 +34,7 @@ class DeltaDiTConfig(SiteCacheConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("interval", "gate_step"):
-            if not is_count(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        check_counts(self, "interval", "gate_step")
         for name in ("early", "late"):
             layers = getattr(self, name)
             if layers is None:
@@ -48,11 +45,6 @@ class DeltaDiTConfig(SiteCacheConfig):
             if not valid or layers[0] > layers[1]:
                 raise ValueError(f"{name} must be the first and the last layer of a range, from 0, got {layers}")
 
-    @property
-    def granularity(self) -> str:
-        """One offset is held for a whole range of layers."""
-        return "range"
-
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         super().check_run(num_sampling_steps, depth)
         for name, layers in (("early", self.early), ("late", self.late)):
@@ -60,20 +52,8 @@ class DeltaDiTConfig(SiteCacheConfig):
                 raise ValueError(f"{name} must lie in layers 0..{depth - 1}, got {layers}")
 
     def layers_at(self, step: int) -> tuple[int, int] | None:
-        """Return the first and last layer of the range of a step's phase."""
         return self.early if step <= self.gate_step else self.late
 
     def reuses(self, step: int) -> bool:
-        """Tell whether the range of a step's phase is reused at that step."""
         since_phase = step - 1 if step <= self.gate_step else step - 1 - self.gate_step
         return self.layers_at(step) is not None and since_phase % self.interval != 0
-
-    def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
-        return not (self.reuses(step) and self._in_range(step, site))
-
-    def stores(self, site: Site) -> bool:
-        return False  # the offsets of the ranges are held instead
-
-    def _in_range(self, step: int, site: Site) -> bool:
-        layers = self.layers_at(step)
-        return layers is not None and layers[0] <= site.layer <= layers[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.caching.policies.planned import PlannedConfig, TaylorSeries
 
 FIRST_STEPS = 3
 """Steps at the start that always compute."""
@@ -18,7 +18,7 @@ LONGEST_GAP_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class DPCacheConfig(PlannedConfig):
+class DPCacheConfig(TaylorSeries, PlannedConfig):
     """DPCache; skipped steps are extrapolated.
 
     Attributes:
@@ -30,10 +30,4 @@ class DPCacheConfig(PlannedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order not in (0, 1, 2):
-            raise ValueError(f"order must be 0, 1 or 2, got {self.order!r}")
-
-    @property
-    def forecast(self) -> int:
-        """Order of the series that stands in for the residual."""
-        return self.order
+        self.check_order()

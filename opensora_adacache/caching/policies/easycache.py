@@ -7,19 +7,19 @@ arXiv 2507.02860.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from opensora_adacache.caching.config import is_count
+from opensora_adacache.caching.checks import check_positive, is_count
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import l1_norm
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
-from opensora_adacache.caching.policy import CachePolicy, StackView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class EasyCacheConfig(StackCacheConfig):
+class EasyCacheConfig(CacheConfig):
     """EasyCache, on input and output of the block stack.
 
     Attributes:
@@ -38,7 +38,6 @@ class EasyCacheConfig(StackCacheConfig):
             raise ValueError(f"warmup_steps must be a whole number of at least 2, got {self.warmup_steps!r}")
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
         return EasyCachePolicy(self, num_sampling_steps, groups)
 
 
@@ -64,6 +63,8 @@ class EasyCachePolicy(AccumulatingPolicy):
         return computed
 
     def measure(self, view: StackView) -> Tensor | None:
+        import torch
+
         sums = None
         if self._pair is not None:
             moved = l1_norm(view.x - view.store.get(self.PREVIOUS))
@@ -71,11 +72,18 @@ class EasyCachePolicy(AccumulatingPolicy):
         view.store.put(self.PREVIOUS, view.x)
         return sums
 
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        if self._pair is not None:
+            self._pair = self._pair[rows]
+
     def signal(self, group: int, sums: list[float]) -> float:
         moved, output, output_change, input_change = sums
         return output_change / input_change * moved / output if input_change and output else 0.0
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
+        import torch
+
         x = view.x if rows is None else view.x[rows]
         if self.OUTPUT in view.store:
             output_change = l1_norm(out - view.store.get(self.OUTPUT, rows))

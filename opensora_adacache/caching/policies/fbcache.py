@@ -6,16 +6,18 @@ Source: the ParaAttention project's first-block cache, also in diffusers and cac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from opensora_adacache.caching.checks import check_positive
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
-from opensora_adacache.caching.policy import CachePolicy, StackView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FBCacheConfig(StackCacheConfig):
+class FBCacheConfig(CacheConfig):
     """FBCache.
 
     Attributes:
@@ -31,11 +33,9 @@ class FBCacheConfig(StackCacheConfig):
 
     @property
     def num_first_blocks(self) -> int:
-        """The first block runs on every step."""
         return 1
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
         return FBCachePolicy(self.threshold, groups)
 
 
@@ -55,7 +55,7 @@ class FBCachePolicy(CachePolicy):
         computed = []
         for group in self.groups:
             change, norm = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))
-            computed.append(change >= self.threshold * norm)
+            computed.append(not change < self.threshold * norm)  # NaN computes
         return computed
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:

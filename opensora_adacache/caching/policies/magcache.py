@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.config import is_count, is_number
-from opensora_adacache.caching.policies.planned import PlannedPolicy
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
-from opensora_adacache.caching.policy import CachePolicy
+from opensora_adacache.caching.checks import check_positive, is_count, is_number
+from opensora_adacache.caching.policies.planned import FixedStepsConfig
 
 
 @dataclass(frozen=True)
-class MagCacheConfig(StackCacheConfig):
+class MagCacheConfig(FixedStepsConfig):
     """MagCache. Its schedule follows from the ratios alone, so it is the same for every video.
 
     Attributes:
@@ -49,9 +47,8 @@ class MagCacheConfig(StackCacheConfig):
                 "calibrate them anew"
             )
 
-    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
-        return PlannedPolicy(magcache_steps(self, num_sampling_steps), groups)
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
+        return tuple(magcache_steps(self, num_sampling_steps))
 
 
 def magcache_steps(config: MagCacheConfig, num_steps: int) -> list[int]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opensora_adacache.caching.config import is_count, is_number
-from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+from opensora_adacache.caching.checks import check_counts, is_count, is_number
+from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.sites import SiteCacheConfig
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ class PABConfig(SiteCacheConfig):
         super().__post_init__()
         for name in ("window", "mlp_timesteps", "mlp_layers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("spatial", "temporal", "cross", "mlp_skips"):
-            if not is_count(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        check_counts(self, "spatial", "temporal", "cross", "mlp_skips")
         if len(self.window) != 2 or not all(map(is_number, self.window)) or self.window[0] > self.window[1]:
             raise ValueError(f"window must be two timesteps, the lower one first, got {self.window}")
         if not all(map(is_number, self.mlp_timesteps)):

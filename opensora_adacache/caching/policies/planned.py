@@ -1,13 +1,20 @@
-"""Policies whose computed steps are fixed before the run: static, and any planned schedule (LeMiCa's, for one)."""
+"""Policies whose computed steps are fixed before the run: every k-th step, and any planned schedule."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.config import is_count
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig
-from opensora_adacache.caching.policy import CachePolicy, StackView
+from opensora_adacache.caching.checks import check_counts, is_count
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
+
+if TYPE_CHECKING:
+    import torch
+
+    from opensora_adacache.caching.residuals.base import StackResidual
+    from opensora_adacache.caching.residuals.store import ResidualStore
 
 
 class PlannedPolicy(CachePolicy):
@@ -27,7 +34,44 @@ class PlannedPolicy(CachePolicy):
 
 
 @dataclass(frozen=True)
-class StaticConfig(StackCacheConfig):
+class FixedStepsConfig(CacheConfig):
+    """Settings shared by policies that know their computed steps before the run."""
+
+    @abstractmethod
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
+        """Return the steps that compute, counted from 1."""
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        return PlannedPolicy(self.fixed_steps(num_sampling_steps), groups)
+
+
+class TaylorSeries:
+    """What settings share whose skipped steps are extrapolated by a Taylor series over steps.
+
+    A subclass has the field `order`: 1 or 2; 0 is plain reuse.
+    """
+
+    order: int
+
+    def check_order(self) -> None:
+        """Raise ValueError unless the order is 0, 1 or 2."""
+        if self.order not in (0, 1, 2):
+            raise ValueError(f"order must be 0, 1 or 2, got {self.order!r}")
+
+    @property
+    def num_extra_residuals(self) -> int:
+        """The finite differences of the series."""
+        return self.order
+
+    def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
+        """Make the series of the stack residual."""
+        from opensora_adacache.caching.residuals.taylor import TaylorResidual
+
+        return TaylorResidual(store, self.order, num_rows, device)
+
+
+@dataclass(frozen=True)
+class StaticConfig(FixedStepsConfig):
     """Compute every k-th step, and the last.
 
     Attributes:
@@ -38,17 +82,15 @@ class StaticConfig(StackCacheConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_count(self.interval):
-            raise ValueError(f"interval must be a whole number of at least 1, got {self.interval!r}")
+        check_counts(self, "interval")
 
-    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
-        return PlannedPolicy([*range(1, num_sampling_steps, self.interval), num_sampling_steps], groups)
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
+        return (*range(1, num_sampling_steps, self.interval), num_sampling_steps)
 
 
 @dataclass(frozen=True)
-class PlannedConfig(StackCacheConfig):
-    """A schedule made beforehand, such as LeMiCa's plan or one replayed from a trace; skipped steps plainly reuse.
+class PlannedConfig(FixedStepsConfig):
+    """A schedule made beforehand, such as one replayed from a trace; skipped steps reuse the stack residual.
 
     Attributes:
         steps: computed steps, counted from 1; the first step must be among them.
@@ -68,6 +110,5 @@ class PlannedConfig(StackCacheConfig):
         if self.steps[-1] > num_sampling_steps:
             raise ValueError(f"planned steps must lie in 1..{num_sampling_steps}, got {self.steps[-1]}")
 
-    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
-        return PlannedPolicy(self.steps, groups)
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
+        return self.steps

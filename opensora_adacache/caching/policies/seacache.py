@@ -6,18 +6,19 @@ Source: SeaCache (CVPR 2026); the filter keeps the frequencies that carry signal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from opensora_adacache.caching.checks import check_positive
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
-from opensora_adacache.caching.policy import CachePolicy, StackView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class SeaCacheConfig(StackCacheConfig):
+class SeaCacheConfig(CacheConfig):
     """SeaCache.
 
     Attributes:
@@ -31,8 +32,19 @@ class SeaCacheConfig(StackCacheConfig):
         super().__post_init__()
         check_positive("threshold", self.threshold)
 
+    @property
+    def reads_modulated_input(self) -> bool:
+        return True
+
+    @property
+    def reads_frames(self) -> bool:
+        return True
+
+    @property
+    def reads_noise_level(self) -> bool:
+        return True
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
         return SeaCachePolicy(self.threshold, num_sampling_steps, groups)
 
 
@@ -63,6 +75,8 @@ def filter_by_noise(grid: Tensor, sigma: Tensor | float) -> Tensor:
         grid: the signal.
         sigma: noise level in 0..1, a number or a 0-d tensor (so that reading it needs no synchronisation).
     """
+    import torch
+
     b = torch.as_tensor(sigma, dtype=torch.float32, device=grid.device).clamp(1e-6, 1 - 1e-6)
     a = 1 - b
     response = torch.ones((), device=grid.device)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.config import is_count
-from opensora_adacache.caching.policies.planned import PlannedPolicy
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig
-from opensora_adacache.caching.policy import CachePolicy
+from opensora_adacache.caching.checks import check_counts
+from opensora_adacache.caching.policies.planned import FixedStepsConfig, TaylorSeries
 
 
 @dataclass(frozen=True)
-class TaylorSeerConfig(StackCacheConfig):
+class TaylorSeerConfig(TaylorSeries, FixedStepsConfig):
     """TaylorSeer.
 
     Attributes:
@@ -30,19 +28,10 @@ class TaylorSeerConfig(StackCacheConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("interval", "first_steps"):
-            if not is_count(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if self.order not in (0, 1, 2):
-            raise ValueError(f"order must be 0, 1 or 2, got {self.order!r}")
+        check_counts(self, "interval", "first_steps")
+        self.check_order()
 
-    @property
-    def forecast(self) -> int:
-        """Order of the series that stands in for the residual."""
-        return self.order
-
-    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
         first = range(1, min(self.first_steps, num_sampling_steps) + 1)
         later = range(first[-1], num_sampling_steps + 1, self.interval)
-        return PlannedPolicy([*first, *later, num_sampling_steps], groups)
+        return tuple(sorted({*first, *later, num_sampling_steps}))

@@ -6,21 +6,22 @@ Source: Liu et al., "Timestep Embedding Tells: It's Time to Cache for Video Diff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from opensora_adacache.caching.config import is_number
+from opensora_adacache.caching.checks import check_positive, is_number
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
-from opensora_adacache.caching.policies.stack_config import StackCacheConfig, check_positive
-from opensora_adacache.caching.policy import CachePolicy, StackView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPEN_SORA_COEFFICIENTS = (217.546007, -118.329252, 26.8662585, -0.0459364272, 0.0484426240)
 """Published for the Open-Sora 1.2 weights at 480p and 30 steps. Another model needs its own (or none: (1, 0))."""
 
 
 @dataclass(frozen=True)
-class TeaCacheConfig(StackCacheConfig):
+class TeaCacheConfig(CacheConfig):
     """TeaCache.
 
     Attributes:
@@ -39,9 +40,20 @@ class TeaCacheConfig(StackCacheConfig):
         if not self.coefficients or not all(map(is_number, self.coefficients)):
             raise ValueError(f"coefficients must be numbers, highest power first, got {self.coefficients}")
 
+    @property
+    def reads_modulated_input(self) -> bool:
+        return True
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        """Make the policy of one run."""
         return TeaCachePolicy(self, num_sampling_steps, groups)
+
+    def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
+        if model_name is None or self.coefficients != OPEN_SORA_COEFFICIENTS:
+            return None
+        return (
+            f"this TeaCache polynomial was published for Open-Sora 1.2, not for {model_name}: give the coefficients "
+            "fitted to this model, or (1, 0) for none"
+        )
 
 
 class TeaCachePolicy(AccumulatingPolicy):

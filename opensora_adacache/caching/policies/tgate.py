@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opensora_adacache.caching.config import is_count
-from opensora_adacache.caching.site_policy import Site, SiteCacheConfig
+from opensora_adacache.caching.checks import check_counts
+from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.sites import SiteCacheConfig
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class TGATEConfig(SiteCacheConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("gate_step", "interval"):
-            if not is_count(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        check_counts(self, "gate_step", "interval")
 
     def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
         if site.kind == "cross":

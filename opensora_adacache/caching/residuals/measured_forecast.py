@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from opensora_adacache.caching.residuals.base import MissedForecast, StackResidual
 from opensora_adacache.caching.residuals.store import ResidualStore, over_rows, row_index
 
 
-class ForecastResidual:
+class MeasuredForecast(StackResidual):
     """Residual x_out − x_in and its differences over the timesteps of the last computed steps.
 
     The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t): f₁ goes on along the line
@@ -25,7 +26,7 @@ class ForecastResidual:
     The device only adds up products. They reach the host with whatever else a computed step reads, which works out
     gains and errors and sends back what skipped steps need, one small tensor.
 
-    Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`StackResidual`).
+    Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`TaylorResidual`).
 
     Args:
         store: where residual and differences are kept, 1 + order tensors [R, N, C].
@@ -34,18 +35,15 @@ class ForecastResidual:
         device: of the rows.
     """
 
-    NAME = "stack"
-
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
-        self.store = store
+        super().__init__(store, num_rows, device)
         self.order = order
         self.rows = [RowForecast(order) for _ in range(num_rows)]
         self._differences = [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
-        self._coefficients = self._send(device)
+        self._coefficients = self._send()
         self._sums: Tensor | None = None
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        """Take the stack's output and input [r, N, C] of the rows that computed; timestep [R] or [1]."""
         residual = (after - before).detach()
         if self.NAME not in self.store:
             self.store.put(self.NAME, residual)
@@ -66,7 +64,6 @@ class ForecastResidual:
             self.store.put(name, difference, rows)
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        """Return x plus the residual expected at the timestep [R] or [1], for those rows [r, N, C]."""
         out = x + self.store.get(self.NAME, rows)
         coefficients = self._coefficients[row_index(rows)]
         ratios = _ratios(coefficients, timestep)
@@ -76,27 +73,27 @@ class ForecastResidual:
                 out.addcmul_(self.store.get(name, rows), over_rows(weights[:, i], out))
         return out
 
-    def take_measurements(self) -> Tensor:
-        """Return the products of the step, float32 [r, sums] on their device; empty at the first computed one."""
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        self.rows = [self.rows[row] for row in rows.tolist()]
+        self._coefficients = self._coefficients[rows]
+
+    def take_measurements(self) -> Tensor | None:
+        """Return the products of the step, float32 [r, sums]; None at the first computed one."""
         sums, self._sums = self._sums, None
-        return torch.empty(0, 0) if sums is None else sums
+        return sums
 
     def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
-        """Take the measurements of the rows that computed, as numbers; return how far off their forecasts were."""
         missed = {row: self.rows[row].measure(products, timestep) for row, products in zip(rows, sums, strict=False)}
         for row in rows:
             self.rows[row].times = [timestep, *self.rows[row].times][: self.order + 1]
-        self._coefficients = self._send(self._coefficients.device)
+        self._coefficients = self._send()
         return missed
 
-    def _send(self, device: torch.device) -> Tensor:
+    def _send(self) -> Tensor:
         """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
         numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
-        return torch.tensor(numbers, device=device).view(len(self.rows), 3, self.order)
-
-
-MissedForecast = tuple[float, float]
-"""‖r − forecast‖₂² and ‖r‖₂² of one row."""
+        return torch.tensor(numbers, device=self.device).view(len(self.rows), 3, self.order)
 
 
 class RowForecast:

@@ -14,6 +14,7 @@ class ResidualStore:
 
     def __init__(self) -> None:
         self._residuals: dict[str, Tensor] = {}
+        self._num_bytes = 0
         self.peak_bytes = 0
 
     def __contains__(self, name: str) -> bool:
@@ -27,8 +28,10 @@ class ResidualStore:
     def put(self, name: str, residual: Tensor, rows: Tensor | None = None) -> None:
         """Keep a residual. For all rows the tensor itself is kept, not a copy: it must not be changed afterwards."""
         if rows is None:
+            replaced = self._residuals.get(name)
             self._residuals[name] = residual.detach()
-            self.peak_bytes = max(self.peak_bytes, self.num_bytes())
+            self._num_bytes += num_bytes_of(residual) - (0 if replaced is None else num_bytes_of(replaced))
+            self.peak_bytes = max(self.peak_bytes, self._num_bytes)
         else:
             self._residuals[name][rows] = residual.detach()
 
@@ -40,13 +43,24 @@ class ResidualStore:
         else:
             torch.sub(after.detach(), before.detach(), out=stored)
 
+    def keep_rows(self, rows: Tensor) -> None:
+        """Forget all rows but those named; they are 0..r−1 from now on."""
+        for name in list(self._residuals):
+            self.put(name, self._residuals[name][rows])
+
     def num_bytes(self) -> int:
         """Return the bytes held now."""
-        return sum(residual.untyped_storage().nbytes() for residual in self._residuals.values())
+        return self._num_bytes
 
     def clear(self) -> None:
         """Forget everything but the peak."""
         self._residuals.clear()
+        self._num_bytes = 0
+
+
+def num_bytes_of(tensor: Tensor) -> int:
+    """Return the bytes of the storage that a tensor keeps alive, which a view has in common with its base."""
+    return tensor.untyped_storage().nbytes()
 
 
 def row_index(rows: Tensor | None) -> slice | Tensor:

@@ -10,11 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-from opensora_adacache.caching.residuals.measured_forecast import MissedForecast
+from opensora_adacache.caching.residuals.base import StackResidual
 from opensora_adacache.caching.residuals.store import ResidualStore, row_index
 
 
-class StackResidual:
+class TaylorResidual(StackResidual):
     """Residual x_out − x_in and its finite differences per step up to some order.
 
     Order 0 is plain reuse. Order m adds m stored tensors and the Taylor series r + r'·k + r''·k²/2 + …, k the steps
@@ -29,14 +29,13 @@ class StackResidual:
     """
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
-        self.store = store
-        self.names = ["stack"] + [f"stack difference {i}" for i in range(1, order + 1)]
+        super().__init__(store, num_rows, device)
+        self.names = [self.NAME] + [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
         # per row and on the device, so that rows may compute at steps of their own without a synchronisation
         self._computed_at = torch.zeros(num_rows, device=device)
         self._count = torch.zeros(num_rows, device=device)
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        """Take the stack's output and input [r, N, C] of the rows that computed."""
         if len(self.names) == 1:
             self.store.put_difference(self.names[0], after, before, rows)
             return
@@ -46,7 +45,6 @@ class StackResidual:
         self._count[index] += 1
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        """Return x plus the residual expected at `step`, for those rows [r, N, C]."""
         out = x + self.store.get(self.names[0], rows)
         if len(self.names) > 1:
             distance = self._since_computed(rows, step).to(x.dtype)
@@ -54,13 +52,9 @@ class StackResidual:
                 out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
         return out
 
-    def take_measurements(self) -> Tensor:
-        """Return nothing: a Taylor series is not measured."""
-        return torch.empty(0, 0)
-
-    def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
-        """Return nothing: it is not held against the truth either."""
-        return {}
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        self._computed_at, self._count = self._computed_at[rows], self._count[rows]
 
     def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
         return (step - self._computed_at[row_index(rows)])[:, None, None]

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig, first_steps
-from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
 from opensora_adacache.caching.forecast.schedule import StretchCosts, resample
 
 
 def run_batch(config, num_steps, *errors):
     """Return the computed steps of each video where its ``error(step, gap)`` is the relative error of a forecast."""
-    policy = ForecastCachePolicy(config, num_steps, [[video] for video in range(len(errors))])
+    policy = config.build(num_steps, [[video] for video in range(len(errors))])
     steps = [[] for _ in errors]
     for step in range(1, num_steps + 1):
         computed = [schedule.next_step <= step for schedule in policy.schedules]
@@ -136,7 +135,7 @@ def test_resampling_keeps_the_mean_of_a_profile_about_the_same():
 
 
 def test_guidance_halves_are_pooled_and_videos_are_not():
-    policy = ForecastCachePolicy(ForecastCacheConfig(tolerance=0.1), 30, [[0, 2], [1, 3]])
+    policy = ForecastCacheConfig(tolerance=0.1).build(30, [[0, 2], [1, 3]])
     policy.end_computed_step(1, [True, True], [])
     policy.observe_forecast({0: (1.0, 100.0), 1: (0.0, 1.0), 2: (3.0, 300.0), 3: (0.0, 1.0)})
     decisions = policy.end_computed_step(2, [True, True], [])
@@ -179,6 +178,6 @@ def test_a_budget_that_the_run_cannot_spend():
 
 
 def test_a_planned_forecast_has_an_order():
-    assert PlannedForecastConfig(steps=(1, 2, 5), order=2).forecast == 2
+    assert PlannedForecastConfig(steps=(1, 2, 5), order=2).num_extra_residuals == 2
     with pytest.raises(ValueError, match="order must be 1 or 2"):
         PlannedForecastConfig(steps=(1, 2), order=0)

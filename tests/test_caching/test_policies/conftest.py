@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from opensora_adacache.caching.policy import StackView
+from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.residuals.store import ResidualStore
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
-from opensora_adacache.caching.site_policy import Site
 
 
 def reused(config, num_steps, layer):

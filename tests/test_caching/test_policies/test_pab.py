@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.policies.pab import PABConfig
-from opensora_adacache.caching.site_policy import Site
 from opensora_adacache.schedulers import RFLOW
 
 SPATIAL, TEMPORAL, CROSS = Site(9, "s", "attn"), Site(9, "t", "attn"), Site(9, "s", "cross")

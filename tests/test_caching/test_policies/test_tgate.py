@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.policies.tgate import TGATEConfig
-from opensora_adacache.caching.site_policy import Site
 
 ATTENTION, CROSS, MLP = Site(0, "s", "attn"), Site(0, "t", "cross"), Site(0, "t", "mlp")
 

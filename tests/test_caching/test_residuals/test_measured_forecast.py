@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.caching.residuals.measured_forecast import ForecastResidual
+from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
 from opensora_adacache.caching.residuals.store import ResidualStore
 
 X = torch.zeros(3, 2, 2)
@@ -22,12 +22,13 @@ def compute(stack, residual, timestep, rows=None):
     numbers = [0, 1, 2] if rows is None else rows
     index = None if rows is None else torch.tensor(rows)
     stack.update(X[numbers] + residual, X[numbers], index, 0, times(timestep))
-    return stack.end_computed_step(numbers, stack.take_measurements().tolist(), float(timestep))
+    sums = stack.take_measurements()
+    return stack.end_computed_step(numbers, [] if sums is None else sums.tolist(), float(timestep))
 
 
 def filled(order, residuals):
     """Feed {timestep: residual} for all rows; return the forecast and how far off the last one was."""
-    stack, missed = ForecastResidual(ResidualStore(), order, 3, X.device), {}
+    stack, missed = MeasuredForecast(ResidualStore(), order, 3, X.device), {}
     for timestep, residual in residuals.items():
         missed = compute(stack, residual, timestep)
     return stack, missed
@@ -86,7 +87,7 @@ def test_line_and_bend_have_a_gain_each():
 
 def test_errors_are_those_of_the_forecast_that_was_used():
     torch.manual_seed(0)
-    stack = ForecastResidual(ResidualStore(), 2, 3, X.device)
+    stack = MeasuredForecast(ResidualStore(), 2, 3, X.device)
     for number, timestep in enumerate((1000, 950, 800, 780, 600, 500, 350)):
         truth = torch.randn(3, 2, 2)
         expected = stack.add_to(X, None, 0, times(timestep)) if number else None
@@ -122,7 +123,7 @@ def test_one_more_tensor_for_each_order(order):
 
 
 def test_gradients_are_not_kept():
-    stack = ForecastResidual(ResidualStore(), 2, 3, X.device)
+    stack = MeasuredForecast(ResidualStore(), 2, 3, X.device)
     for timestep in (1000, 900, 800, 700):
         compute(stack, torch.ones(3, 2, 2, requires_grad=True), timestep)
     assert not stack.add_to(X, None, 0, times(650)).requires_grad

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.residuals.taylor import StackResidual
+from opensora_adacache.caching.residuals.taylor import TaylorResidual
 
 X = torch.zeros(3, 2, 2)
 T = torch.zeros(3)  # a Taylor series counts steps
@@ -14,7 +14,7 @@ T = torch.zeros(3)  # a Taylor series counts steps
 
 def filled(order, values, rows=None):
     """Feed residuals {step: value} for all rows and return the forecast's first number per row at a step."""
-    stack = StackResidual(ResidualStore(), order, 3, X.device)
+    stack = TaylorResidual(ResidualStore(), order, 3, X.device)
     for step, value in values.items():
         stack.update(X + value, X, None, step, T)
     return stack

@@ -1,0 +1,24 @@
+"""What every adapter does with a policy's settings before it attaches: defaults of its probe, and doubts about it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+from opensora_adacache.caching.contract import CacheConfig, Probe
+
+
+def with_middle_layer(probe: Probe, depth: int) -> Probe:
+    """Return a probe with layer depth // 2 − 1, the paper's 13 of 28, where its layers are open.
+
+    >>> with_middle_layer(Probe("t-attn"), 28).layers
+    (13,)
+    """
+    return probe if probe.layers is not None else replace(probe, layers=(max(depth // 2 - 1, 0),))
+
+
+def warn_of_misfit(config: CacheConfig, num_sampling_steps: int, model_name: str | None = None) -> None:
+    """Warn where settings will probably not suit a model; see `CacheConfig.misfit`."""
+    doubt = config.misfit(num_sampling_steps, model_name)
+    if doubt is not None:
+        warnings.warn(doubt, UserWarning, stacklevel=4)

@@ -1,0 +1,214 @@
+"""All mutable state of one run; a new run starts with a new one.
+
+Letters: R batch rows (videos × guidance branches).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.caching.contract import CacheConfig, Decision
+from opensora_adacache.caching.readout import read
+from opensora_adacache.caching.residuals.corrector import Corrector
+from opensora_adacache.caching.residuals.store import ResidualStore
+from opensora_adacache.caching.timer import Timer
+from opensora_adacache.caching.timesteps import Timesteps
+from opensora_adacache.caching.trace import StepRecord
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """What a step does with the rows of a batch.
+
+    Attributes:
+        computes: whether any row computes.
+        rows: int64 index of the rows that compute; None where all do, or none.
+        reused: index of the other rows; None where `rows` is.
+    """
+
+    computes: bool
+    rows: Tensor | None = None
+    reused: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step as it is kept until the trace is read: its timer may still be running on the device."""
+
+    number: int
+    computed: list[bool]
+    decisions: list[Decision | None]
+    rates: list[int]
+    rows_computed: int
+    timer: Timer
+    share: float | None
+
+    def record(self, group: int) -> StepRecord:
+        """Return the record of a group; waits for the device."""
+        decision = self.decisions[group]
+        return StepRecord(
+            step=self.number,
+            computed=self.computed[group],
+            distance=decision.distance if decision else None,
+            motion=decision.motion if decision else None,
+            motion_gradient=decision.motion_gradient if decision else None,
+            rate=self.rates[group],
+            rows_computed=self.rows_computed,
+            milliseconds=self.timer.milliseconds(),
+            share=self.share,
+        )
+
+
+@dataclass
+class OpenStep:
+    """The step in progress.
+
+    Attributes:
+        number: counted from 1.
+        timestep: [R].
+        computed: for each group whether it computes; empty until the policy has decided.
+        rows: index of the rows that compute; None where all do, or none.
+        output: sum of the model's output for each row that computed, [r], where it was seen.
+    """
+
+    number: int
+    timestep: Tensor
+    computed: list[bool] = field(default_factory=list)
+    rows: Tensor | None = None
+    output: Tensor | None = None
+
+
+class Run:
+    """One run: policy, stored residuals, finished steps and the open one.
+
+    Args:
+        config: of the policy.
+        num_sampling_steps: n.
+        groups: rows that decide together.
+        latents: input of the first step [R, …]; every step has this shape.
+        end_of_previous: last timestep of the run before, where there was one.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig,
+        num_sampling_steps: int,
+        groups: list[list[int]],
+        latents: Tensor,
+        end_of_previous: float | None,
+    ) -> None:
+        self.num_sampling_steps = num_sampling_steps
+        self.shape = latents.shape
+        self.policy = config.build(num_sampling_steps, groups)
+        self.store = ResidualStore()
+        self.residual = config.build_residual(self.store, self.shape[0], latents.device)
+        self.corrector = Corrector(self.store, config.corrector) if config.corrector else None
+        self.timesteps = Timesteps(num_sampling_steps, end_of_previous)
+        self.steps: list[FinishedStep] = []
+        self.open: OpenStep | None = None
+        self.has_ended = False
+        # groups whose measurements were not finite: they compute every further step
+        self._broken = [False] * len(groups)
+        self._row_order = torch.arange(self.shape[0], device=latents.device)
+
+    @property
+    def num_steps_opened(self) -> int:
+        """Steps up to now, the open one included."""
+        return len(self.steps) + (self.open is not None)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether further steps are expected."""
+        return not self.has_ended and 0 < len(self.steps) < self.num_sampling_steps
+
+    def open_step(self, latents: Tensor, timestep: Tensor, step_index: int | None, prompts_last: bool) -> None:
+        """Begin the next step.
+
+        Args:
+            latents: input of the model.
+            timestep: [R] or [1].
+            step_index: of the pipeline, where it tells.
+            prompts_last: whether the second half of the rows remains where guidance is switched off.
+
+        Raises:
+            ValueError: the latents changed their shape, or the timestep rose.
+        """
+        number = len(self.steps) + 1
+        if latents.shape[1:] == self.shape[1:] and 2 * latents.shape[0] == self.shape[0]:
+            self._keep_half(second=prompts_last)
+        if latents.shape != self.shape:
+            raise ValueError(
+                f"latents changed from {tuple(self.shape)} to {tuple(latents.shape)} at step {number} of "
+                f"{self.num_sampling_steps}: a run keeps one shape; call session.reset() before a new one"
+            )
+        self.timesteps.add(timestep, step_index)
+        if timestep.device.type == "cpu" or self.policy.needs_timestep:
+            self.timesteps.read(number)
+        self.open = OpenStep(number, timestep)
+
+    def decide(self, step: OpenStep, decisions: list[bool]) -> RowSplit:
+        """Take the policy's decisions for the groups; return what the rows do."""
+        step.computed = [wanted or broken for wanted, broken in zip(decisions, self._broken, strict=True)]
+        if all(step.computed) or not any(step.computed):
+            return RowSplit(any(step.computed))
+        step.rows = self._rows(step.computed)
+        return RowSplit(True, step.rows, self._rows([not did for did in step.computed]))
+
+    def close_step(self, step: OpenStep, timer: Timer) -> None:
+        """Read what a computed step measured and let the policy decide."""
+        rows = self.policy.rows_of(step.computed)
+        decisions: list[Decision | None] = [None] * len(self.policy.groups)
+        if rows:
+            found = read(
+                self.policy.take_measurements(),
+                self.residual.take_measurements(),
+                step.output,
+                self.timesteps.unread,
+            )
+            self.timesteps.check(found.timesteps, step.number)
+            assert self.timesteps.last is not None  # that of this step: it was read just now, or on the CPU before
+            missed = self.residual.end_computed_step(rows, found.residual, self.timesteps.last)
+            self.policy.observe_forecast(missed)
+            decisions = self.policy.end_computed_step(step.number, step.computed, found.probes)
+            if found.broken_rows:
+                self._note_broken({rows[place] for place in found.broken_rows}, step.number)
+            decisions = [None if broken else one for one, broken in zip(decisions, self._broken, strict=True)]
+        finished = FinishedStep(
+            step.number, step.computed, decisions, self.policy.rates, len(rows), timer, self.policy.share
+        )
+        self.steps.append(finished)
+        self.open = None
+
+    def _keep_half(self, second: bool) -> None:
+        """Go on with half of the rows: guidance was switched off within the run."""
+        half = self.shape[0] // 2
+        rows = range(half, 2 * half) if second else range(half)
+        if not all(any(row in rows for row in group) for group in self.policy.groups):
+            return  # rows that decide alone went away: these are other videos, not guidance branches
+        index = self._row_order[rows.start : rows.stop]
+        self.store.keep_rows(index)
+        self.residual.keep_rows(index)
+        if self.corrector is not None:
+            self.corrector.keep_rows(index)
+        self.policy.keep_rows(index)
+        self.shape = torch.Size((half, *self.shape[1:]))
+        self._row_order = self._row_order[:half]
+
+    def _note_broken(self, rows: set[int], step: int) -> None:
+        if not any(self._broken):
+            warnings.warn(
+                f"the model's output is not finite at step {step} of {self.num_sampling_steps} (NaN or infinity): the "
+                "video is lost, cached or not; try another dtype, or check weights and inputs",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        for index, group in enumerate(self.policy.groups):
+            self._broken[index] |= not rows.isdisjoint(group)
+
+    def _rows(self, chosen: list[bool]) -> Tensor:
+        """Return the rows, rising, of the groups that are chosen; built without a copy from the host."""
+        return torch.cat([self._row_order[row : row + 1] for row in self.policy.rows_of(chosen)])

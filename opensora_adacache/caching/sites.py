@@ -1,0 +1,107 @@
+"""Policies that reuse single residuals of the blocks, or ranges of layers, on a schedule fixed before the run.
+
+A policy that skips the whole stack decides once per step; these decide for each site, and part of every step runs.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Site, StackView
+
+
+@dataclass(frozen=True)
+class SiteCacheConfig(CacheConfig):
+    """Settings shared by policies that reuse single sites. The schedule is fixed, so batch and sample are the same.
+
+    A site's residual is the one after its gate (cross-attention has none), as in the published code.
+    """
+
+    needs_timestep: ClassVar[bool] = False
+    """Whether the schedule depends on timesteps; if not, they are never read for it."""
+
+    @property
+    def granularity(self) -> str:
+        """Each site is stored for itself."""
+        return "site"
+
+    @abstractmethod
+    def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
+        """Tell whether a site computes, a pure function of the settings.
+
+        Args:
+            step: counted from 1.
+            timesteps: those of steps 1 to `step`, 0 to 1000; may be empty unless `needs_timestep`.
+            site: one of the stack's.
+        """
+
+    @abstractmethod
+    def stores(self, site: Site) -> bool:
+        """Tell whether a site is ever reused, and so has to be kept."""
+
+    def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
+        return SitePolicy(self, groups)
+
+
+@dataclass(frozen=True)
+class RangeCacheConfig(SiteCacheConfig):
+    """Settings shared by policies that reuse the offset (output minus input) of a range of layers."""
+
+    @property
+    def granularity(self) -> str:
+        """One offset is stored for a whole range of layers."""
+        return "range"
+
+    @abstractmethod
+    def layers_at(self, step: int) -> tuple[int, int] | None:
+        """Return the first and last layer of the range of a step, counted from 0; None where there is none."""
+
+    @abstractmethod
+    def reuses(self, step: int) -> bool:
+        """Tell whether the range of a step is reused at that step."""
+
+    def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
+        layers = self.layers_at(step)
+        return layers is None or not (self.reuses(step) and layers[0] <= site.layer <= layers[1])
+
+    def stores(self, site: Site) -> bool:
+        return False  # the offset of the range is stored instead
+
+
+class SitePolicy(CachePolicy):
+    """Follow a schedule of sites. A step counts as computed where any site computes.
+
+    Where the schedule depends on timesteps, the session reads the step's timestep before the stack runs: one
+    synchronisation per step on a device, instead of the one at the end of a computed step. The steps of these policies
+    always compute something, and the published code reads it in every block.
+
+    Args:
+        config: the schedule.
+        groups: the rows of each group.
+    """
+
+    def __init__(self, config: SiteCacheConfig, groups: list[list[int]]) -> None:
+        super().__init__(groups)
+        self.config = config
+        self.reused: frozenset[Site] = frozenset()
+        self._share = 1.0
+        self._timesteps: list[float] = []
+
+    @property
+    def needs_timestep(self) -> bool:
+        return self.config.needs_timestep
+
+    @property
+    def share(self) -> float:
+        return self._share
+
+    def decide(self, view: StackView) -> list[bool]:
+        if view.time is not None:
+            self._timesteps.append(view.time)
+        reused = [site for site in view.sites if not self.config.computes(view.step, self._timesteps, site)]
+        self.reused = frozenset(reused)
+        self._share = 1 - len(reused) / len(view.sites)
+        return [len(reused) < len(view.sites)] * len(self.groups)
