@@ -155,12 +155,14 @@ def test_a_cache_is_attached_once_for_a_block_and_each_run_is_one_of_its_own(con
     config = load_config(config_path, values)
     transformer, vae, encoder = models
     jobs, pipeline = plan_jobs(config), Pipeline(config, transformer, vae, CPU)
+    bare = set(vars(transformer))
     singles = [pipeline.generate([job], encoder)[0] for job in jobs]
-    assert len(attached) == 3 and "forward" not in vars(transformer)
+    assert len(attached) == 3 and set(vars(transformer)) == bare
     with pipeline:
         (two, other), (one,) = pipeline.generate(jobs[:2], encoder), pipeline.generate(jobs[2:], encoder)
-        assert "forward" in vars(transformer)
-    assert len(attached) == 4 and "forward" not in vars(transformer)
+        with pytest.raises(ValueError, match="cache attached already"):
+            apply(transformer, config.cache, 8)
+    assert len(attached) == 4 and set(vars(transformer)) == bare
     for clip, single in zip((two, other, one), singles, strict=True):
         close(clip, single)
         assert computed(clip) == computed(single)
