@@ -69,7 +69,7 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
         model = _load_bare_weights(path, settings, dtype)
     else:
-        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend)
+        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings)
     expected: dict[str, object] = dict(VARIANTS.get(settings.type, {}))
     if settings.qk_norm is not None:
         expected["qk_norm"] = settings.qk_norm
@@ -92,7 +92,7 @@ def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) 
         )
     config = STDiT3Config(**structure, qk_norm=settings.qk_norm is not False)
     with torch.device("meta"):
-        model = STDiT3(config, settings.backend)
+        model = STDiT3(config, settings.backend, settings.exact_embeddings)
     return checkpoint.load_into(model, checkpoint.read_state_dict(path), source=path, dtype=dtype).eval()
 
 

@@ -30,6 +30,7 @@ class ModelSettings:
         enable_flash_attn: let PyTorch choose its fused attention; False keeps flash attention out.
         enable_layernorm_kernel: accepted from configs of the reference; PyTorch's own layer norm is used.
         attention_backend: overrides `enable_flash_attn`.
+        exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
     """
 
     from_pretrained: str
@@ -38,6 +39,7 @@ class ModelSettings:
     enable_flash_attn: bool = True
     enable_layernorm_kernel: bool = False
     attention_backend: Literal["auto", "no-flash", "xformers"] | None = None
+    exact_embeddings: bool = False
 
     @property
     def backend(self) -> str:

@@ -73,7 +73,12 @@ def sinusoidal_embedding(values: Tensor, num_features: int) -> Tensor:
 
 
 def position_embedding_2d(
-    num_rows: int, num_columns: int, channels: int, scale: Tensor | float, device: torch.device
+    num_rows: int,
+    num_columns: int,
+    channels: int,
+    scale: Tensor | float,
+    device: torch.device,
+    rounding: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return the 2-D sine-cosine position embedding of one frame.
 
@@ -87,6 +92,7 @@ def position_embedding_2d(
         scale: sqrt(height · width) / input_sq_size, a number or a 0-d tensor on `device` (so that reading it
             needs no synchronisation).
         device: where to compute.
+        rounding: dtype that the frequencies are rounded to; the angles are float32 in any case.
 
     Returns:
         float32 [num_rows · num_columns, C], row-major.
@@ -94,6 +100,7 @@ def position_embedding_2d(
     base = round(math.sqrt(num_rows * num_columns))
     half = channels // 2
     frequencies = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32, device=device) / -half)
+    frequencies = frequencies.to(rounding).float()
 
     def features(count: int) -> Tensor:
         coordinates = torch.arange(count, dtype=torch.float32, device=device) / scale * base / count
@@ -127,10 +134,10 @@ class RotaryEmbedding(nn.Module):
         freqs = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         self.freqs = nn.Parameter(freqs, requires_grad=False)
 
-    def forward(self, num_positions: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines [num_positions, D / 2] in float32."""
-        positions = torch.arange(num_positions, dtype=torch.float32, device=self.freqs.device)
-        angles = positions[:, None] * self.freqs.float()
+    def forward(self, num_positions: int, rounding: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines [num_positions, D / 2] in dtype `rounding`, of angles rounded to that dtype."""
+        positions = torch.arange(num_positions, dtype=rounding, device=self.freqs.device)
+        angles = positions[:, None] * self.freqs.to(rounding)
         return angles.cos(), angles.sin()
 
 

@@ -171,12 +171,16 @@ class STDiT3(nn.Module):
     Args:
         config: its structure.
         attention_backend: "auto", "no-flash" or "xformers" (see `layers.attend`).
+        exact_embeddings: in half precision, embed the timestep, the size and the positions of frames from float32
+            numbers. By default they are rounded to the dtype of the weights first, as in the reference
+            implementation, whose published weights and codebooks come from that function. Without effect in float32.
     """
 
-    def __init__(self, config: STDiT3Config, attention_backend: str = "auto") -> None:
+    def __init__(self, config: STDiT3Config, attention_backend: str = "auto", exact_embeddings: bool = False) -> None:
         super().__init__()
         check_attention_backend(attention_backend)
         self.config = config
+        self.exact_embeddings = exact_embeddings
         channels = config.hidden_size
         num_outputs = config.patch_size[1] * config.patch_size[2] * config.out_channels
         self.x_embedder = PatchEmbedder(config.patch_size, config.in_channels, channels)
@@ -212,6 +216,11 @@ class STDiT3(nn.Module):
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
         return self.x_embedder.proj.weight.dtype
+
+    @property
+    def embedding_dtype(self) -> torch.dtype:
+        """The dtype that numbers are rounded to before they are embedded."""
+        return torch.float32 if self.exact_embeddings else self.dtype
 
     @property
     def device(self) -> torch.device:
@@ -253,8 +262,10 @@ class STDiT3(nn.Module):
         num_rows, latent_size = x.shape[0], x.shape[2:]
         x = self.x_embedder(x.to(self.dtype))
         num_frames, rows, columns = x.shape[2:]
+        rounding = self.embedding_dtype
+        height, width = height.to(rounding), width.to(rounding)
         scale = (height[0].float() * width[0].float()).sqrt() / self.config.input_sq_size
-        position = position_embedding_2d(rows, columns, self.config.hidden_size, scale, x.device)
+        position = position_embedding_2d(rows, columns, self.config.hidden_size, scale, x.device, rounding)
         x = (rearrange(x, "B C T H W -> B T (H W) C") + position.to(x.dtype)).flatten(1, 2)
 
         t, modulation = self._embed_time(timestep, fps, x_mask, num_rows)
@@ -262,7 +273,7 @@ class STDiT3(nn.Module):
             text=self.y_embedder(y.to(self.dtype).squeeze(1)),
             text_mask=None if mask is None else _repeat_rows(mask, num_rows).bool()[:, None, None],
             modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
-            rotary=self.rope(num_frames),
+            rotary=self.rope(num_frames, rounding),
             num_frames=num_frames,
             frame_size=(rows, columns),
         )
@@ -285,6 +296,7 @@ class STDiT3(nn.Module):
 
         There is one for each frame where x_mask tells frames apart, else one for each row.
         """
+        timestep, fps = timestep.to(self.embedding_dtype), fps.to(self.embedding_dtype)
         fps_embedding = self.fps_embedder(_repeat_rows(fps, num_rows))
         t = self.t_embedder(timestep) + fps_embedding
         if x_mask is None:
@@ -302,7 +314,11 @@ class STDiT3(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_hub_name: str | Path, dtype: torch.dtype | None = None, attention_backend: str = "auto"
+        cls,
+        folder_or_hub_name: str | Path,
+        dtype: torch.dtype | None = None,
+        attention_backend: str = "auto",
+        exact_embeddings: bool = False,
     ) -> STDiT3:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
@@ -315,7 +331,7 @@ class STDiT3(nn.Module):
         folder = checkpoint.resolve(folder_or_hub_name)
         config = STDiT3Config.from_dict(checkpoint.read_config(folder))
         with torch.device("meta"):
-            model = cls(config, attention_backend)
+            model = cls(config, attention_backend, exact_embeddings)
         state = checkpoint.read_state_dict(folder)
         return checkpoint.load_into(model, state, source=str(folder_or_hub_name), dtype=dtype).eval()
 
