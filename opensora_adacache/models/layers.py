@@ -1,6 +1,6 @@
 """Layers of STDiT3.
 
-Letters: B rows of a batch, N tokens, L text tokens, C channels, H heads, D = C / H.
+Letters: B rows of a batch, T frames, S places of a frame, N tokens, L text tokens, C channels, H heads, D = C / H.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 ATTENTION_BACKENDS = ("auto", "no-flash", "xformers")
+MAX_ATTENTION_BATCH = 65535
+"""Rows of a batch that CUDA kernels of attention take: they are an axis of the kernel's grid."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
@@ -61,7 +63,7 @@ def check_attention_backend(backend: str) -> str:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return x·(1 + scale) + shift; `shift` and `scale` broadcast against `x`."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def sinusoidal_embedding(values: Tensor, num_features: int) -> Tensor:
@@ -113,14 +115,14 @@ def position_embedding_2d(
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis, computed in float32 (eps 1e-6), with a weight."""
+    """Root-mean-square norm over the last axis (eps 1e-6), with a weight; torch computes it in float32."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=1e-6).to(x.dtype)
+        return F.rms_norm(x, x.shape[-1:], self.weight, eps=1e-6)
 
 
 class RotaryEmbedding(nn.Module):
@@ -142,14 +144,19 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each pair (x[2i], x[2i+1]) of x [..., N, D] by its position's angle, in float32."""
-    cos, sin = rotary
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    """Rotate each pair (x[2i], x[2i+1]) of x [B, T, S, H, D] by the angle of its frame.
+
+    Args:
+        x: queries or keys.
+        rotary: cosines and sines [T, D / 2]; where they are float32, so is the arithmetic.
+    """
+    cos, sin = (table[:, None, None] for table in rotary)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).to(x.dtype)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with fused projection, norms of queries and keys, and optional rotation."""
+    """Multi-head self-attention over places or frames, with fused projection and norms of queries and keys."""
 
     def __init__(self, channels: int, num_heads: int, qk_norm: bool, backend: str) -> None:
         super().__init__()
@@ -161,13 +168,35 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Map [B, N, C] to [B, N, C]."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        """Map [B, T, S, C] to [B, T, S, C]: over the places of each frame, or over the frames of each place.
+
+        Args:
+            x: tokens.
+            rotary: cosines and sines of the frames; the attention is over frames where they are given.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        if rotary is not None and x.shape[1] == 1:
+            return self.proj(v.flatten(-2))  # attention over a single key returns its value
         q, k = self.q_norm(q), self.k_norm(k)
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
-        out = attend(q, k, v, backend=self.backend)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        if rotary is None:
+            out = self._over_places(q, k, v)
+        else:
+            out = self._over_frames(rotate(q, rotary), rotate(k, rotary), v)
+        return self.proj(out.flatten(-2))
+
+    def _over_places(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        num_frames = q.shape[1]
+        q, k, v = (part.flatten(0, 1).transpose(1, 2) for part in (q, k, v))  # [B·T, H, S, D]
+        return attend(q, k, v, backend=self.backend).transpose(1, 2).unflatten(0, (-1, num_frames))
+
+    def _over_frames(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend row by row through views [S, H, T, D]: the places of several rows are no single axis of a view."""
+        rows = []
+        for row in zip(queries, keys, values, strict=True):
+            parts = [part.permute(1, 2, 0, 3).split(MAX_ATTENTION_BATCH) for part in row]
+            outs = [attend(q, k, v, backend=self.backend) for q, k, v in zip(*parts, strict=True)]
+            rows.append((outs[0] if len(outs) == 1 else torch.cat(outs)).permute(2, 0, 1, 3))
+        return torch.stack(rows)
 
 
 class CrossAttention(nn.Module):
@@ -181,10 +210,14 @@ class CrossAttention(nn.Module):
         self.kv_linear = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, y: Tensor, text_mask: Tensor | None) -> Tensor:
-        """Map x [B, N, C] with text y [B, L, C] and its bool mask [B, 1, 1, L] to [B, N, C]."""
+    def keys_and_values(self, y: Tensor) -> Tensor:
+        """Map text [B, L, C] to its keys and values [2, B, H, L, D]."""
+        return self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
+        """Map x [B, N, C] with keys and values [2, B, H, L, D] and their bool mask [B, 1, 1, L] to [B, N, C]."""
         q = self.q_linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k, v = self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = text.unbind(0)
         out = attend(q, k, v, text_mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2))
 

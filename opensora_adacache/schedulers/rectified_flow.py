@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from opensora_adacache.models.conditioning import trim_text
+
 
 class TextEncoder(Protocol):
     """Anything that turns prompts into text features."""
@@ -99,7 +101,8 @@ class RFLOW:
 
         Args:
             model: called as ``model(z, t, y=…, mask=…, x_mask=…, **additional_args)`` on [z; z] and
-                [prompt; null]; returns [2B, C or 2C, T, H, W].
+                [prompt; null], text that no row reads cut off; returns [2B, C or 2C, T, H, W]. One with a method
+                `prepare` is asked once what all steps share, and called as ``model(z, t, conditioning=…, x_mask=…)``.
             text_encoder: gives text features of the prompts and of the null prompt.
             z: noise (or references where `mask` keeps frames) [B, C, T, H, W].
             prompts: B prompts.
@@ -126,7 +129,10 @@ class RFLOW:
         conditions: dict[str, Any] = dict(additional_args or {})
         conditions.update(text_encoder.encode(prompts))
         conditions["y"] = torch.cat([conditions["y"], text_encoder.null(len(prompts)).to(conditions["y"])])
+        conditions["y"], conditions["mask"] = trim_text(conditions["y"], conditions.get("mask"))
         conditions = {key: _to(value, device) for key, value in conditions.items()}
+        if hasattr(model, "prepare"):
+            conditions = {"conditioning": model.prepare(**conditions, latent_size=z.shape[2:])}
         timesteps = self.timesteps(*_size(additional_args)) if self.use_timestep_transform else self.timesteps()
         z = z.to(device)
         frames = None if mask is None else FrameMask(mask, self.num_timesteps)
@@ -141,7 +147,7 @@ class RFLOW:
             prompt, null = velocity.chunk(2)
             following = timesteps[i + 1] if i + 1 < len(timesteps) else 0.0
             step = (t - following) / self.num_timesteps
-            z_next = z + (null + scale * (prompt - null)).to(z.dtype) * step
+            z_next = z.add(torch.lerp(null, prompt, scale).to(z.dtype), alpha=step)
             z = z_next if frames is None else frames.put_back(z_next, kept)
         return z
 
