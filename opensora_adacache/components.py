@@ -80,6 +80,8 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
                 f"model '{settings.from_pretrained}' has {name} {found}, but the config wants {value} "
                 f"(type {settings.type}); correct the config or choose another checkpoint"
             )
+    if settings.compile:
+        model.compile_blocks()
     return model.to(device)
 
 

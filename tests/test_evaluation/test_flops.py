@@ -91,7 +91,8 @@ def test_a_schedule_of_sites_costs_what_the_executed_operators_cost():
     config, model = TGATEConfig(gate_step=2, interval=2), STDiT3(SMALL)
     step = count_step(build(SMALL), (3, 8, 7), 5, attention_products=False)
     size = {key: torch.full((1,), 64.0) for key in ("fps", "height", "width")}
-    conditioning = model.prepare(torch.randn(2, 1, 5, 20), **size, latent_size=(3, 8, 7))
+    with torch.no_grad():
+        conditioning = model.prepare(torch.randn(2, 1, 5, 20), **size, latent_size=(3, 8, 7))
     with torch.no_grad(), apply_cache(model, config, 2), FlopCounterMode(display=False) as counter:
         for _ in range(2):
             model(torch.randn(2, 4, 3, 8, 7), torch.full((2,), 500.0), conditioning=conditioning)
