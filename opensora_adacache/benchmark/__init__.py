@@ -1,0 +1,1 @@
+"""What a run costs on the device at hand, and policies side by side."""
