@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no further section starts")
     parser.add_argument("--tiny", action="store_true", help="a dry run with a small model on the CPU")
+    parser.add_argument("--attention-backend", default="auto", help="as in a config's model section (default: auto)")
     options = parser.parse_args(arguments)
     import torch
 
@@ -29,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: no CUDA device found; pass --tiny for a dry run on the CPU", file=sys.stderr)
         return 2
     try:
-        GpuReport(options.out, VECTORS, options.tiny, options.budget).run()
-    except OSError as error:
+        GpuReport(options.out, VECTORS, options.tiny, options.budget, options.attention_backend).run()
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

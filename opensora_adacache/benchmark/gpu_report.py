@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from opensora_adacache import AdaCacheConfig
 from opensora_adacache.benchmark.device_clock import DeviceClock, counted_synchronisations
 from opensora_adacache.benchmark.random_video import SIZES, TINY, RandomVideo, random_model, step_tflops
 from opensora_adacache.benchmark.reference_vectors import forward_errors, recorded_runs
 from opensora_adacache.models.layers import attend
+from opensora_adacache.models.linear_gelu import linear_gelu
 from opensora_adacache.models.stdit3 import STDiT3Config
 
 Figures = dict[str, Any]
@@ -35,9 +37,18 @@ class GpuReport:
         vectors: folder of the reference vectors.
         tiny: a dry run on the CPU with a small model.
         budget: seconds after which no further section starts.
+        attention_backend: of the model.
     """
 
-    def __init__(self, path: Path, vectors: Path, tiny: bool = False, budget: float = 200.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        vectors: Path,
+        tiny: bool = False,
+        budget: float = 200.0,
+        attention_backend: str = "auto",
+    ) -> None:
+        self.attention_backend = attention_backend
         self.path = path
         self.vectors = vectors
         self.budget = budget
@@ -71,7 +82,7 @@ class GpuReport:
     def _sections(self) -> Iterator[tuple[str, Callable[[], Figures]]]:
         yield "device", self.measure_device
         yield "parity", self.measure_parity
-        self.model = random_model(self.config, self.device, self.dtype)
+        self.model = random_model(self.config, self.device, self.dtype, self.attention_backend)
         for size in self.sizes:
             yield f"step {size}, eager", partial(self.measure_step, size)
         yield "kernels, eager", partial(self.measure_kernels, self.sizes[0])
@@ -194,6 +205,28 @@ class GpuReport:
                         continue  # this backend does not take the shape or the device
                 tflops = products * self.config.hidden_size / ms / 1e9
                 figures[f"{kind}, {backend.name.lower()}"] = f"{ms:.2f} ms, {tflops:.1f} TFLOP/s"
+        figures.update(self._fused_kernels(frames, places))
+        return figures
+
+    def _fused_kernels(self, frames: int, places: int) -> Figures:
+        """Time a temporal attention and an MLP by our own kernels and by torch's operators, eager."""
+        if not self.clock.is_cuda:
+            return {"own kernels": "not on the CPU"}
+        block = self.model.blocks()[1]
+        x = torch.randn(2, frames, places, self.config.hidden_size, device=self.device, dtype=self.dtype)
+        rotary = self.model.rope(frames, self.dtype)
+        figures: Figures = {}
+        for backend in {self.attention_backend, "sdpa"}:
+            block.attn.backend = backend
+            name = f"temporal attention with projections, {backend}"
+            figures[f"{name}, ms"] = round(self.clock.milliseconds(partial(block.attn, x, rotary)), 2)
+        block.attn.backend = self.attention_backend
+        fc1 = block.mlp.fc1
+        apart = self.clock.milliseconds(lambda: F.gelu(fc1(x), approximate="tanh"))
+        figures["linear layer with GELU, apart, ms"] = round(apart, 2)
+        figures["linear layer alone, ms"] = round(self.clock.milliseconds(lambda: fc1(x)), 2)
+        fused = self.clock.milliseconds(lambda: linear_gelu(x, fc1.weight, fc1.bias))
+        figures["linear layer with GELU, fused, ms"] = round(fused, 2)
         return figures
 
     def measure_synchronisations(self, size: str) -> Figures:

@@ -35,10 +35,12 @@ SIZES = {
 TINY = STDiT3Config(depth=4, hidden_size=96, num_heads=4, caption_channels=64)
 
 
-def random_model(config: STDiT3Config, device: torch.device, dtype: torch.dtype) -> STDiT3:
+def random_model(
+    config: STDiT3Config, device: torch.device, dtype: torch.dtype, attention_backend: str = "auto"
+) -> STDiT3:
     """Return a model none of whose weights is zero, so that every product is real work."""
     with torch.device(device):
-        model = STDiT3(config).to(dtype).eval().requires_grad_(False)
+        model = STDiT3(config, attention_backend).to(dtype).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(std=0.02)
     return model

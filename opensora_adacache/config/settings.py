@@ -39,7 +39,7 @@ class ModelSettings:
     qk_norm: bool | None = None
     enable_flash_attn: bool = True
     enable_layernorm_kernel: bool = False
-    attention_backend: Literal["auto", "no-flash", "xformers"] | None = None
+    attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
     compile: bool = False
     exact_embeddings: bool = False
 

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-ATTENTION_BACKENDS = ("auto", "no-flash", "xformers")
+from opensora_adacache.models import frame_attention, linear_gelu
+
+ATTENTION_BACKENDS = ("auto", "sdpa", "no-flash", "xformers")
 MAX_ATTENTION_BATCH = 65535
 """Rows of a batch that CUDA kernels of attention take: they are an axis of the kernel's grid."""
 
@@ -25,7 +27,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend:
         k: keys [B, H, M, D].
         v: values [B, H, M, D].
         mask: bool [B, 1, 1, M], true where a key takes part; None for all.
-        backend: one of `ATTENTION_BACKENDS`: "auto" lets torch choose, "no-flash" keeps its flash kernels
+        backend: one of `ATTENTION_BACKENDS`: "auto" and "sdpa" let torch choose, "no-flash" keeps its flash kernels
             out, "xformers" calls ``memory_efficient_attention``. All compute the same function.
 
     Returns:
@@ -125,6 +127,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight, eps=1e-6)
 
 
+def _weights(q_norm: nn.Module, k_norm: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Return the weights of the norms of queries and keys; None where there are no norms."""
+    if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+        return q_norm.weight, k_norm.weight
+    return None
+
+
 class RotaryEmbedding(nn.Module):
     """Rotary position embedding over interleaved pairs of features, base 10000.
 
@@ -156,7 +165,14 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over places or frames, with fused projection and norms of queries and keys."""
+    """Multi-head self-attention over places or frames, with fused projection and norms of queries and keys.
+
+    Args:
+        channels: C.
+        num_heads: H.
+        qk_norm: whether queries and keys are normed.
+        backend: see `attend`; "auto" takes the kernel of `frame_attention` over frames where it can.
+    """
 
     def __init__(self, channels: int, num_heads: int, qk_norm: bool, backend: str) -> None:
         super().__init__()
@@ -174,9 +190,13 @@ class SelfAttention(nn.Module):
             x: tokens.
             rotary: cosines and sines of the frames; the attention is over frames where they are given.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.unbind(-3)
         if rotary is not None and x.shape[1] == 1:
             return self.proj(v.flatten(-2))  # attention over a single key returns its value
+        if rotary is not None and self.backend == "auto" and frame_attention.is_supported(qkv):
+            norms = _weights(self.q_norm, self.k_norm)
+            return self.proj(frame_attention.attend_over_frames(qkv, norms, rotary).flatten(-2))
         q, k = self.q_norm(q), self.k_norm(k)
         if rotary is None:
             out = self._over_places(q, k, v)
@@ -231,6 +251,8 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if linear_gelu.is_supported(x):
+            return self.fc2(linear_gelu.linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 

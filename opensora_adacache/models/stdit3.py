@@ -82,7 +82,7 @@ class STDiT3(nn.Module):
 
     Args:
         config: its structure.
-        attention_backend: "auto", "no-flash" or "xformers" (see `layers.attend`).
+        attention_backend: "auto", "sdpa", "no-flash" or "xformers" (see `layers.attend` and `layers.SelfAttention`).
         exact_embeddings: in half precision, embed the timestep, the size and the positions of frames from float32
             numbers. By default they are rounded to the dtype of the weights first, as in the reference
             implementation, whose published weights and codebooks come from that function. Without effect in float32.

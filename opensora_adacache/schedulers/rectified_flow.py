@@ -153,7 +153,9 @@ class RFLOW:
 
 
 class FrameMask:
-    """Which frames a masked run generates at each step; decided on the host, once per step, without device reads.
+    """Which frames a masked run generates at each step; decided on the host, without device reads.
+
+    Each pattern of frames goes to the device once: copies from the host make it wait.
 
     Args:
         mask: [B, T] in 0..1.
@@ -165,6 +167,7 @@ class FrameMask:
         self.start = mask.detach().to("cpu", torch.float64) * num_timesteps
         self.noised = self.start == num_timesteps
         self.generated = self.noised
+        self._on_device: dict[tuple[object, ...], Tensor] = {}
 
     def add_noise(self, z: Tensor, t: float, noise: Tensor) -> Tensor:
         """Begin the step at `t`: frames generated from now on, and not before, get noise of that level."""
@@ -180,7 +183,7 @@ class FrameMask:
         """Return x_mask for both guidance halves, bool [2B, T]; None when every frame is generated."""
         if self.generated.all():
             return None
-        return self.generated.repeat(2, 1).to(device)
+        return self._upload(self.generated.repeat(2, 1), device)
 
     def put_back(self, z: Tensor, kept: Tensor) -> Tensor:
         """End the step: frames that are not generated yet return to what they were."""
@@ -189,7 +192,13 @@ class FrameMask:
         return torch.where(self._frames(self.generated, z), z, kept)
 
     def _frames(self, frames: Tensor, z: Tensor) -> Tensor:
-        return frames[:, None, :, None, None].to(z.device)
+        return self._upload(frames, z.device)[:, None, :, None, None]
+
+    def _upload(self, frames: Tensor, device: torch.device) -> Tensor:
+        key = (device, frames.shape[0], *frames.flatten().tolist())
+        if key not in self._on_device:
+            self._on_device[key] = frames.to(device)
+        return self._on_device[key]
 
 
 def _randn_like(z: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:

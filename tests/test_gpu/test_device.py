@@ -15,7 +15,8 @@ from opensora_adacache.benchmark.device_clock import counted_synchronisations
 from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
 from opensora_adacache.benchmark.reference_vectors import forward_errors, recorded_runs
 from opensora_adacache.evaluation.flops import count_cache_bytes, count_tokens
-from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, RotaryEmbedding, SelfAttention
+from opensora_adacache.models import frame_attention
+from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, FeedForward, RotaryEmbedding, SelfAttention
 from opensora_adacache.models.stdit3 import STDiT3Config
 
 pytestmark = [
@@ -69,6 +70,33 @@ def test_attention_over_frames_of_many_places(cuda):
     expected = attention(x, rope(2))
     out = attention.to(cuda)(x.to(cuda), rope.to(cuda)(2)).cpu()
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_frames", [5, 15, 30])
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_kernel_over_frames(cuda, num_frames, qk_norm):
+    """The kernel rounds less than torch's operators do: both are within bfloat16 of the float32 result."""
+    torch.manual_seed(0)
+    with torch.device(cuda):
+        attention, rope = SelfAttention(144, 2, qk_norm, "auto"), RotaryEmbedding(72)
+        x = torch.randn(2, num_frames, 37, 144)
+    expected = attention(x, rope(num_frames))
+    half, rotary = attention.to(torch.bfloat16), tuple(table.bfloat16() for table in rope(num_frames))
+    assert frame_attention.is_supported(half.qkv(x.bfloat16()).unflatten(-1, (3, 2, -1)))
+    error = (half(x.bfloat16(), rotary) - expected).norm() / expected.norm()
+    half.backend = "sdpa"
+    of_torch = (half(x.bfloat16(), rotary) - expected).norm() / expected.norm()
+    assert error < 1.2 * of_torch < 0.05
+
+
+def test_linear_layer_with_gelu(cuda):
+    torch.manual_seed(0)
+    with torch.device(cuda):
+        mlp = FeedForward(64, 256, 64)
+        x = torch.randn(3, 50, 64)
+    expected = mlp(x)
+    out = mlp.to(torch.bfloat16)(x.bfloat16())
+    assert (out - expected).norm() / expected.norm() < 0.01
 
 
 @pytest.mark.parametrize("granularity", ["stack", "block"])

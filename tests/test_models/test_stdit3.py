@@ -121,7 +121,7 @@ def test_impossible_structure(change, message):
 
 
 def test_unknown_attention_backend():
-    with pytest.raises(ValueError, match="one of auto, no-flash, xformers, got 'fast'"):
+    with pytest.raises(ValueError, match="one of auto, sdpa, no-flash, xformers, got 'fast'"):
         STDiT3(STDiT3Config(depth=1, hidden_size=8, num_heads=2), attention_backend="fast")
 
 
