@@ -141,7 +141,7 @@ class GpuReport:
         if self.ceiling:
             figures["of the ceiling"] = round(tflops / ms * 1000 / self.ceiling, 3)
         figures["peak GB"] = _rounded(self.clock.peak_gb(trimmed))
-        if not self.model.blocks()[0].compiled:
+        if self.model.blocks()[0].compiler is None:
             padded = video.step(trim=False)
             figures["padded text, ms"] = round(self.clock.milliseconds(padded, repeats=3, warmup=1), 1)
             figures["padded text, peak GB"] = _rounded(self.clock.peak_gb(padded))

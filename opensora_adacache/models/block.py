@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from opensora_adacache.models.layers import CrossAttention, FeedForward, SelfAtt
 if TYPE_CHECKING:
     from opensora_adacache.models.stdit3 import STDiT3Config
 
+Compiler: TypeAlias = "str | Callable"
+"""A backend of torch.compile."""
 COMPILED_VARIANTS = 64
 """Graphs that dynamo may keep of one function: spatial or temporal, times numbers of rows and sizes of video."""
 
@@ -68,7 +70,7 @@ class STDiT3Block(nn.Module):
         channels = config.hidden_size
         self.place = place
         self.temporal = place % 2 == 1
-        self.compiled = False
+        self.compiler: Compiler | None = None
         self.attn = SelfAttention(channels, config.num_heads, config.qk_norm, attention_backend)
         self.cross_attn = CrossAttention(channels, config.num_heads, attention_backend)
         self.mlp = FeedForward(channels, int(channels * config.mlp_ratio), channels)
@@ -111,8 +113,8 @@ class STDiT3Block(nn.Module):
     def _run(self, function: Callable, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Call a function below, compiled or not, with this block's own part of the text."""
         text, mask = inputs.text[self.place], inputs.text_mask
-        if self.compiled:
-            function = _compiled(function)
+        if self.compiler is not None:
+            function = _compiled(function, self.compiler)
             _let_vary(text, 3)
             if mask is not None:
                 _let_vary(mask, 3)
@@ -130,9 +132,9 @@ class _OwnInputs(NamedTuple):
 
 
 @cache
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable, compiler: Compiler) -> Callable:
     """Return a function compiled into one graph per size; all blocks of a kind share it."""
-    return torch.compile(function, fullgraph=True, dynamic=False)
+    return torch.compile(function, fullgraph=True, dynamic=False, backend=compiler)
 
 
 def _let_vary(tensor: Tensor, axis: int) -> None:

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from opensora_adacache.models import checkpoint
-from opensora_adacache.models.block import BlockInputs, STDiT3Block, allow_variants
+from opensora_adacache.models.block import BlockInputs, Compiler, STDiT3Block, allow_variants
 from opensora_adacache.models.conditioning import Conditioning
 from opensora_adacache.models.layers import (
     CaptionEmbedder,
@@ -243,15 +243,18 @@ class STDiT3(nn.Module):
             x = block(x, inputs)
         return x
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: Compiler = "inductor") -> None:
         """Compile the blocks when they next run, each kind into one graph that all blocks share.
 
         Further graphs are made for another number of rows or size of video, not for another length of text. A cache
         may be attached before or after.
+
+        Args:
+            backend: of torch.compile.
         """
         allow_variants()
         for block in self.blocks():
-            block.compiled = True
+            block.compiler = backend
 
     def _grid(self, latent_size: Sequence[int]) -> tuple[int, int, int]:
         """Return the patches of latents (T, H, W) along each axis."""
