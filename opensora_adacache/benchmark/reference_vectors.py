@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,20 @@ def reference_model(folder: Path, device: torch.device, dtype: torch.dtype = tor
     return model.eval().requires_grad_(False).to(device, dtype)
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Keep TF32 out of products and convolutions in float32."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@exact_float32()
 def forward_errors(folder: Path, device: torch.device) -> dict[str, float]:
     """Return the worst relative error of the model's output over the vectors of each dtype."""
     inputs = load_file(folder / "stdit3_forward.safetensors", device=str(device))
@@ -43,6 +59,7 @@ def forward_errors(folder: Path, device: torch.device) -> dict[str, float]:
     return {"float32": single, "bfloat16": worst}
 
 
+@exact_float32()
 def recorded_runs(folder: Path, device: torch.device, names: list[str] | None = None) -> dict[str, tuple[bool, float]]:
     """Repeat recorded AdaCache runs without masks or motion: name → same schedule, relative error of the latents.
 

@@ -13,7 +13,7 @@ import torch
 from opensora_adacache import AdaCacheConfig
 from opensora_adacache.benchmark.device_clock import counted_synchronisations
 from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
-from opensora_adacache.benchmark.reference_vectors import forward_errors, recorded_runs
+from opensora_adacache.benchmark.reference_vectors import exact_float32, forward_errors, recorded_runs
 from opensora_adacache.evaluation.flops import count_cache_bytes, count_tokens
 from opensora_adacache.models import frame_attention
 from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, FeedForward, RotaryEmbedding, SelfAttention
@@ -32,8 +32,7 @@ EVERY_THIRD = AdaCacheConfig(codebook={1e9: 3})
 
 @pytest.fixture(autouse=True)
 def inference():
-    torch.set_float32_matmul_precision("highest")
-    with torch.no_grad():
+    with torch.no_grad(), exact_float32():
         yield
 
 
