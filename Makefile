@@ -25,7 +25,7 @@ test-slow: $(VENV)/.installed-dev  ## the slow ones: pages in a headless Chromiu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
 
 test-gpu:  ## those that need a CUDA device, with the Python at hand: torch, einops, safetensors, tqdm and pytest will do
-	$(PYTHON) -m pytest -q -m gpu --noconftest tests/test_gpu
+	$(PYTHON) -m pytest -q -W default -m gpu --noconftest tests/test_gpu
 
 check: $(VENV)/.installed-dev  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
