@@ -134,8 +134,9 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     start = low + draws * (high - low)
     # Those that meet share one middle.
     meeting = is_kind["orbit"] | is_kind["pass"]
-    shared_low, shared_high = low.max(1, where=used[..., None], initial=0), high.min(
-        1, where=used[..., None], initial=BASE_SIZE
+    shared_low, shared_high = (
+        low.max(1, where=used[..., None], initial=0),
+        high.min(1, where=used[..., None], initial=BASE_SIZE),
     )
     shared = shared_low + draws[:, 0] * np.maximum(shared_high - shared_low, 0)
     shared = np.where(shared_high < shared_low, (shared_low + shared_high) / 2, shared)

@@ -55,7 +55,8 @@ class Renderer:
     def _coverage(self, scenes: Scenes, slot: int) -> Tensor:
         """Return the coverage [N, F, size, size] by one thing of each scene."""
         x, y, radius, angle = (
-            self._tensor(values[:, slot])[..., None, None] for values in (scenes.x, scenes.y, scenes.radius, scenes.angle)
+            self._tensor(values[:, slot])[..., None, None]
+            for values in (scenes.x, scenes.y, scenes.radius, scenes.angle)
         )
         radius = radius * self.scale
         reach = radius.clamp(min=1e-3) * TILE_REACH
