@@ -1,7 +1,7 @@
 """Write captions for specs, in several wordings each.
 
-All captions are lower case and pass the text cleaning used at inference unchanged. Objects are always named in the order
-of ``Spec.things``.
+All captions are lower case and pass the text cleaning used at inference unchanged. Objects are always named in the
+order of ``Spec.things``.
 """
 
 from __future__ import annotations

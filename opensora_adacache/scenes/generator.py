@@ -97,7 +97,7 @@ class Average:
         """Move towards the present values; early averages forget faster."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        present = [value for _, value in module.named_parameters()]
+        present: list[Tensor] = [value for _, value in module.named_parameters()]
         torch._foreach_lerp_(list(self.values.values()), present, 1 - decay)
 
     def copy(self) -> Generator:

@@ -15,7 +15,7 @@ from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
-from .autoencoder import SpatialRecipe, TemporalRecipe, encode_clips, train_spatial, train_temporal, untuned
+from .autoencoder import SpatialRecipe, TemporalRecipe, encode_clips, train_spatial, train_temporal
 from .captions import write_caption
 from .draw import draw_specs
 from .export import export_generator, export_vae
@@ -56,7 +56,7 @@ class Recipe:
         if device.type == "cuda":
             return spatial, temporal, generator
         return (
-            replace(spatial, clips=8, frames=1, warm_up=20),
+            replace(spatial, clips=8, frames=1, crop_frames=1, warm_up=20),
             replace(temporal, clips=2, frames=2, warm_up=20),
             replace(generator, batch=16, pool=4 * CHUNK, renew_every=8, warm_up=50, tag_steps=100, ema_decay=0.99),
         )
@@ -85,8 +85,6 @@ def train(
     before = {stage: _seconds_before(folder, stage) for stage in STAGES}
     deadline = start + total - sum(before.values())
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.benchmark_limit = 5
         torch.set_float32_matmul_precision("high")
         # A block that cannot be compiled runs as it is.
         torch_compiler_config.suppress_errors = True
@@ -101,8 +99,7 @@ def train(
     tell("temporal VAE")
     vae = train_temporal(temporal_recipe, spatial, folder, Budget(total * recipe.shares[1]), device, recipe.size)
     export_vae(vae, target)
-    with untuned():
-        tell(f"VAE written; signal to noise of held-out clips {reconstruction(vae, recipe.size):.1f} dB")
+    tell(f"VAE written; signal to noise of held-out clips {reconstruction(vae, recipe.size):.1f} dB")
 
     pool = Pool(
         lambda clips: encode_clips(vae, clips), Renderer(device, recipe.size), generator_recipe.pool, recipe.seed
@@ -119,8 +116,7 @@ def train(
     )
     tell("transformer written")
     if num_samples:
-        with untuned():
-            sheet(average, vae, num_samples, recipe.size, folder / "samples.png")
+        sheet(average, vae, num_samples, recipe.size, folder / "samples.png")
         tell("samples drawn")
 
 
