@@ -174,7 +174,7 @@ def train_spatial(
 
 
 def draw_frames(recipe: SpatialRecipe, step: int, render: Renderer, *, crops: bool) -> tuple[Tensor, Tensor]:
-    """Return pixels [B, 3, H, W] and coverage [B, 1, H, W] of one step: of whole frames, or of windows around things."""
+    """Return pixels [B, 3, H, W] and coverage [B, 1, H, W] of one step, of whole frames or of windows around things."""
     rng = np.random.default_rng([recipe.seed, step])
     specs = draw_specs(rng, recipe.clips)
     frames = recipe.crop_frames if crops else recipe.frames
@@ -188,10 +188,10 @@ def draw_frames(recipe: SpatialRecipe, step: int, render: Renderer, *, crops: bo
     rows = np.arange(recipe.clips)
     centre = np.stack([scenes.y[rows, slot], scenes.x[rows, slot]], -1).reshape(-1, 2) * render.scale
     corner = centre - width / 2 + rng.uniform(-0.2, 0.2, centre.shape) * width
-    corner = torch.from_numpy(np.clip(corner, 0, render.size - width).astype(int)).to(render.device)
+    first = torch.from_numpy(np.clip(corner, 0, render.size - width).astype(int)).to(render.device)
     span = torch.arange(width, device=render.device)
-    row, column = corner[:, 0, None] + span, corner[:, 1, None] + span
-    picked = torch.arange(len(corner), device=render.device)[:, None, None]
+    row, column = first[:, 0, None] + span, first[:, 1, None] + span
+    picked = torch.arange(len(first), device=render.device)[:, None, None]
     window = (picked, slice(None), row[:, :, None], column[:, None, :])
     return tuple(part[window].permute(0, 3, 1, 2).contiguous() for part in (pixels, covered))  # type: ignore[return-value]
 
