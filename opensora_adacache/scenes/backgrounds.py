@@ -88,7 +88,7 @@ def _step(
     best, moved = np.inf, np.zeros(2)
     for axis in (1, 0):
         shifts = np.arange(-reach, reach + 1)
-        errors = np.array([_difference(before, after, seen_before, seen_after, shift, axis) for shift in shifts])
+        errors = np.array([_difference(before, after, seen_before, seen_after, int(shift), axis) for shift in shifts])
         errors += _STILL_BIAS * np.abs(shifts)
         low = int(errors.argmin())
         if errors[low] < best - 1e-9:

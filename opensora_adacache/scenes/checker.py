@@ -103,7 +103,9 @@ def _read_thing(colour: str, track: dict[int, Silhouette]) -> ThingReading:
     # What another thing hides for a while has no shape of its own there.
     full = max(seen.area for seen in track.values())
     smallest = min(seen.area for seen in track.values())
-    steady = {number: seen for number, seen in track.items() if seen.area > 0.88 * full} or track
+    steady = {number: seen for number, seen in track.items() if seen.area > 0.96 * full}
+    if len(steady) < 5:
+        steady = {number: seen for number, seen in track.items() if seen.area > 0.88 * full}
     growing = smallest < 0.9 * full and _is_monotonic([seen.area for seen in track.values()])
     whole = track if growing else steady
     numbers = np.array(sorted(whole))
@@ -114,6 +116,10 @@ def _read_thing(colour: str, track: dict[int, Silhouette]) -> ThingReading:
     angle = np.zeros(len(numbers))
     if order:
         angle = np.unwrap([turn(shape, whole[n]) * order for n in numbers]) / order
+    if len(numbers) < 5:
+        # Hidden most of the time: its visible part still says where it goes.
+        numbers = np.array(sorted(number for number, seen in track.items() if seen.area > 0.4 * full))
+        whole, angle = track, np.zeros(len(numbers))
     path = np.array([(whole[n].x, whole[n].y) for n in numbers])
     radius = np.array([math.sqrt(whole[n].area / AREA) for n in numbers])
     rounded = float(np.mean([roundness_error(seen) for seen in samples])) if shape == "circle" else math.nan
@@ -139,16 +145,21 @@ def _whole_motion(
     orbits = [motion for motion in motions if motion.kind == "orbit"]
     if orbits:
         return orbits[0], False
-    moving = [thing for thing in things if thing.motion.kind == "move"]
-    if len(things) == 2 and len(moving) == 1:
-        mover, other = moving[0], next(thing for thing in things if thing is not moving[0])
+    if len(things) == 2 and any(motion.kind == "move" for motion in motions):
+        other, mover = sorted(things, key=_pace)
+    if len(things) == 2 and any(motion.kind == "move" for motion in motions) and _pace(other) < 0.25 * _pace(mover):
         direction = nearest_way(_way(tracks[mover.colour]), STRAIGHT)
         behind = _least_share(tracks[mover.colour]) < _least_share(tracks[other.colour])
         return Motion("pass", mover.motion.rate, direction), behind
     kind, _ = Counter(motion.kind for motion in motions).most_common(1)[0]
     same = [motion for motion in motions if motion.kind == kind]
-    direction = Counter(motion.direction for motion in same).most_common(1)[0][0]
-    return Motion(kind, float(np.median([motion.rate for motion in same])), direction), False
+    way = Counter(motion.direction for motion in same).most_common(1)[0][0]
+    return Motion(kind, float(np.median([motion.rate for motion in same])), way), False
+
+
+def _pace(thing: ThingReading) -> float:
+    """Return how fast a thing goes straight; what is hidden for a while seems to move a little."""
+    return thing.motion.rate if thing.motion.kind == "move" else 0.0
 
 
 def _way(track: dict[int, Silhouette]) -> np.ndarray:
