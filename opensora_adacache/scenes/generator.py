@@ -73,7 +73,9 @@ class Generator(nn.Module):
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, L, D] and the mask [B, L] of tokens [B, L]."""
         mask = (tokens > 0).long()
-        return self.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state, mask
+        # Given the plain mask, transformers asks the device whether there is padding and waits for the answer.
+        hidden = ((1 - mask) * -1e9)[:, None, None].expand(-1, -1, tokens.shape[1], -1)
+        return self.text_encoder(input_ids=tokens, attention_mask=hidden).last_hidden_state, mask
 
     def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
         """Return the predicted velocity, of the shape of z."""

@@ -29,7 +29,7 @@ from .text import MAX_TOKENS, build_tokenizer
 from .words import BASE_SIZE, FPS, NUM_FRAMES
 
 # Kept back for the last export and the samples.
-RESERVE_SECONDS = 12.0
+RESERVE_SECONDS = 22.0
 STAGES = ("spatial", "temporal", "transformer")
 
 

@@ -35,7 +35,8 @@ class Stage:
         budget: when the stage is over.
         parts: what a checkpoint holds: objects with ``state_dict`` and ``load_state_dict``.
         save_seconds: time between checkpoints.
-        log_every: steps between rows of the CSV file.
+        log_every: steps between rows of the CSV file, unless `log_seconds` are over sooner.
+        log_seconds: most time between rows.
         stop_after: leave early, after this step, with a checkpoint.
         on_save: called after every checkpoint.
     """
@@ -44,8 +45,9 @@ class Stage:
     name: str
     budget: Budget
     parts: dict[str, Any]
-    save_seconds: float = 30.0
+    save_seconds: float = 45.0
     log_every: int = 50
+    log_seconds: float = 15.0
     stop_after: int | None = None
     on_save: Callable[[], None] | None = None
     step: int = 0
@@ -83,12 +85,13 @@ class Stage:
 
     def __iter__(self) -> Iterator[int]:
         """Yield the numbers of the steps to do until the budget is used up; save on the way and at the end."""
-        saved = time.monotonic()
+        saved = logged = time.monotonic()
         while self.fraction < 1 and self.step != self.stop_after:
             yield self.step
             self.step += 1
-            if self.step % self.log_every == 0:
+            if self.step % self.log_every == 0 or time.monotonic() - logged > self.log_seconds:
                 self._record()
+                logged = time.monotonic()
             if time.monotonic() - saved > self.save_seconds:
                 self.save()
                 saved = time.monotonic()
