@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="height and width in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="do not compile the transformer's blocks")
-    parser.add_argument("--shares", type=float, nargs=2, default=(0.17, 0.18), help="of the time, for the VAE's halves")
+    parser.add_argument("--shares", type=float, nargs=2, default=(0.15, 0.15), help="of the time, for the VAE's halves")
     parser.add_argument("--samples", type=int, default=24, help="clips to make at the end for FOLDER/samples.png")
     args = parser.parse_args()
     recipe = Recipe(minutes=args.minutes, shares=tuple(args.shares), size=args.size, seed=args.seed)

@@ -91,16 +91,16 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.values = {name: value.detach().clone() for name, value in module.named_parameters()}
+        self.present: list[Tensor] = list(module.parameters())
         self.decay = decay
         self.count = 0
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self) -> None:
         """Move towards the present values; early averages forget faster."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        present: list[Tensor] = [value for _, value in module.named_parameters()]
-        torch._foreach_lerp_(list(self.values.values()), present, 1 - decay)
+        torch._foreach_lerp_(list(self.values.values()), self.present, 1 - decay)
 
     def copy(self) -> Generator:
         """Return a generator with the averaged weights, for sampling, on the CPU."""
@@ -237,7 +237,7 @@ def train_generator(
                 predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
             loss = (predicted - (z0 - noise)).square().mean()
             descend(loss + recipe.tag_weight * tag_loss, model, optimizer)
-            average.update(model)
+            average.update()
             stage.note(loss)
             if (step + 1) % recipe.renew_every == 0:
                 pool.put(pool.num_chunks + step // recipe.renew_every)

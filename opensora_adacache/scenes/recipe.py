@@ -15,6 +15,7 @@ from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
+from . import warm
 from .autoencoder import SpatialRecipe, TemporalRecipe, encode_clips, train_spatial, train_temporal
 from .captions import write_caption
 from .draw import draw_specs
@@ -45,7 +46,7 @@ class Recipe:
     """
 
     minutes: float = 6.0
-    shares: tuple[float, float] = (0.17, 0.18)
+    shares: tuple[float, float] = (0.15, 0.15)
     size: int = BASE_SIZE
     seed: int = 0
 
@@ -89,6 +90,8 @@ def train(
         # A block that cannot be compiled runs as it is.
         torch_compiler_config.suppress_errors = True
     spatial_recipe, temporal_recipe, generator_recipe = recipe.stages(device)
+    compiled = compiled and device.type == "cuda"
+    ahead = warm.start(generator_recipe.batch, recipe.size) if compiled else None
     target = folder / "weights"
 
     def tell(what: str) -> None:
@@ -104,13 +107,14 @@ def train(
     pool = Pool(
         lambda clips: encode_clips(vae, clips), Renderer(device, recipe.size), generator_recipe.pool, recipe.seed
     )
+    warm.finish(ahead)
     left = deadline - time.monotonic() - RESERVE_SECONDS
     average = train_generator(
         generator_recipe,
         pool,
         folder,
         Budget(max(left + before["transformer"], 1.0)),
-        compiled=compiled and device.type == "cuda",
+        compiled=compiled,
         fill_seconds=max(0.09 * left, 1.0),
         on_save=lambda average: export_generator(average.copy(), target),
     )

@@ -52,7 +52,7 @@ def build_text_encoder() -> T5EncoderModel:
             feed_forward_proj="gated-gelu",
             pad_token_id=0,
             eos_token_id=1,
-            attn_implementation="eager",  # takes the mask that `Generator.read` builds
+            attn_implementation="eager",  # type: ignore[call-arg]  # takes the mask that `Generator.read` builds
         )
     )
 
