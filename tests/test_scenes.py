@@ -75,7 +75,7 @@ def test_the_angle_of_a_silhouette_is_read_back(shape: str) -> None:
 
     soft = draw(shape, 48.0, 48.0, 12.0, 0.2, (96, 96))
     seen = Silhouette(soft, 48.0, 48.0, float(soft.sum()), 1)
-    assert turn(shape, seen) == pytest.approx(0.2, abs=0.02)
+    assert turn(shape, seen) == pytest.approx(0.2, abs=0.03)
 
 
 def test_a_pattern_and_its_double_sized_picture_agree() -> None:

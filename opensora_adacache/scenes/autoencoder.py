@@ -24,7 +24,7 @@ from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAE
 
 from .draw import draw_specs
 from .place import place
-from .render import Renderer
+from .render import Renderer, to_device
 from .stage import Budget, Stage, learning_rate, set_rate
 from .words import NUM_FRAMES
 
@@ -188,7 +188,7 @@ def draw_frames(recipe: SpatialRecipe, step: int, render: Renderer, *, crops: bo
     rows = np.arange(recipe.clips)
     centre = np.stack([scenes.y[rows, slot], scenes.x[rows, slot]], -1).reshape(-1, 2) * render.scale
     corner = centre - width / 2 + rng.uniform(-0.2, 0.2, centre.shape) * width
-    first = torch.from_numpy(np.clip(corner, 0, render.size - width).astype(int)).to(render.device)
+    first = to_device(np.clip(corner, 0, render.size - width).astype(int), render.device)
     span = torch.arange(width, device=render.device)
     row, column = first[:, 0, None] + span, first[:, 1, None] + span
     picked = torch.arange(len(first), device=render.device)[:, None, None]
@@ -285,7 +285,7 @@ def train_temporal(
             rebuilt = clips_half.call("decode", sample, NUM_FRAMES).float()
             error = rebuilt - latents
             divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum((1, 2, 3, 4)).mean()
-            chosen = torch.from_numpy(np.sort(rng.permutation(NUM_FRAMES)[: recipe.frames])).to(device)
+            chosen = to_device(np.sort(rng.permutation(NUM_FRAMES)[: recipe.frames]), device)
             few = rebuilt.index_select(2, chosen).transpose(1, 2).flatten(0, 1)
             decoded = frames.call("decode", few / SPATIAL_SCALE).sample
             wanted, over = pixels.index_select(1, chosen).flatten(0, 1), covered.index_select(1, chosen).flatten(0, 1)

@@ -23,6 +23,7 @@ from .autoencoder import descend
 from .captions import write_caption
 from .draw import draw_specs
 from .pool import Pool
+from .render import to_device
 from .stage import Budget, Stage, learning_rate, set_rate
 from .text import MAX_TOKENS, TEXT_CHANNELS, Tags, Tokens, build_text_encoder, tag_targets
 from .words import BASE_SIZE, FPS
@@ -159,8 +160,8 @@ def learn_tags(model: Generator, recipe: GeneratorRecipe, device: torch.device) 
         rng = np.random.default_rng([recipe.seed, 3, step])
         specs = draw_specs(rng, 256)
         captions = [write_caption(specs[row], int(rng.integers(2**31))) for row in range(len(specs))]
-        tokens = torch.from_numpy(words(captions)).to(device)
-        things, clip = (torch.from_numpy(part).to(device) for part in tag_targets(specs))
+        tokens = to_device(words(captions), device)
+        things, clip = (to_device(part, device) for part in tag_targets(specs))
         loss, right = model.tags(model.read(tokens)[0], tokens, things, clip)
         set_rate(optimizer, 1e-3 * min(1.0, 4 * (recipe.tag_steps - step) / recipe.tag_steps))
         descend(loss, trained, optimizer)

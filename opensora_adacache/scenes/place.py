@@ -25,7 +25,7 @@ from .words import (
 
 MARGIN = 1.0
 RADIUS = (9.0, 13.0)
-_LEFTWARD, _UPWARD = (0, -1), (1, -1)
+_ORBIT_GAP = (1.5, 4.0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     turns = np.array([TURNS.get(name, 0) for name in DIRECTIONS] + [0])
     turn = turns[specs.direction]
 
-    radius, growing = _radii(specs, rng, rate, arms, is_kind, time)
+    radius = _radii(specs, rng, rate, arms, is_kind, time)
     extent = radius * arms[..., None]
 
     # Paths from wherever a thing starts, [N, K, F, 2].
@@ -173,25 +173,25 @@ def _radii(
     arms: np.ndarray,
     is_kind: dict[str, np.ndarray],
     time: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return radii [N, K, F] and what each gains over the clip [N, 1, 1]."""
+) -> np.ndarray:
+    """Return radii [N, K, F]."""
     span = len(time) - 1
-    size = len(specs)
     room = BASE_SIZE / specs.count / 2 - MARGIN
     growing = is_kind["grow"] | is_kind["shrink"]
     gain = np.where(growing, rate * span, 0.0)[:, None, None]
     travel = np.where(is_kind["move"] | is_kind["pan"] | is_kind["pass"], rate * span, 0.0)
     along = (BASE_SIZE - travel) / 2 - MARGIN
     most = np.minimum(room, along)[:, None] / np.maximum(arms, 0.9)
-    # An orbit needs room for two radii around the middle.
-    most = np.where(is_kind["orbit"][:, None], np.minimum(most, 10.0), most)
+    # An orbit needs room for the thing in the middle and twice the other around it, with a gap.
+    around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP[1]) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
+    orbit = np.minimum(10.0, np.where(specs.count == 2, around, 10.0))
+    most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
     low, high = RADIUS
     first = rng.uniform(low, high, arms.shape)
     first = np.where(growing[:, None], rng.uniform(6.5, 7.5, arms.shape), first)
     first = np.minimum(first, most - gain[..., 0])
     progress = np.where(is_kind["shrink"][:, None], span - time, time) / max(span, 1)
-    assert first.shape[0] == size
-    return first[..., None] + gain * progress[:, None], gain
+    return first[..., None] + gain * progress[:, None]
 
 
 def _orbits(
@@ -199,7 +199,7 @@ def _orbits(
 ) -> np.ndarray:
     """Return paths [N, K, F, 2] around a middle: slot 0 goes round, slot 1, if any, stays there."""
     alone = rng.uniform(16.0, 26.0, len(specs))
-    around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(1.5, 4.0, len(specs))
+    around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(*_ORBIT_GAP, len(specs))
     distance = np.where(specs.count == 1, alone, around)
     phase = rng.uniform(0, 2 * np.pi, (len(specs), 1)) + rate[:, None] * time
     circle = distance[:, None, None] * np.stack([np.cos(phase), np.sin(phase)], -1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .captions import write_caption
 from .draw import draw_specs
 from .place import place
-from .render import Renderer
+from .render import Renderer, to_device
 from .text import MAX_TOKENS, Tokens, tag_targets
 from .words import MAX_OBJECTS
 
@@ -72,19 +72,20 @@ class Pool:
         """Encode chunk number `chunk` in place of the oldest."""
         rng = np.random.default_rng([self.seed, 2, chunk])
         specs = draw_specs(rng, CHUNK)
-        pixels, _ = self.render(place(specs, rng))
+        scenes = place(specs, rng)
+        variants = rng.integers(2**31, size=(CHUNK, WORDINGS))
+        captions = [write_caption(specs[row], int(variant)) for row in range(CHUNK) for variant in variants[row]]
+        pixels, _ = self.render(scenes)
         latents = self.encode(pixels)
         if self.latents is None:
             self.latents = latents.new_zeros(self.num_chunks * CHUNK, *latents.shape[1:])
-        variants = rng.integers(2**31, size=(CHUNK, WORDINGS))
-        captions = [write_caption(specs[row], int(variant)) for row in range(CHUNK) for variant in variants[row]]
         things, clip = tag_targets(specs)
         place_at = slice((chunk % self.num_chunks) * CHUNK, (chunk % self.num_chunks + 1) * CHUNK)
         self.latents[place_at] = latents
         device = self.latents.device
-        self.tokens[place_at] = torch.from_numpy(self.words(captions)).unflatten(0, (CHUNK, WORDINGS)).to(device)
-        self.things[place_at] = torch.from_numpy(things).to(device)
-        self.clip[place_at] = torch.from_numpy(clip).to(device)
+        self.tokens[place_at] = to_device(self.words(captions), device).unflatten(0, (CHUNK, WORDINGS))
+        self.things[place_at] = to_device(things, device)
+        self.clip[place_at] = to_device(clip, device)
         self.filled = max(self.filled, place_at.stop)
 
     def draw(self, count: int) -> Batch:

@@ -6,8 +6,7 @@ pixel by 0.5 minus the distance of its centre, in pixels.
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +14,12 @@ from torch.nn import functional
 from .outlines import TILE, TILE_REACH, atlas
 from .place import Scenes
 from .words import BASE_SIZE, TEXTURES
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """Copy an array to a device; to a GPU without waiting for what it is doing."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Renderer:
@@ -49,8 +54,8 @@ class Renderer:
             covered = torch.maximum(covered, alpha)
         return pixels, covered
 
-    def _tensor(self, values) -> Tensor:  # noqa: ANN001
-        return torch.from_numpy(values).to(self.device, torch.float32, non_blocking=True)
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return to_device(values.astype(np.float32), self.device)
 
     def _coverage(self, scenes: Scenes, slot: int) -> Tensor:
         """Return the coverage [N, F, size, size] by one thing of each scene."""
@@ -77,7 +82,7 @@ class Renderer:
         """Return the ground [N, F, 3, size, size]."""
         shift, period = self._tensor(scenes.shift)[..., None, None], self._tensor(scenes.period)[:, None, None, None]
         upright = self._tensor(scenes.upright)[:, None, None, None]
-        texture = torch.from_numpy(scenes.texture).to(self.device)[:, None, None, None]
+        texture = to_device(scenes.texture, self.device)[:, None, None, None]
         x, y = self.axis[None, None, None] / self.scale, self.axis[None, None, :, None] / self.scale
         u, v = (x - shift[:, :, 0]) / period, (y - shift[:, :, 1]) / period
         # Signed distances in pixels, positive in the dark half of each period.
@@ -98,8 +103,3 @@ class Renderer:
             amount = torch.where(texture == TEXTURES.index(name), values, amount)
         tones = self._tensor(scenes.tones)[:, :, None, :, None, None]
         return torch.lerp(tones[:, 0], tones[:, 1], amount[:, :, None])
-
-
-def degrees(radians: float) -> float:
-    """Return an angle in degrees."""
-    return math.degrees(radians)
