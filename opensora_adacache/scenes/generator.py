@@ -46,7 +46,7 @@ class GeneratorRecipe:
     empty_share: float = 0.1
     uniform_share: float = 0.2
     timestep_shift: float = 0.8
-    tag_steps: int = 300
+    tag_steps: int = 400
     tag_weight: float = 0.1
     pool: int = 24576
     renew_every: int = 4
