@@ -21,12 +21,11 @@ from torch.nn import functional
 
 from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAEConfig, SpatialVAE
-
-from .draw import draw_specs
-from .place import place
-from .render import Renderer, to_device
-from .stage import Budget, Stage, learning_rate, set_rate
-from .words import NUM_FRAMES
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.render import Renderer, to_device
+from opensora_adacache.scenes.stage import Budget, Stage, learning_rate, set_rate
+from opensora_adacache.scenes.words import NUM_FRAMES
 
 TEMPORAL = TemporalVAEConfig(
     filters=32,

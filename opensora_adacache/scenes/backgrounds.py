@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .silhouettes import chroma, grow
-from .words import BASE_SIZE, GROUNDS
+from opensora_adacache.scenes.silhouettes import chroma, grow
+from opensora_adacache.scenes.words import BASE_SIZE, GROUNDS
 
 _PLAIN_DEVIATION = 5.0  # of the lightness, of 0..255; patterns have about 20, gradients 12
 _GAP = 2  # frames between those that are compared

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .spec import Spec, Thing
-from .words import COLOURS, GROUNDS, SHAPES
+from opensora_adacache.scenes.spec import Spec, Thing
+from opensora_adacache.scenes.words import COLOURS, GROUNDS, SHAPES
 
 SPEED_WORDS = {
     "very slow": ("very slowly",),

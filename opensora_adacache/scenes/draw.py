@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .spec import Specs
-from .words import (
+from opensora_adacache.scenes.spec import Specs
+from opensora_adacache.scenes.words import (
     COLOURS,
     DIRECTIONS,
     GROUNDS,

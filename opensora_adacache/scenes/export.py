@@ -7,9 +7,8 @@ from pathlib import Path
 
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
-
-from .generator import Generator
-from .text import MAX_TOKENS, build_tokenizer
+from opensora_adacache.scenes.generator import Generator
+from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
 
 
 def export_vae(vae: OpenSoraVAE, target: Path) -> None:

@@ -18,15 +18,14 @@ from torch import Tensor, nn
 
 from opensora_adacache.models import layers
 from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
-
-from .autoencoder import descend
-from .captions import write_caption
-from .draw import draw_specs
-from .pool import Pool
-from .render import to_device
-from .stage import Budget, Stage, learning_rate, set_rate
-from .text import MAX_TOKENS, TEXT_CHANNELS, Tags, Tokens, build_text_encoder, tag_targets
-from .words import BASE_SIZE, FPS
+from opensora_adacache.scenes.autoencoder import descend
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.pool import Pool
+from opensora_adacache.scenes.render import to_device
+from opensora_adacache.scenes.stage import Budget, Stage, learning_rate, set_rate
+from opensora_adacache.scenes.text import MAX_TOKENS, TEXT_CHANNELS, Tags, Tokens, build_text_encoder, tag_targets
+from opensora_adacache.scenes.words import BASE_SIZE, FPS
 
 
 @dataclass(frozen=True)

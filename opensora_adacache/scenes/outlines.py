@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from .words import SHAPES
+from opensora_adacache.scenes.words import SHAPES
 
 TILE = 128
 TILE_REACH = 1.7

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .words import STRAIGHT, WAYS
+from opensora_adacache.scenes.words import STRAIGHT, WAYS
 
 # Least signs of a motion: pixels of path over the clip, pixels of radius per frame, radians per frame.
 _LEAST_TRAVEL = 4.5

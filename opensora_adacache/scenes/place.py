@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .outlines import reach
-from .spec import Specs
-from .words import (
+from opensora_adacache.scenes.outlines import reach
+from opensora_adacache.scenes.spec import Specs
+from opensora_adacache.scenes.words import (
     BASE_SIZE,
     COLOURS,
     DIRECTIONS,

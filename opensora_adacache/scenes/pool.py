@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .captions import write_caption
-from .draw import draw_specs
-from .place import place
-from .render import Renderer, to_device
-from .text import MAX_TOKENS, Tokens, tag_targets
-from .words import MAX_OBJECTS
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.render import Renderer, to_device
+from opensora_adacache.scenes.text import MAX_TOKENS, Tokens, tag_targets
+from opensora_adacache.scenes.words import MAX_OBJECTS
 
 CHUNK = 32
 WORDINGS = 2

@@ -13,21 +13,26 @@ from torch import Tensor
 
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.scenes import warm
+from opensora_adacache.scenes.autoencoder import (
+    SpatialRecipe,
+    TemporalRecipe,
+    encode_clips,
+    train_spatial,
+    train_temporal,
+)
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.export import export_generator, export_vae
+from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, train_generator
+from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.spec import Spec
+from opensora_adacache.scenes.stage import Budget
+from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
+from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
 from opensora_adacache.schedulers.rectified_flow import RFLOW
-
-from . import warm
-from .autoencoder import SpatialRecipe, TemporalRecipe, encode_clips, train_spatial, train_temporal
-from .captions import write_caption
-from .draw import draw_specs
-from .export import export_generator, export_vae
-from .generator import Average, Generator, GeneratorRecipe, train_generator
-from .place import place
-from .pool import CHUNK, Pool
-from .render import Renderer
-from .spec import Spec
-from .stage import Budget
-from .text import MAX_TOKENS, build_tokenizer
-from .words import BASE_SIZE, FPS, NUM_FRAMES
 
 # Kept back for the last export and the samples.
 RESERVE_SECONDS = 22.0
@@ -171,7 +176,7 @@ def sample(average: Average, vae: OpenSoraVAE, prompts: list[str], size: int, st
     scheduler = RFLOW(num_sampling_steps=steps, cfg_scale=3.0, use_timestep_transform=False)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         latents = scheduler.sample(
-            model.transformer, _Captions(model, device), z, prompts, device, additional_args=conditions, progress=False
+            model.transformer, _Captions(model, device), z, prompts, device, additional_args=conditions
         )
     return vae.decode(latents.float(), NUM_FRAMES).clamp(-1, 1)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .outlines import TILE, TILE_REACH, atlas
-from .place import Scenes
-from .words import BASE_SIZE, TEXTURES
+from opensora_adacache.scenes.outlines import TILE, TILE_REACH, atlas
+from opensora_adacache.scenes.place import Scenes
+from opensora_adacache.scenes.words import BASE_SIZE, TEXTURES
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:

@@ -12,8 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from .outlines import AREA, TILE, TILE_REACH, atlas
-from .words import BASE_SIZE, COLOURS, SHAPES
+from opensora_adacache.scenes.outlines import AREA, TILE, TILE_REACH, atlas
+from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
 
 SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest thing drawn covers about 100
 # Turns that leave a shape as it is.

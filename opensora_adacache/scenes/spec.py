@@ -6,7 +6,17 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .words import COLOURS, DIRECTIONS, GROUNDS, KINDS, LAYOUTS, MAX_OBJECTS, SHAPES, SPEEDS, TEXTURES
+from opensora_adacache.scenes.words import (
+    COLOURS,
+    DIRECTIONS,
+    GROUNDS,
+    KINDS,
+    LAYOUTS,
+    MAX_OBJECTS,
+    SHAPES,
+    SPEEDS,
+    TEXTURES,
+)
 
 HELD_OUT_ONE_IN = 8
 

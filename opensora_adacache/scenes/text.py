@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from .captions import split_words, vocabulary
-from .spec import Specs
-from .words import COLOURS, DIRECTIONS, GROUNDS, KINDS, LAYOUTS, SHAPES, SPEEDS, TEXTURES
+from opensora_adacache.scenes.captions import split_words, vocabulary
+from opensora_adacache.scenes.spec import Specs
+from opensora_adacache.scenes.words import COLOURS, DIRECTIONS, GROUNDS, KINDS, LAYOUTS, SHAPES, SPEEDS, TEXTURES
 
 MAX_TOKENS = 40
 TEXT_CHANNELS = 96

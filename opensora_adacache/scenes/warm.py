@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .generator import GeneratorRecipe, train_generator
-from .pool import CHUNK, Pool
-from .render import Renderer
-from .stage import Budget
+from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.stage import Budget
 
 
 def start(batch: int, size: int) -> subprocess.Popen:
