@@ -49,8 +49,8 @@ COMPARISON_COLUMNS = (
     ("cache GB, block", "cache_gb_block", "{:.3g}"),
 )
 RUN_NOTE = """
-Per video, guidance included. TFLOPs: 2 per multiply-accumulate, padding of the text counted; a run computes
-every step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
+Per video, guidance included. TFLOPs: 2 per multiply-accumulate, of the longest prompt; a run computes every
+step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
 """
 COMPARISON_NOTE = """
 Per video, denoising with guidance, {text_tokens} text tokens. TFLOPs: 2 per multiply-accumulate. GB: 10^9 bytes of
@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--text-tokens",
         type=int,
         metavar="N",
-        help="text tokens that cross-attention sees (default: a padded prompt, as the model here computes; beside a "
-        "table of the paper 20, since the reference drops padding and its prompts are short)",
+        help="text tokens that cross-attention sees (default: as many as a prompt may have; beside a table of the "
+        "paper 20, since its prompts are short)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args(arguments)

@@ -26,7 +26,7 @@ def count_run(
     Args:
         config: the run, with its cache.
         computed_steps: of a policy that decides as it goes, measured or planned; a fixed schedule needs none.
-        num_text_tokens: tokens cross-attention sees; None: all of a padded prompt, as the model here computes.
+        num_text_tokens: tokens cross-attention sees; None: as many as a prompt may have.
         attention_products: as in `flops.count_step`.
 
     Returns:
@@ -116,7 +116,7 @@ def latent_size(config: RunConfig) -> tuple[int, int, int]:
 def structure(settings: ModelSettings) -> STDiT3Config:
     """Return the structure of a local checkpoint, or that of the type where it lies on the hub."""
     from opensora_adacache.models import STDiT3Config, checkpoint
-    from opensora_adacache.models.stdit3 import VARIANTS
+    from opensora_adacache.models.structure import VARIANTS
 
     path = locate(settings.from_pretrained)
     if settings.type in VARIANTS and not path.is_dir():
