@@ -38,6 +38,7 @@ NOT_IN_PIXELS = {
     "model.enable_layernorm_kernel": "has no effect",
     "model.enable_flash_attn": "the same sums in another order",
     "model.attention_backend": "the same sums in another order",
+    "model.compile": "the same sums in another order",
     "vae.micro_batch_size": "the same work in other portions",
     "text_encoder.offload": "when weights are freed",
 }

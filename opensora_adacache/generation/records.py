@@ -85,8 +85,9 @@ class VideoRecord:
     traces: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.video in ("", ".", "..") or Path(self.video).name != self.video or "\0" in self.video:
-            raise RecordError(f"video must be the name of a file in the same folder, got {self.video!r}")
+        _check_name(self.video)
+        if not {"denoising", "decoding"} <= self.seconds.keys():
+            raise RecordError("seconds must hold denoising and decoding")
         for trace in self.traces:
             if not isinstance(trace, list) or not all(isinstance(step, dict) for step in trace):
                 raise RecordError("traces must be lists of steps")
@@ -136,6 +137,7 @@ class RunRecord:
         for entry in self.videos:
             if not isinstance(entry, dict) or not isinstance(entry.get("video"), str):
                 raise RecordError("videos must be a list of records")
+            _check_name(entry["video"])
 
 
 def to_json(record: VideoRecord | RunRecord) -> bytes:
@@ -231,6 +233,11 @@ def installed_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _check_name(video: str) -> None:
+    if video in ("", ".", "..") or Path(video).name != video or "\0" in video:
+        raise RecordError(f"video must be the name of a file in the same folder, got {video!r}")
 
 
 def _finite(value: Any) -> Any:

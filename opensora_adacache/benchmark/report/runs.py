@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
+from opensora_adacache.errors.family import MissingFileError, RecordError
+from opensora_adacache.generation import records
+from opensora_adacache.generation.records import RUN_NAME, VideoRecord, record_path
 from opensora_adacache.media.reading import read_video
 from opensora_adacache.metrics.quality import psnr
 
-RECORD_KEYS = ("video", "prompt", "seed", "num_steps", "computed_steps", "seconds", "peak_cache_bytes", "traces")
-
 
 @dataclass(frozen=True)
-class VideoRecord:
+class FinishedVideo:
     """One finished video.
 
     Attributes:
@@ -49,7 +48,7 @@ class ComparedVideo:
         speedup: the baseline's denoising seconds over this one's.
     """
 
-    record: VideoRecord
+    record: FinishedVideo
     psnr: float | None
     speedup: float
 
@@ -83,23 +82,28 @@ class ComparedRun:
         return max(video.record.peak_cache_bytes for video in self.videos)
 
 
-def read_run(folder: Path) -> list[VideoRecord]:
+def read_run(folder: Path) -> list[FinishedVideo]:
     """Read the videos that ``run.json`` of a folder names, in its order.
 
     Raises:
-        FileNotFoundError: there is no run in the folder, or a video of it is gone.
-        ValueError: a file is not what a run writes.
+        MissingFileError: there is no run in the folder, or a video of it is gone.
+        RecordError: a file is not what a run writes.
     """
-    run = _read_json(folder / "run.json")
-    records = []
-    for entry in run.get("videos", []):
+    try:
+        run = records.read_run(folder)
+    except FileNotFoundError:
+        raise MissingFileError(
+            f"'{folder / RUN_NAME}' does not exist; name a folder that run_sample_video.sh wrote"
+        ) from None
+    found = []
+    for entry in run.videos:
         path = folder / entry["video"]
         if not path.is_file():
-            raise FileNotFoundError(f"'{path}' is named by run.json but does not exist; make the run again")
-        records.append(_video_record(path, _read_json(path.with_suffix(".json"))))
-    if not records:
-        raise ValueError(f"the run in '{folder}' has no finished video yet; let it finish first")
-    return records
+            raise MissingFileError(f"'{path}' is named by {RUN_NAME} but does not exist; make the run again")
+        found.append(_finished_video(path, records.read_record(record_path(path))))
+    if not found:
+        raise RecordError(f"the run in '{folder}' has no finished video yet; let it finish first")
+    return found
 
 
 def compare(folders: list[Path]) -> list[ComparedRun]:
@@ -112,11 +116,11 @@ def compare(folders: list[Path]) -> list[ComparedRun]:
     (base_name, base), *_ = runs
     frames = [read_video(record.path) for record in base]
     compared = [ComparedRun(base_name, tuple(ComparedVideo(record, None, 1.0) for record in base))]
-    for name, records in runs[1:]:
-        if [(r.prompt, r.seed) for r in records] != [(r.prompt, r.seed) for r in base]:
+    for name, others in runs[1:]:
+        if [(r.prompt, r.seed) for r in others] != [(r.prompt, r.seed) for r in base]:
             raise ValueError(f"'{name}' and '{base_name}' differ in prompts or seeds; make both with the same ones")
         videos = []
-        for record, reference, original in zip(records, base, frames, strict=True):
+        for record, reference, original in zip(others, base, frames, strict=True):
             speedup = reference.denoising_seconds / record.denoising_seconds
             videos.append(ComparedVideo(record, psnr(read_video(record.path), original), speedup))
         compared.append(ComparedRun(name, tuple(videos)))
@@ -144,30 +148,17 @@ def format_table(runs: list[ComparedRun]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"'{path}' does not exist; name a folder that run_sample_video.sh wrote") from None
-    except ValueError:
-        raise ValueError(f"'{path}' is not valid JSON; make the run again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"'{path}' holds no record of a run; make the run again")
-    return content
-
-
-def _video_record(path: Path, record: dict[str, Any]) -> VideoRecord:
-    missing = [key for key in RECORD_KEYS if key not in record]
-    if missing:
-        raise ValueError(f"the record of '{path}' lacks '{missing[0]}'; make the video again with --overwrite")
-    steps = [step["computed"] for trace in record["traces"] for step in trace]
-    return VideoRecord(
+def _finished_video(path: Path, record: VideoRecord) -> FinishedVideo:
+    if not record.is_of(path):
+        raise RecordError(f"'{path}' is not the file that its record describes; make the run again")
+    steps = [bool(step.get("computed")) for trace in record.traces for step in trace]
+    return FinishedVideo(
         path=path,
-        prompt=record["prompt"],
-        seed=record["seed"],
-        num_steps=record["num_steps"],
-        computed_steps=record["computed_steps"],
-        denoising_seconds=record["seconds"]["denoising"],
-        peak_cache_bytes=record["peak_cache_bytes"],
-        schedule=tuple(steps) if steps else (True,) * record["num_steps"],
+        prompt=record.prompt,
+        seed=record.seed,
+        num_steps=record.num_steps,
+        computed_steps=record.computed_steps,
+        denoising_seconds=record.seconds["denoising"],
+        peak_cache_bytes=record.peak_cache_bytes,
+        schedule=tuple(steps) if steps else (True,) * record.num_steps,
     )

@@ -7,7 +7,7 @@ import pytest
 from opensora_adacache.benchmark.report.bench import build_page
 from opensora_adacache.benchmark.report.page import write_page
 from opensora_adacache.benchmark.report.plots import quality_against_speed
-from opensora_adacache.benchmark.report.runs import ComparedRun, ComparedVideo, VideoRecord
+from opensora_adacache.benchmark.report.runs import ComparedRun, ComparedVideo, FinishedVideo
 from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.media.files import write_file
 
@@ -184,7 +184,7 @@ def test_the_demo_page_plays_too(browser, bench_folder, rows):
     def run(setting):
         videos = []
         for row in (row for row in rows if row.setting == setting):
-            record = VideoRecord(bench_folder / row.video, row.prompt, 0, 6, 3, 1.0, 1000, (True, False) * 3)
+            record = FinishedVideo(bench_folder / row.video, row.prompt, 0, 6, 3, 1.0, 1000, (True, False) * 3)
             videos.append(ComparedVideo(record, None, 1.0))
         return ComparedRun(setting, tuple(videos))
 

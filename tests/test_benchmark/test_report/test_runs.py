@@ -10,7 +10,9 @@ import torch
 
 from opensora_adacache.benchmark.report.page import write_page
 from opensora_adacache.benchmark.report.runs import compare, format_table, read_run
-from opensora_adacache.media.writing import write_video
+from opensora_adacache.generation.records import RUN_NAME, RunRecord, VideoRecord, list_videos, to_json
+from opensora_adacache.generation.saving import save
+from opensora_adacache.media.writing import encode_video
 
 
 def make_run(folder, noise, computed, seconds, prompts=("a red <circle>", "a square")):
@@ -21,21 +23,35 @@ def make_run(folder, noise, computed, seconds, prompts=("a red <circle>", "a squ
         frames[index, :, 8:24, 8:24] = 1.0
         frames += noise * torch.randn(frames.shape, generator=torch.Generator().manual_seed(index))
         path = folder / f"sample_{index:04d}.mp4"
-        write_video(path, frames.clamp(-1, 1), 8)
         steps = [{"computed": step in computed} for step in range(1, 11)]
-        record = {
-            "video": path.name,
-            "prompt": prompt,
-            "seed": index,
-            "num_steps": 10,
-            "computed_steps": len(computed) or 10,
-            "seconds": {"denoising": seconds, "decoding": 0.1},
-            "peak_cache_bytes": 1000,
-            "traces": [steps] if computed else [],
-        }
-        path.with_suffix(".json").write_text(json.dumps(record))
+        record = VideoRecord(
+            video=path.name,
+            prompt=prompt,
+            seed=index,
+            index=index,
+            sample=0,
+            settings={},
+            num_steps=10,
+            computed_steps=len(computed) or 10,
+            seconds={"denoising": seconds, "decoding": 0.1},
+            peak_cache_bytes=1000,
+            traces=[steps] if computed else [],
+        )
+        save(folder, encode_video(frames.clamp(-1, 1), 8), record)
         videos.append(record)
-    (folder / "run.json").write_text(json.dumps({"videos": videos}))
+    run = RunRecord(
+        state="complete",
+        config_file="tiny.py",
+        config={},
+        versions={},
+        device={},
+        num_processes=1,
+        seconds=[],
+        num_videos=len(videos),
+        num_finished=len(videos),
+        videos=list_videos(videos),
+    )
+    (folder / RUN_NAME).write_bytes(to_json(run))
 
 
 @pytest.fixture
@@ -79,8 +95,19 @@ def test_missing_pieces(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="sample_0001.mp4' is named by run.json"):
         read_run(folders[0])
     (folders[1] / "sample_0000.json").write_text("{")
-    with pytest.raises(ValueError, match="sample_0000.json' is not valid JSON"):
+    with pytest.raises(ValueError, match="sample_0000.json' is not the record of a video .it is not valid JSON"):
         read_run(folders[1])
-    (folders[1] / "run.json").write_text('{"videos": []}')
+    whole = json.loads((folders[1] / "run.json").read_text())
+    (folders[1] / "run.json").write_text(json.dumps({**whole, "videos": []}))
     with pytest.raises(ValueError, match="no finished video yet"):
         read_run(folders[1])
+    (folders[1] / "run.json").write_text(json.dumps({**whole, "videos": [{"video": "../../etc/hostname"}]}))
+    with pytest.raises(ValueError, match="must be the name of a file in the same folder"):
+        read_run(folders[1])
+
+
+def test_a_video_that_is_not_the_recorded_one_is_not_shown(folders):
+    path = folders[0] / "sample_0001.mp4"
+    path.write_bytes((folders[0] / "sample_0000.mp4").read_bytes())
+    with pytest.raises(ValueError, match="sample_0001.mp4' is not the file that its record describes"):
+        read_run(folders[0])
