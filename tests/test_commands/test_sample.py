@@ -213,6 +213,27 @@ def test_an_interrupt_keeps_finished_videos_and_the_run_resumes(config, tmp_path
         assert read_video(path).shape == (3, 17, 64, 64)
 
 
+@pytest.mark.parametrize("module", ["argparse", "opensora_adacache", "torch"])
+def test_an_interrupt_before_anything_is_loaded_is_one_line(config, tmp_path, module):
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    process = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "scripts" / "inference.py"),
+            config,
+            "--prompt",
+            "a",
+            "--save-dir",
+            str(tmp_path / "out"),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    told = "interrupted: 0 of 1 videos are finished" if module == "torch" else "interrupted before anything was made"
+    assert process.returncode == 130 and process.stderr.startswith(told) and process.stderr.count("\n") == 1
+
+
 def read_script(name: str, *arguments: str, folder: Path) -> list[str]:
     """Return what a script hands to scripts/inference.py."""
     show = folder / "show"
