@@ -39,6 +39,9 @@ class ModelSettings:
         attention_backend: overrides `enable_flash_attn`.
         compile: compile the blocks with torch.compile; the first step takes longer, the others are faster.
         exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -49,6 +52,9 @@ class ModelSettings:
     attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
     compile: bool = False
     exact_embeddings: bool = False
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     @property
     def backend(self) -> str:
@@ -66,6 +72,9 @@ class VaeSettings:
         micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
         spatial_vae: local folder or hub name of the spatial part, for a checkpoint that lacks it; None takes the
             published one.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -73,6 +82,9 @@ class VaeSettings:
     micro_frame_size: int = 17
     micro_batch_size: int = 4
     spatial_vae: str | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     def __post_init__(self) -> None:
         _positive(self, "micro_frame_size", "micro_batch_size")
@@ -87,6 +99,9 @@ class TextEncoderSettings:
         model_max_length: tokens per prompt; must be what the transformer was trained with.
         dtype: of its weights; None takes that of the run. The reference keeps it in fp32.
         offload: encode every prompt first and free the encoder before the transformer is loaded.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -94,6 +109,9 @@ class TextEncoderSettings:
     model_max_length: int = 300
     dtype: Dtype | None = "fp32"
     offload: bool = False
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     def __post_init__(self) -> None:
         _positive(self, "model_max_length")

@@ -130,7 +130,9 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
         model = _load_bare_weights(path, settings, dtype)
     else:
-        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings)
+        model = STDiT3.from_pretrained(
+            settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings, **hub_options(settings)
+        )
     expected: dict[str, object] = dict(VARIANTS.get(settings.type, {}))
     if settings.qk_norm is not None:
         expected["qk_norm"] = settings.qk_norm
@@ -144,6 +146,11 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if settings.compile:
         model.compile_blocks()
     return model.to(device)
+
+
+def hub_options(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> dict[str, Any]:
+    """Return how a model is taken from the hub, as arguments of its ``from_pretrained``."""
+    return {name: getattr(settings, name) for name in ("revision", "cache_dir", "local_files_only")}
 
 
 def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) -> STDiT3:
@@ -167,6 +174,7 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
         micro_frame_size=settings.micro_frame_size,
         micro_batch_size=settings.micro_batch_size,
         spatial_vae=settings.spatial_vae or SPATIAL_HUB_NAME,
+        **hub_options(settings),
     )
     return vae.to(device).eval()
 
@@ -178,4 +186,5 @@ def load_text_encoder(settings: TextEncoderSettings, dtype: torch.dtype, device:
         model_max_length=settings.model_max_length,
         dtype=DTYPES[settings.dtype] if settings.dtype else dtype,
         device=device,
+        **hub_options(settings),
     )
