@@ -20,8 +20,9 @@ Dtype = Literal["fp32", "fp16", "bf16"]
 VAE_STRIDE = 8
 # What no run of these models comes near; beyond it lie typing errors, which would fill the memory.
 MOST = 10_000
-LARGEST_SIDE = 16_384
-MOST_PIXELS = 10**10
+LARGEST_SIDE = 8192
+MOST_PIXELS = 2**24
+MOST_PIXELS_OF_CLIP = 10**10
 # Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -227,10 +228,10 @@ class RunConfig:
             raise ConfigError(
                 f"image_size must have {VAE_STRIDE} to {LARGEST_SIDE} pixels each way, got {shown(self.image_size)}"
             )
-        if height * width * self.num_frames > MOST_PIXELS:
+        if height * width > MOST_PIXELS or height * width * self.num_frames > MOST_PIXELS_OF_CLIP:
             raise ConfigError(
-                f"{self.num_frames} frames of {height}x{width} pixels are more than any model can make; "
-                "pass a smaller --image-size or fewer --num-frames"
+                f"{self.num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these models "
+                "can make; pass a smaller --image-size or fewer --num-frames"
             )
 
     def _check_loop(self) -> None:
