@@ -230,8 +230,8 @@ class RunConfig:
             )
         if height * width > MOST_PIXELS or height * width * self.num_frames > MOST_PIXELS_OF_CLIP:
             raise ConfigError(
-                f"{self.num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these models "
-                "can make; pass a smaller --image-size or fewer --num-frames"
+                f"{self.num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these "
+                "models can make; pass a smaller --image-size or fewer --num-frames"
             )
 
     def _check_loop(self) -> None:
