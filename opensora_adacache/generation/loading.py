@@ -74,7 +74,7 @@ def load_models(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
     begin = time.perf_counter()
-    say(f"loading the text encoder from {describe_source(config.text_encoder.from_pretrained)}")
+    say(f"loading the text encoder from {describe_source(config.text_encoder)}")
     encoder = load_text_encoder(config.text_encoder, dtype, device)
     cut_texts = {text: lost for text in texts if (lost := encoder.lost_text(text))}
     start_of_encoding = time.perf_counter()
@@ -82,10 +82,10 @@ def load_models(
     encoding_seconds = time.perf_counter() - start_of_encoding
     if not keep_text_encoder:
         encoder.release()
-    say(f"loading the transformer from {describe_source(config.model.from_pretrained)}")
+    say(f"loading the transformer from {describe_source(config.model)}")
     transformer = load_transformer(config.model, dtype, device)
     encoder.attach_null(transformer.y_embedder.y_embedding)
-    say(f"loading the VAE from {describe_source(config.vae.from_pretrained)}")
+    say(f"loading the VAE from {describe_source(config.vae)}")
     vae = load_vae(config.vae, dtype, device)
     return LoadedModels(
         transformer=transformer,
@@ -99,10 +99,10 @@ def load_models(
     )
 
 
-def describe_source(name: str) -> str:
+def describe_source(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> str:
     """Return where a checkpoint is and how large its weights are, or that they are downloaded first."""
-    size = checkpoint.weight_bytes(name)
-    return f"'{name}' ({'it is downloaded first' if size is None else format_bytes(size)})"
+    size = checkpoint.weight_bytes(settings.from_pretrained, checkpoint.HubOptions(**hub_options(settings)))
+    return f"'{settings.from_pretrained}' ({'it is downloaded first' if size is None else format_bytes(size)})"
 
 
 def format_bytes(size: int) -> str:

@@ -179,17 +179,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def weight_bytes(folder_or_hub_name: str | Path) -> int | None:
+def weight_bytes(folder_or_hub_name: str | Path, hub: HubOptions | None = None) -> int | None:
     """Return the size of a checkpoint's weights on this machine, or None if they are not there yet.
 
     Of files in several formats those are counted that are read. Parts of a pipeline are looked for in their folders.
     """
-    path = Path(folder_or_hub_name).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(folder_or_hub_name))
+    if not os.path.exists(path):
         from huggingface_hub import snapshot_download
 
+        hub = hub or HubOptions()
+        name = str(folder_or_hub_name)
         try:
-            path = Path(snapshot_download(str(folder_or_hub_name), local_files_only=True))
+            path = Path(snapshot_download(name, revision=hub.revision, cache_dir=hub.cache_dir, local_files_only=True))
         except Exception:  # no copy in the cache, or not a name of the hub at all, which loading it will say
             return None
     if path.is_file():
