@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
+
+from opensora_adacache.commands.parser import OneLineParser, number, one_line_warnings
+from opensora_adacache.errors.family import AdaCacheWarning
 
 # Flag -> key of the config, where it is not the flag's own name.
 _KEYS = {
@@ -15,7 +19,9 @@ _KEYS = {
     "layernorm_kernel": "model.enable_layernorm_kernel",
     "cfg_scale": "scheduler.cfg_scale",
 }
-_OWN_FLAGS = ("config", "image", "cfg_options", "cfg_defaults")
+# Flags of the reference that its sampling does not read.
+_IDLE_FLAGS = ("outputs", "data_path", "prompt_generator")
+_OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     try:
-        _run(options)
+        with one_line_warnings():
+            _run(options)
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted before anything was made", 130)
     except (ValueError, OSError) as error:
@@ -47,6 +54,9 @@ def _run(options: argparse.Namespace) -> None:
     from opensora_adacache.generation.run import run
     from opensora_adacache.parallel import process_group
 
+    for name in _IDLE_FLAGS:
+        if getattr(options, name) is not None:
+            warnings.warn(f"--{name.replace('_', '-')} has no effect on sampling", AdaCacheWarning, stacklevel=2)
     config = load_config(
         options.config,
         collect_overrides(options),
@@ -78,7 +88,7 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: the reference's flags under their names, and a few of our own."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="inference.py",
         description="Make videos with Open-Sora 1.2, with or without AdaCache, as a config file says.",
         epilog="Every flag counts over the config file.",
@@ -132,6 +142,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--num-sample", type=int, help="videos per prompt; -0, -1, … is appended to their names")
     add("--prompt-as-path", action="store_true", default=None, help="name videos by their prompts")
     add("--watermark", type=_boolean, metavar="BOOL", help="write 'AI generated' into a corner")
+    add("--outputs", help="accepted, has no effect: of the reference's training")
+    add("--data-path", help="accepted, has no effect: of the reference's training")
     add("--verbose", type=int, help="0 quiet, 1 progress and a line per video, 2 prompts too")
 
 
@@ -139,6 +151,7 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--prompt-path", help="text file with one prompt per line")
     add("--prompt", nargs="+", help="prompts")
+    add("--prompt-generator", help="accepted, has no effect: the reference does not read it either")
     add("--llm-refine", type=_boolean, metavar="BOOL", help="accepted if false: no service is called")
     add("--aes", type=float, help="aesthetic score appended to prompts")
     add("--flow", type=float, help="motion score appended to prompts")
@@ -151,8 +164,8 @@ def _add_video(group: argparse._ArgumentGroup) -> None:
     add("--aspect-ratio", help="height:width, such as 9:16")
     add("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels, instead of the two above")
     add("--num-frames", help="a number or 2s, 4s, 8s, 16s; 1 makes images")
-    add("--fps", type=int, help="frames per second the model is told")
-    add("--save-fps", type=int, help="frames per second of the files")
+    add("--fps", type=number, help="frames per second the model is told")
+    add("--save-fps", type=number, help="frames per second of the files")
     add("--frame-interval", type=int, help="files get FPS / FRAME_INTERVAL if the config leaves save_fps open")
 
 

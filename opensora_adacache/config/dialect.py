@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensora_adacache.config.merging import get_value, set_value
 from opensora_adacache.config.section import convert
-from opensora_adacache.config.sections import get_value, set_value
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 

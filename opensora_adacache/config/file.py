@@ -1,7 +1,7 @@
 """Read a config file into plain dicts: Python, YAML or JSON, with ``_base_``, in mmengine's way of writing.
 
 The files are those of `mmengine.config.Config`. They are read here rather than there for three reasons: a mapping
-that is a value, such as a codebook, replaces that of the base instead of being mixed with it (`sections.merge`); YAML
+that is a value, such as a codebook, replaces that of the base instead of being mixed with it (`merging.merge`); YAML
 is loaded as data only; and every mistake is one line. A ``.py`` config is a program: reading it runs it.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from opensora_adacache.config.sections import merge, plain_copy
+from opensora_adacache.config.merging import merge, plain_copy
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import one_line, shown
 

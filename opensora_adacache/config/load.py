@@ -20,9 +20,9 @@ from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, prompts, resolutions
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED
+from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
 from opensora_adacache.config.paths import locate, refuse_url
 from opensora_adacache.config.section import build, check_keys, convert
-from opensora_adacache.config.sections import get_value, merge, plain_copy, set_value
 from opensora_adacache.config.settings import (
     LARGEST_SIDE,
     VAE_STRIDE,

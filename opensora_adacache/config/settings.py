@@ -20,8 +20,9 @@ Dtype = Literal["fp32", "fp16", "bf16"]
 VAE_STRIDE = 8
 # What no run of these models comes near; beyond it lie typing errors, which would fill the memory.
 MOST = 10_000
-LARGEST_SIDE = 16_384
-MOST_PIXELS = 10**10
+LARGEST_SIDE = 8192
+MOST_PIXELS = 2**24
+MOST_PIXELS_OF_CLIP = 10**10
 # Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -39,6 +40,9 @@ class ModelSettings:
         attention_backend: overrides `enable_flash_attn`.
         compile: compile the blocks with torch.compile; the first step takes longer, the others are faster.
         exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -49,6 +53,9 @@ class ModelSettings:
     attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
     compile: bool = False
     exact_embeddings: bool = False
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     @property
     def backend(self) -> str:
@@ -66,6 +73,9 @@ class VaeSettings:
         micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
         spatial_vae: local folder or hub name of the spatial part, for a checkpoint that lacks it; None takes the
             published one.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -73,6 +83,9 @@ class VaeSettings:
     micro_frame_size: int = 17
     micro_batch_size: int = 4
     spatial_vae: str | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     def __post_init__(self) -> None:
         _positive(self, "micro_frame_size", "micro_batch_size")
@@ -87,6 +100,9 @@ class TextEncoderSettings:
         model_max_length: tokens per prompt; must be what the transformer was trained with.
         dtype: of its weights; None takes that of the run. The reference keeps it in fp32.
         offload: encode every prompt first and free the encoder before the transformer is loaded.
+        revision: branch, tag or commit of a hub name; None is the newest.
+        cache_dir: folder for downloads; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
     """
 
     from_pretrained: str
@@ -94,6 +110,9 @@ class TextEncoderSettings:
     model_max_length: int = 300
     dtype: Dtype | None = "fp32"
     offload: bool = False
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
 
     def __post_init__(self) -> None:
         _positive(self, "model_max_length")
@@ -209,10 +228,10 @@ class RunConfig:
             raise ConfigError(
                 f"image_size must have {VAE_STRIDE} to {LARGEST_SIDE} pixels each way, got {shown(self.image_size)}"
             )
-        if height * width * self.num_frames > MOST_PIXELS:
+        if height * width > MOST_PIXELS or height * width * self.num_frames > MOST_PIXELS_OF_CLIP:
             raise ConfigError(
-                f"{self.num_frames} frames of {height}x{width} pixels are more than any model can make; "
-                "pass a smaller --image-size or fewer --num-frames"
+                f"{self.num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these "
+                "models can make; pass a smaller --image-size or fewer --num-frames"
             )
 
     def _check_loop(self) -> None:

@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 
 def one_line(error: object) -> str:
-    """Return the text of an error on one line that any terminal can show, or the name of its class if it has none.
+    r"""Return the text of an error on one line that any terminal can show, or the name of its class if it has none.
 
     >>> one_line(ValueError("no\nway")), one_line(KeyError())
     ('no way', 'KeyError')

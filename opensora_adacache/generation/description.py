@@ -41,6 +41,8 @@ NOT_IN_PIXELS = {
     "model.compile": "the same sums in another order",
     "vae.micro_batch_size": "the same work in other portions",
     "text_encoder.offload": "when weights are freed",
+    **{f"{section}.cache_dir": "where downloads are kept" for section in ("model", "vae", "text_encoder")},
+    **{f"{section}.local_files_only": "whether the network is asked" for section in ("model", "vae", "text_encoder")},
 }
 """Dotted names of fields of `RunConfig` -> why they cannot change the pixels of a video beyond rounding."""
 

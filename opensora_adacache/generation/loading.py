@@ -74,7 +74,7 @@ def load_models(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
     begin = time.perf_counter()
-    say(f"loading the text encoder from {describe_source(config.text_encoder.from_pretrained)}")
+    say(f"loading the text encoder from {describe_source(config.text_encoder)}")
     encoder = load_text_encoder(config.text_encoder, dtype, device)
     cut_texts = {text: lost for text in texts if (lost := encoder.lost_text(text))}
     start_of_encoding = time.perf_counter()
@@ -82,10 +82,10 @@ def load_models(
     encoding_seconds = time.perf_counter() - start_of_encoding
     if not keep_text_encoder:
         encoder.release()
-    say(f"loading the transformer from {describe_source(config.model.from_pretrained)}")
+    say(f"loading the transformer from {describe_source(config.model)}")
     transformer = load_transformer(config.model, dtype, device)
     encoder.attach_null(transformer.y_embedder.y_embedding)
-    say(f"loading the VAE from {describe_source(config.vae.from_pretrained)}")
+    say(f"loading the VAE from {describe_source(config.vae)}")
     vae = load_vae(config.vae, dtype, device)
     return LoadedModels(
         transformer=transformer,
@@ -99,10 +99,10 @@ def load_models(
     )
 
 
-def describe_source(name: str) -> str:
+def describe_source(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> str:
     """Return where a checkpoint is and how large its weights are, or that they are downloaded first."""
-    size = checkpoint.weight_bytes(name)
-    return f"'{name}' ({'it is downloaded first' if size is None else format_bytes(size)})"
+    size = checkpoint.weight_bytes(settings.from_pretrained, checkpoint.HubOptions(**hub_options(settings)))
+    return f"'{settings.from_pretrained}' ({'it is downloaded first' if size is None else format_bytes(size)})"
 
 
 def format_bytes(size: int) -> str:
@@ -130,7 +130,9 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
         model = _load_bare_weights(path, settings, dtype)
     else:
-        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings)
+        model = STDiT3.from_pretrained(
+            settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings, **hub_options(settings)
+        )
     expected: dict[str, object] = dict(VARIANTS.get(settings.type, {}))
     if settings.qk_norm is not None:
         expected["qk_norm"] = settings.qk_norm
@@ -144,6 +146,11 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if settings.compile:
         model.compile_blocks()
     return model.to(device)
+
+
+def hub_options(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> dict[str, Any]:
+    """Return how a model is taken from the hub, as arguments of its ``from_pretrained``."""
+    return {name: getattr(settings, name) for name in ("revision", "cache_dir", "local_files_only")}
 
 
 def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) -> STDiT3:
@@ -167,6 +174,7 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
         micro_frame_size=settings.micro_frame_size,
         micro_batch_size=settings.micro_batch_size,
         spatial_vae=settings.spatial_vae or SPATIAL_HUB_NAME,
+        **hub_options(settings),
     )
     return vae.to(device).eval()
 
@@ -178,4 +186,5 @@ def load_text_encoder(settings: TextEncoderSettings, dtype: torch.dtype, device:
         model_max_length=settings.model_max_length,
         dtype=DTYPES[settings.dtype] if settings.dtype else dtype,
         device=device,
+        **hub_options(settings),
     )

@@ -51,7 +51,7 @@ def _eight_bits(image: Image) -> Image:
             given = f"{values.min():g}..{values.max():g}"
             raise MediaError(f"its floating-point values lie in {given}, expected 0..1; save it with 8 bits")
         levels = values * 255
-    elif image.mode.startswith("I;16") or image.format == "PNG":  # older versions of Pillow call such a png "I"
+    elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):  # there "I" has 16 bits
         levels = values / 257
     else:
         raise MediaError("it has whole numbers of 32 bits, whose white is not known; save it with 8 or 16 bits")

@@ -35,7 +35,7 @@ def write_video(path: str | Path, frames: Tensor, fps: float) -> Path:
 
     Raises:
         MediaError: the shape is no video, or `fps` lies outside of 0.01..1000.
-        OSError: the folder is not writable or the disk is full; nothing half-written is left behind.
+        WriteError: the folder is not writable or the disk is full; nothing half-written is left behind.
     """
     return write_file(path, encode_video(frames, fps))
 
@@ -81,7 +81,7 @@ def write_image(path: str | Path, frame: Tensor) -> Path:
 
     Raises:
         MediaError: the shape is no single picture.
-        OSError: the folder is not writable or the disk is full; nothing half-written is left behind.
+        WriteError: the folder is not writable or the disk is full; nothing half-written is left behind.
     """
     return write_file(path, encode_image(frame))
 

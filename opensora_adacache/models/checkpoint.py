@@ -12,12 +12,15 @@ import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from opensora_adacache.errors.family import CheckpointError, DownloadError, MissingFileError, WriteError
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -30,8 +33,27 @@ NUM_LISTED = 10
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@dataclass(frozen=True)
+class HubOptions:
+    """How a checkpoint is taken from the hub; a local path needs none of it.
+
+    Attributes:
+        revision: branch, tag or commit; None is the newest.
+        cache_dir: folder of downloaded files; None is the hub's own.
+        local_files_only: take what was downloaded before and do not ask the network.
+    """
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+
+
 def resolve(
-    folder_or_hub_name: str | Path, *, subfolder: str | None = None, patterns: Sequence[str] | None = None
+    folder_or_hub_name: str | Path,
+    *,
+    subfolder: str | None = None,
+    patterns: Sequence[str] | None = None,
+    hub: HubOptions | None = None,
 ) -> Path:
     """Find a checkpoint on this machine, downloading it from the hub when it is not a local path.
 
@@ -40,50 +62,63 @@ def resolve(
         subfolder: folder inside it.
         patterns: names of the files to download; `HUB_PATTERNS` by default. Only files at the top level of
             the repository, or of `subfolder`, are taken.
+        hub: revision, cache and network.
 
     Returns:
         An existing local folder or file.
 
     Raises:
-        OSError: there is no such path, and the hub cannot give it.
+        DownloadError: there is no such path, and the hub cannot give it.
     """
     name = str(folder_or_hub_name)
-    local = Path(name).expanduser()
-    if local.exists():
+    local = Path(os.path.expanduser(name))
+    if os.path.exists(local):
         path = local / subfolder if subfolder else local
         if not path.exists():
-            raise FileNotFoundError(f"{local}: expected a folder {subfolder!r} in it; check the path")
+            raise MissingFileError(f"{local}: expected a folder {subfolder!r} in it; check the path")
         return path
     is_file_name = local.suffix in (".safetensors", *PICKLE_SUFFIXES)
     if is_file_name or local.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise FileNotFoundError(f"{name}: no such file or folder; pass an existing folder or a hub name owner/name")
+        raise MissingFileError(f"{name}: no such file or folder; pass an existing folder or a hub name owner/name")
     patterns = patterns or HUB_PATTERNS
-    root = _download(name, subfolder, patterns)
+    root = _download(name, subfolder, patterns, hub or HubOptions())
     path = root / subfolder if subfolder else root
     if not path.is_dir():
-        raise FileNotFoundError(f"{name}: the hub repository has no folder {subfolder!r} with {', '.join(patterns)}")
+        raise MissingFileError(f"{name}: the hub repository has no folder {subfolder!r} with {', '.join(patterns)}")
     return path
 
 
-def _download(name: str, subfolder: str | None, patterns: Sequence[str]) -> Path:
+def _download(name: str, subfolder: str | None, patterns: Sequence[str], hub: HubOptions) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.utils import (
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     prefix = f"{subfolder}/" if subfolder else ""
     try:
         folder = snapshot_download(
             name,
+            revision=hub.revision,
+            cache_dir=hub.cache_dir,
+            local_files_only=hub.local_files_only,
             allow_patterns=[prefix + pattern for pattern in patterns],
             ignore_patterns=[f"{prefix}*/*"],
         )
     except Exception as error:  # its network errors come from other libraries, and differ between versions
         if isinstance(error, RepositoryNotFoundError):
             reason = "the hub has no such repository, or gives no access to it"
+        elif isinstance(error, RevisionNotFoundError):
+            reason = f"the repository has no revision '{hub.revision}'"
+        elif isinstance(error, LocalEntryNotFoundError) and hub.local_files_only:
+            reason = "no copy is cached, and local_files_only is set"
         elif isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
             reason = "the hub cannot be reached and no copy is cached"
         else:
             reason = first_line(error)
-        raise OSError(
+        raise DownloadError(
             f"{name}: not a local folder, and not to be had from the hub ({reason}); "
             "pass a local folder that holds config.json and the weights, or connect to the network"
         ) from error
@@ -94,16 +129,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read ``config.json`` in a folder, or beside a file of weights.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is not a JSON object.
+        MissingFileError: it is not there.
+        CheckpointError: it is not a JSON object.
     """
     path = Path(path)
     file = (path if path.is_dir() else path.parent) / CONFIG_NAME
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found; a checkpoint needs its config.json beside the weights")
+        raise MissingFileError(f"{file}: not found; a checkpoint needs its config.json beside the weights")
     config = _read_json(file)
     if not isinstance(config, dict):
-        raise ValueError(f"{file}: expected a JSON object, got {type(config).__name__}")
+        raise CheckpointError(f"{file}: expected a JSON object, got {type(config).__name__}")
     return config
 
 
@@ -132,29 +167,31 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         Tensors by name, on the CPU.
 
     Raises:
-        FileNotFoundError: there are no weights, or a shard is missing.
-        ValueError: a file is corrupt or holds something else; or it is not clear which file is meant.
+        MissingFileError: there are no weights, or a shard is missing.
+        CheckpointError: a file is corrupt or holds something else; or it is not clear which file is meant.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not found")
+        raise MissingFileError(f"{path}: not found")
     state: dict[str, Tensor] = {}
     for file in _weight_files(path) if path.is_dir() else [path]:
         state.update(_read_file(file))
     return state
 
 
-def weight_bytes(folder_or_hub_name: str | Path) -> int | None:
+def weight_bytes(folder_or_hub_name: str | Path, hub: HubOptions | None = None) -> int | None:
     """Return the size of a checkpoint's weights on this machine, or None if they are not there yet.
 
     Of files in several formats those are counted that are read. Parts of a pipeline are looked for in their folders.
     """
-    path = Path(folder_or_hub_name).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(folder_or_hub_name))
+    if not os.path.exists(path):
         from huggingface_hub import snapshot_download
 
+        hub = hub or HubOptions()
+        name = str(folder_or_hub_name)
         try:
-            path = Path(snapshot_download(str(folder_or_hub_name), local_files_only=True))
+            path = Path(snapshot_download(name, revision=hub.revision, cache_dir=hub.cache_dir, local_files_only=True))
         except Exception:  # no copy in the cache, or not a name of the hub at all, which loading it will say
             return None
     if path.is_file():
@@ -179,19 +216,21 @@ def _weight_files(folder: Path) -> list[Path]:
             return _shards(indices[0])
         if files or indices:
             names = ", ".join(file.name for file in (indices or files)[:NUM_LISTED])
-            raise ValueError(f"{folder}: several files of weights ({names}); pass the one that is meant")
-    raise FileNotFoundError(f"{folder}: no weights; expected *.safetensors or one of *{', *'.join(PICKLE_SUFFIXES)}")
+            raise CheckpointError(f"{folder}: several files of weights ({names}); pass the one that is meant")
+    raise MissingFileError(f"{folder}: no weights; expected *.safetensors or one of *{', *'.join(PICKLE_SUFFIXES)}")
 
 
 def _shards(index: Path) -> list[Path]:
     content = _read_json(index)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{index}: expected a 'weight_map' from names to files; download it again")
+        raise CheckpointError(f"{index}: expected a 'weight_map' from names to files; download it again")
+    if not all(isinstance(name, str) and Path(name).name == name for name in weight_map.values()):
+        raise CheckpointError(f"{index}: expected names of files beside it in 'weight_map'; download it again")
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: not found, but {index.name} lists it; download it again")
+            raise MissingFileError(f"{file}: not found, but {index.name} lists it; download it again")
     return files
 
 
@@ -203,10 +242,10 @@ def _read_file(file: Path) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except SafetensorError as error:
-            raise ValueError(f"{file}: corrupt or truncated ({first_line(error)}); download it again") from error
+            raise CheckpointError(f"{file}: corrupt or truncated ({first_line(error)}); download it again") from error
     if file.suffix in PICKLE_SUFFIXES:
         return _read_pickle(file)
-    raise ValueError(f"{file}: expected a name ending in .safetensors or {', '.join(PICKLE_SUFFIXES)}")
+    raise CheckpointError(f"{file}: expected a name ending in .safetensors or {', '.join(PICKLE_SUFFIXES)}")
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
@@ -215,16 +254,16 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         what = "holds objects other than tensors" if is_archive else "corrupt or truncated"
-        raise ValueError(f"{file}: {what}; download it again, or save its tensors as safetensors") from error
+        raise CheckpointError(f"{file}: {what}; download it again, or save its tensors as safetensors") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file}: corrupt or truncated ({first_line(error)}); download it again") from error
+        raise CheckpointError(f"{file}: corrupt or truncated ({first_line(error)}); download it again") from error
     while isinstance(content, dict):
         wrapped = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
         if wrapped is None:
             break
         content = wrapped
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{file}: expected tensors by name, or such a dict under {', '.join(WRAPPERS)}")
+        raise CheckpointError(f"{file}: expected tensors by name, or such a dict under {', '.join(WRAPPERS)}")
     return dict(content)
 
 
@@ -250,7 +289,7 @@ def load_into(
         `module`.
 
     Raises:
-        ValueError: names are missing, unexpected or of another shape; they are listed.
+        CheckpointError: names are missing, unexpected, of another shape or kind of number; they are listed.
     """
     ignore = tuple(ignore)
     given = {
@@ -261,6 +300,14 @@ def load_into(
         _listing("missing", [name for name in expected if name not in given]),
         _listing("unexpected", [name for name in given if name not in expected]),
         _listing(
+            "of another kind",
+            [
+                f"{name}: expected {_kind(expected[name])}, got {str(tensor.dtype).removeprefix('torch.')}"
+                for name, tensor in given.items()
+                if name in expected and _kind(expected[name]) != _kind(tensor)
+            ],
+        ),
+        _listing(
             "of another shape",
             [
                 f"{name}: expected {list(expected[name].shape)}, got {list(tensor.shape)}"
@@ -270,7 +317,7 @@ def load_into(
         ),
     ]
     if any(problems):
-        raise ValueError(
+        raise CheckpointError(
             f"{source} does not fit {type(module).__name__}: {'; '.join(filter(None, problems))}; "
             "check that weights and config.json belong together"
         )
@@ -278,6 +325,12 @@ def load_into(
         given = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in given.items()}
     module.load_state_dict(given, assign=True)
     return module
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating point"
+    return "complex numbers" if tensor.is_complex() else "bool" if tensor.dtype == torch.bool else "whole numbers"
 
 
 def _listing(what: str, names: list[str]) -> str:
@@ -302,7 +355,7 @@ def save(folder: str | Path, module_or_state: nn.Module | Mapping[str, Tensor], 
         try:
             save_file(tensors, temporary, metadata={"format": "pt"})
         except SafetensorError as error:
-            raise OSError(f"{folder}: cannot write {WEIGHTS_NAME} ({first_line(error)})") from error
+            raise WriteError(f"{folder}: cannot write {WEIGHTS_NAME} ({first_line(error)})") from error
     write_config(folder, config)
 
 
@@ -324,8 +377,10 @@ def _replacing(file: Path) -> Iterator[Path]:
 def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise CheckpointError(f"{file}: not valid JSON (nested too deeply); download it again") from None
     except ValueError as error:
-        raise ValueError(f"{file}: not valid JSON ({first_line(error)}); download it again") from error
+        raise CheckpointError(f"{file}: not valid JSON ({first_line(error)}); download it again") from error
 
 
 def first_line(error: BaseException) -> str:

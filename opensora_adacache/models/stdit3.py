@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.block import BlockInputs, Compiler, STDiT3Block, allow_variants
 from opensora_adacache.models.conditioning import Conditioning
+from opensora_adacache.models.config_json import building
 from opensora_adacache.models.layers import (
     CaptionEmbedder,
     FinalLayer,
@@ -247,19 +248,25 @@ class STDiT3(nn.Module):
         dtype: torch.dtype | None = None,
         attention_backend: str = "auto",
         exact_embeddings: bool = False,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
     ) -> STDiT3:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
-        Weights are read straight into place: nothing is initialised first.
+        Weights are read straight into place: nothing is initialised first. For `revision`, `cache_dir` and
+        `local_files_only` see `checkpoint.HubOptions`.
 
         Raises:
             OSError: the name is neither a folder nor reachable on the hub.
             ValueError: the file is corrupt, or its keys or shapes do not fit.
         """
-        folder = checkpoint.resolve(folder_or_hub_name)
-        config = STDiT3Config.from_dict(checkpoint.read_config(folder))
-        with torch.device("meta"):
-            model = cls(config, attention_backend, exact_embeddings)
+        hub = checkpoint.HubOptions(revision, cache_dir, local_files_only)
+        folder = checkpoint.resolve(folder_or_hub_name, hub=hub)
+        values = checkpoint.read_config(folder)
+        with building(folder), torch.device("meta"):
+            model = cls(STDiT3Config.from_dict(values), attention_backend, exact_embeddings)
         state = checkpoint.read_state_dict(folder)
         return checkpoint.load_into(model, state, source=str(folder_or_hub_name), dtype=dtype).eval()
 

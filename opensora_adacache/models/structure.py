@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from opensora_adacache.models.config_json import build_structure
 
 VARIANTS: dict[str, dict[str, int]] = {
     "STDiT3-XL/2": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
@@ -45,5 +47,4 @@ class STDiT3Config:
     @classmethod
     def from_dict(cls, values: dict) -> STDiT3Config:
         """Read the structure out of a ``config.json``; keys that only concern training or kernels are passed over."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        return build_structure(cls, values)

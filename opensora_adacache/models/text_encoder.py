@@ -17,6 +17,7 @@ from torch import Tensor
 
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.cleaning import clean_prompt
+from opensora_adacache.models.config_json import building
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
@@ -63,6 +64,10 @@ class T5TextEncoder:
         model_max_length: int = 300,
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
     ) -> T5TextEncoder:
         """Load encoder and tokenizer; weights are read straight into place.
 
@@ -73,6 +78,9 @@ class T5TextEncoder:
             dtype: type to cast the weights to; None keeps the file's. As in the reference every weight is cast:
                 float16 overflows in T5-XXL, so take bfloat16.
             device: where to put the weights.
+            revision: see `checkpoint.HubOptions`.
+            cache_dir: likewise.
+            local_files_only: likewise.
 
         Raises:
             OSError: there is no such folder, and the hub cannot give it; or a file is missing.
@@ -80,7 +88,8 @@ class T5TextEncoder:
         """
         from transformers import T5Config, T5EncoderModel
 
-        folder = checkpoint.resolve(folder_or_hub_name, patterns=HUB_PATTERNS)
+        hub = checkpoint.HubOptions(revision, cache_dir, local_files_only)
+        folder = checkpoint.resolve(folder_or_hub_name, patterns=HUB_PATTERNS, hub=hub)
         weights_folder, tokenizer_folder = _find_parts(folder)
         values = checkpoint.read_config(weights_folder)
         if values.get("model_type") != "t5":
@@ -89,7 +98,7 @@ class T5TextEncoder:
                 "in config.json; pass the folder of a T5"
             )
         tokenizer = _load_tokenizer(tokenizer_folder)
-        with torch.device("meta"):
+        with building(weights_folder), torch.device("meta"):
             model: Any = T5EncoderModel(T5Config.from_dict(values))
         state = checkpoint.read_state_dict(weights_folder)
         # The embedding has two names, of which files hold one or both.

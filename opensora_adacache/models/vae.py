@@ -8,8 +8,9 @@ diffusers `AutoencoderKL`), ``temporal_vae.*``, and the buffers ``shift`` and ``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from opensora_adacache.errors.family import CheckpointError
+from opensora_adacache.errors.shown import shown
 from opensora_adacache.models import checkpoint
+from opensora_adacache.models.config_json import build_structure, building
 from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig, sample_posterior
 
 SPATIAL_SCALE = 0.18215
@@ -73,9 +77,9 @@ class OpenSoraVAEConfig:
         their classes; structure it does not give is the published one. Keys that concern loading, training or
         memory (``from_pretrained``, ``freeze_vae_2d``, ``cal_loss``, ``micro_frame_size``, …) are passed over.
         """
-        spatial = _pick(values.get("vae_2d"), ("block_out_channels", "layers_per_block", "norm_num_groups"))
-        temporal = _pick(values.get("vae_temporal"), [part.name for part in fields(TemporalVAEConfig)])
-        return cls(temporal=TemporalVAEConfig(**temporal), **spatial, **_pick(values, ("shift", "scale")))
+        spatial = _pick(_section(values, "vae_2d"), ("block_out_channels", "layers_per_block", "norm_num_groups"))
+        temporal = build_structure(TemporalVAEConfig, _section(values, "vae_temporal"))
+        return build_structure(cls, {"temporal": temporal, **spatial, **_pick(values, ("shift", "scale"))})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a ``config.json``."""
@@ -93,8 +97,15 @@ class OpenSoraVAEConfig:
         }
 
 
-def _pick(values: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values} if values else {}
+def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise CheckpointError(f"{name} in config.json must be an object, got {shown(section)}")
+    return section
+
+
+def _pick(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
 
 
 class SpatialVAE(nn.Module):
@@ -177,6 +188,10 @@ class OpenSoraVAE(nn.Module):
         micro_frame_size: int | None = 17,
         micro_batch_size: int | None = 4,
         spatial_vae: str | Path = SPATIAL_HUB_NAME,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
     ) -> OpenSoraVAE:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
@@ -190,22 +205,27 @@ class OpenSoraVAE(nn.Module):
             spatial_vae: where to take the spatial part from when the checkpoint has none: a hub name, or a local
                 folder of a diffusers `AutoencoderKL` or of a pipeline with a ``vae/`` folder. Its structure is then
                 that of its own config.json.
+            revision: of the checkpoint; see `checkpoint.HubOptions`.
+            cache_dir: of both parts; likewise.
+            local_files_only: for both parts; likewise.
 
         Raises:
             OSError: a name is neither a folder nor reachable on the hub.
             ValueError: a file is corrupt, or its keys or shapes do not fit.
         """
-        path = checkpoint.resolve(folder_or_hub_name)
+        path = checkpoint.resolve(folder_or_hub_name, hub=checkpoint.HubOptions(revision, cache_dir, local_files_only))
         values = checkpoint.read_config(path)
         state = checkpoint.read_state_dict(path)
         source = str(folder_or_hub_name)
         if not any(name.startswith(SPATIAL_PREFIX) for name in state):
-            spatial_values, spatial_state = _read_spatial(spatial_vae)
+            spatial_values, spatial_state = _read_spatial(
+                spatial_vae, checkpoint.HubOptions(None, cache_dir, local_files_only)
+            )
             values["vae_2d"] = spatial_values
             dtype = dtype or next(iter(state.values())).dtype  # or the parts could differ
             state.update({SPATIAL_PREFIX + name: tensor for name, tensor in spatial_state.items()})
             source = f"{source} with the spatial part of {spatial_vae}"
-        with torch.device("meta"):
+        with building(path), torch.device("meta"):
             model = cls(OpenSoraVAEConfig.from_dict(values), micro_frame_size, micro_batch_size)
         return checkpoint.load_into(model, state, source=source, dtype=dtype).eval().requires_grad_(False)
 
@@ -294,13 +314,15 @@ class OpenSoraVAE(nn.Module):
             yield min(size, num_frames - start)
 
 
-def _read_spatial(folder_or_hub_name: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_spatial(
+    folder_or_hub_name: str | Path, hub: checkpoint.HubOptions
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read config.json and weights of a diffusers `AutoencoderKL` that lies apart from the temporal part."""
-    is_local = Path(folder_or_hub_name).expanduser().exists()
-    has_subfolder = (Path(folder_or_hub_name).expanduser() / SPATIAL_SUBFOLDER).is_dir()
+    local = Path(os.path.expanduser(folder_or_hub_name))
+    is_local, has_subfolder = os.path.exists(local), os.path.isdir(local / SPATIAL_SUBFOLDER)
     subfolder = SPATIAL_SUBFOLDER if has_subfolder or not is_local else None
     try:
-        path = checkpoint.resolve(folder_or_hub_name, subfolder=subfolder)
+        path = checkpoint.resolve(folder_or_hub_name, subfolder=subfolder, hub=hub)
     except OSError as error:
         raise OSError(f"the VAE checkpoint has no spatial part, and the separate one cannot be had: {error}") from error
     return checkpoint.read_config(path), checkpoint.read_state_dict(path)

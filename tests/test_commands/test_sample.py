@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FLAGS = """seed ckpt-path batch-size flash-attn layernorm-kernel resolution dtype save-dir logdate-dir sample-name
 start-index end-index num-sample prompt-as-path verbose prompt-path prompt num-frames fps save-fps image-size
 frame-interval aspect-ratio num-sampling-steps cfg-scale loop condition-frame-length reference-path mask-strategy
-aes flow camera-motion llm-refine watermark""".split()
+aes flow camera-motion llm-refine watermark outputs data-path prompt-generator""".split()
 
 
 @pytest.fixture
@@ -129,6 +129,30 @@ BAD_INPUT = {
     "bad JSON": (["--prompt", "a {reference_path: b}"], "bad JSON in prompt"),
     "mask strategy": (["--mask-strategy", "0,x"], "mask strategy group '0,x' has reference 'x'"),
     "size": (["--image-size", "64", "100"], "the width must be a multiple of 8, got 100"),
+    "huge size": (["--image-size", "6400000000", "64"], "image_size must have 8 to 8192 pixels each way"),
+    "huge pixels": (
+        ["--image-size", "8000", "8000"],
+        "17 x 8000 x 8000 (frames, height, width) are more pixels than any",
+    ),
+    "huge speed": (["--save-fps", "1000000000000"], "save_fps must lie in 0.01..1000, got 1000000000000"),
+    "no speed": (["--save-fps", "nan"], "save_fps must be a whole number or a finite number, got nan"),
+    "no home": (["--reference-path", "~nouser/x.png", "--mask-strategy", "0"], "reference '~nouser/x.png' of prompt 0"),
+    "URL": (["--reference-path", "https://host//a.png", "--mask-strategy", "0"], "'https://host//a.png' is a URL"),
+    "no value": (["--cfg-options", "seed"], "cannot read the option 'seed'; write KEY=VALUE"),
+    "blanks": (["--cfg-options", "seed", "=", "5"], "without blanks around the ="),
+    "bracket": (["--cfg-options", "image_size=[64,64"], "a bracket is not closed"),
+    "a section": (["--cfg-options", "model=5"], "the config needs a section model=dict(…), got 5"),
+    "no section": (["--cfg-options", "model=None", "--num-sampling-steps", "8"], "needs a section model=dict(…)"),
+    "text in MoReg": (
+        ["--cfg-options", "cache.codebook={1.0:1}", "cache.moreg.center=x"],
+        "cache.moreg.center must be a finite number, got 'x'",
+    ),
+    "inf in MoReg": (
+        ["--cfg-options", "cache.codebook={1.0:1}", "cache.moreg.power=1e999"],
+        "cache.moreg.power must be a finite number, got inf",
+    ),
+    "sample name": (["--sample-name", "../x"], "sample_name must be the beginning of a file name"),
+    "bytes": (["--prompt", "a \udcff"], "must be valid Unicode text"),
     "no folder": (["--save-dir", "HERE/file/out"], "cannot write"),
     "corrupt checkpoint": (["--ckpt-path", "HERE/corrupt"], "corrupt or truncated"),
     "no checkpoint": (["--ckpt-path", "GONE/x/y"], "model.from_pretrained"),
@@ -145,6 +169,40 @@ def test_bad_input_gets_one_line_and_status_2(config, broken, capsys, name):
     assert main([config, *defaults, *arguments]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and shown.count("\n") == 1 and message in shown
+
+
+def test_flags_of_the_references_training_are_named(config, tmp_path, capsys):
+    arguments = [config, "--prompt", "a", "--save-dir", str(tmp_path / "out"), "--outputs", "x", "--data-path", "y"]
+    assert main([*arguments, "--prompt-generator", "z", "--end-index", "0"]) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"warning: --{name} has no effect on sampling" for name in ("outputs", "data-path", "prompt-generator")
+    ]
+    assert last.startswith("error: no prompt left")
+
+
+@pytest.mark.parametrize("arguments", [["--seed", "x"], ["--sede", "5"], ["--image-size", "64"], ["--num-frames"]])
+def test_flags_that_cannot_be_read_are_one_line(config, capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([config, *arguments])
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and shown.count("\n") == 1
+
+
+def test_prompts_keep_their_commas_and_unused_loops_are_named(config, tmp_path, capsys):
+    folder = tmp_path / "out"
+    options = [
+        "--cfg-options",
+        "prompt=|0| a red circle, moving left |5| a blue square",
+        f"save_dir={folder}",
+        "loop=1",
+    ]
+    assert main([config, *options, "--num-sampling-steps", "1", "--save-fps", "7.5"]) == 0
+    assert sorted(path.name for path in folder.glob("*.mp4")) == ["sample_0000.mp4"]
+    assert json.loads((folder / "sample_0000.json").read_text())["settings"]["texts"] == ["a red circle, moving left"]
+    shown = capsys.readouterr().err
+    assert shown.count("warning: ") == shown.count("\n") == 1 and "has a text for loop |5|" in shown
 
 
 def test_missing_config(capsys):
@@ -266,5 +324,5 @@ def test_scripts_pair_images_and_videos(config, tmp_path, monkeypatch):
 def test_scripts_set_paths_only(config, tmp_path):
     for name in ("run_sample_video.sh", "run_sample_image.sh"):
         options = build_parser().parse_args(read_script(name, config, folder=tmp_path))
-        assert all(key.endswith("_path") for key in options.cfg_defaults)
+        assert all(option.partition("=")[0].endswith("_path") for option in options.cfg_defaults)
         assert collect_overrides(options) == {}

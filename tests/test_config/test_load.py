@@ -19,7 +19,7 @@ from opensora_adacache.config import load_config
 from opensora_adacache.config.dialect import REFERENCE_KEYS
 from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
 from opensora_adacache.errors.family import AdaCacheError
-from opensora_adacache.generation.records import plain as plain_values
+from opensora_adacache.generation.description import plain as plain_values
 from opensora_adacache.models.structure import VARIANTS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -361,6 +361,41 @@ def test_sections_that_are_none(plain, write, section, value):
         with pytest.raises(AdaCacheError) as error:
             load_config(path, {**GIVEN, **overrides})
         assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers(write, plain):
+    extra = "import numpy as np\nbatch_size = np.int64(2)\naes = np.float32(6.5)\nimage_size = np.array([64, 96])\n"
+    config = load(write(plain.read_text() + extra), num_sampling_steps=np.int32(8), fps=np.float64(12.5))
+    assert (config.batch_size, config.aes, config.image_size, config.fps) == (2, 6.5, (64, 96), 12.5)
+    assert config.scheduler.num_sampling_steps == 8 and type(config.scheduler.num_sampling_steps) is int
+    cache = {"cache.codebook": {np.float64(0.1): np.int64(4), 1.0: 1}, "cache.cache_loc": np.array([3])}
+    assert load_config(plain, {**GIVEN, **cache}).cache == AdaCacheConfig({0.1: 4, 1.0: 1}, cache_loc=(3,))
+
+
+def test_frames_per_second_may_be_fractions(write, plain):
+    text = plain.read_text().replace("save_fps = 24\n", "").replace("fps = 24", "fps = 23.976")
+    assert (load(write(text)).fps, load(write(text)).save_fps) == (23.976, 23.976)
+    assert load(write(text), frame_interval=2).save_fps == 11.988
+    assert load(plain, save_fps=24.0).save_fps == 24
+
+
+def test_a_codebook_of_json_has_numbers_as_texts(write):
+    sections = {name: {"from_pretrained": "a/b"} for name in ("model", "vae", "text_encoder")}
+    values = {"image_size": [64, 64], "num_frames": 17, "fps": 8, "scheduler": {}, "prompt": ["a"], **sections}
+    path = write(json.dumps({**values, "cache": {"codebook": {"0.1": 4, "1": 1}}}), "config.json")
+    assert load_config(path).cache.codebook == {0.1: 4, 1.0: 1}
+    child = write(json.dumps({"_base_": "config.json", "cache": {"codebook": {"0.5": 2}}}), "child.json")
+    assert load_config(child).cache.codebook == {0.5: 2}
+
+
+@pytest.mark.parametrize("section", ["model", "vae", "text_encoder"])
+def test_hub_options_and_keys_of_the_references_training(plain, section):
+    hub = {f"{section}.revision": "v1", f"{section}.cache_dir": "c", f"{section}.local_files_only": True}
+    settings = getattr(load_config(plain, {**GIVEN, **hub}), section)
+    assert (settings.revision, settings.cache_dir, settings.local_files_only) == ("v1", "c", True)
+    load_config(plain, {**GIVEN, "text_encoder.shardformer": True, "model.freeze_y_embedder": True})
+    with pytest.raises(AdaCacheError, match="unknown key 'vae.shardformer'"):
+        load_config(plain, {**GIVEN, "vae.shardformer": True})
 
 
 def test_missing_file():

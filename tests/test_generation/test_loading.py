@@ -71,9 +71,9 @@ def test_every_model_is_announced_with_its_source_and_size(tmp_path, tiny_config
 
 def test_a_checkpoint_that_is_not_here_has_no_size(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert describe_source("nobody/nothing") == "'nobody/nothing' (it is downloaded first)"
+    assert describe_source(VaeSettings("nobody/nothing")) == "'nobody/nothing' (it is downloaded first)"
     (tmp_path / "bare.pt").write_bytes(b"x" * 1234)
-    assert describe_source(str(tmp_path / "bare.pt")) == f"'{tmp_path}/bare.pt' (1.23 kB)"
+    assert describe_source(VaeSettings(str(tmp_path / "bare.pt"))) == f"'{tmp_path}/bare.pt' (1.23 kB)"
 
 
 def test_the_text_encoder_is_freed_or_kept_with_the_same_features(tmp_path, tiny_config):

@@ -43,6 +43,12 @@ def test_sixteen_bits_are_scaled_exactly(tmp_path, name):
         assert np.asarray(plain_picture(image))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+def test_sixteen_bits_of_a_portable_map(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P5 3 1 65535\n" + np.array([0, 32768, 65535], ">u2").tobytes())
+    with Image.open(tmp_path / "a.ppm") as image:
+        assert np.asarray(plain_picture(image))[0, :, 0].tolist() == [0, 128, 255]
+
+
 @pytest.mark.parametrize("worst", [1.5, -0.1, float("nan"), float("inf")])
 def test_floating_point_beyond_0_to_1_is_refused(tmp_path, worst):
     Image.fromarray(np.array([[0.5, worst]], np.float32)).save(tmp_path / "a.tif")

@@ -199,6 +199,41 @@ def test_keys_that_do_not_fit_are_listed(net):
     )
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [(torch.int32, "int32"), (torch.bool, "bool"), (torch.complex64, "complex64"), (torch.uint8, "uint8")],
+)
+def test_weights_of_another_kind_of_number_are_refused(net, tmp_path, dtype, kind):
+    state = net.state_dict()
+    state["linear.weight"] = state["linear.weight"].to(dtype)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="1 of another kind") as error:
+        checkpoint.load_into(on_meta(), checkpoint.read_state_dict(tmp_path), source="net")
+    assert f"(linear.weight: expected floating point, got {kind})" in message(error)
+    state = {**net.state_dict(), "count": torch.tensor([7.0])}
+    with pytest.raises(ValueError, match="count: expected whole numbers, got float32"):
+        checkpoint.load_into(on_meta(), state, source="net")
+
+
+def test_an_index_names_files_beside_it(tmp_path):
+    for weight_map in ({"a": "../other.safetensors"}, {"a": "/etc/passwd"}, {"a": 5}):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(ValueError, match="expected names of files beside it"):
+            checkpoint.read_state_dict(tmp_path)
+
+
+def test_a_config_nested_without_end_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply") as error:
+        checkpoint.read_config(tmp_path)
+    message(error)
+
+
+def test_a_home_that_nobody_has_is_not_found():
+    with pytest.raises(FileNotFoundError, match="~nouser/x"):
+        checkpoint.resolve("~nouser/x")
+
+
 def test_long_lists_are_cut_and_counted(net):
     state = {**net.state_dict(), **{f"extra.{i:02d}": torch.ones(1) for i in range(12)}}
     with pytest.raises(ValueError, match=r"12 unexpected \(extra.00, .*, extra.09, …\)"):
@@ -262,6 +297,22 @@ def test_cached_snapshot_serves_without_network(offline, net):
     assert_equal(checkpoint.read_state_dict(folder), net)
     with pytest.raises(FileNotFoundError, match="no folder 'vae'"):
         checkpoint.resolve("somebody/net", subfolder="vae")
+
+
+def test_revision_and_cache_of_a_hub_name(offline, net, tmp_path):
+    repository = tmp_path / "elsewhere" / "models--somebody--net"
+    for revision, depth in (("0" * 40, 1), ("1" * 40, 2)):
+        checkpoint.save(repository / "snapshots" / revision, net, {"depth": depth})
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "refs" / "v2").write_text("1" * 40)
+    hub = checkpoint.HubOptions(cache_dir=tmp_path / "elsewhere", local_files_only=True)
+    assert checkpoint.read_config(checkpoint.resolve("somebody/net", hub=hub)) == {"depth": 1}
+    hub = checkpoint.HubOptions("v2", tmp_path / "elsewhere", True)
+    assert checkpoint.read_config(checkpoint.resolve("somebody/net", hub=hub)) == {"depth": 2}
+    with pytest.raises(OSError, match="no copy is cached, and local_files_only is set") as error:
+        checkpoint.resolve("somebody/other", hub=hub)
+    message(error)
 
 
 def test_saved_files_can_be_read_like_any_other(tmp_path):

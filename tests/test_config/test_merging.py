@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opensora_adacache.config.sections import get_value, merge, set_value
+from opensora_adacache.config.merging import get_value, merge, set_value
 
 
 def test_merging_changes_neither_side():

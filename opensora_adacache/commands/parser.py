@@ -1,0 +1,54 @@
+"""A parser of command lines that says what is wrong in one line, and warnings in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from opensora_adacache.errors.family import AdaCacheWarning
+from opensora_adacache.errors.shown import one_line
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An `argparse.ArgumentParser` that does not print its usage before an error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 after one line on stderr."""
+        self.exit(2, f"error: {one_line(message)}; --help lists the flags\n")
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Print warnings of this package as one line each on stderr, those of other packages as Python does.
+
+    Only rank 0 of several processes prints.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AdaCacheWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if not issubclass(category, AdaCacheWarning):
+                show_others(message, category, *place, **options)
+            elif os.environ.get("RANK", "0") == "0":
+                print(f"warning: {one_line(message)}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
+
+
+def number(text: str) -> int | float:
+    """Read a whole number as int and any other as float.
+
+    >>> number("24"), number("23.976")
+    (24, 23.976)
+    """
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
