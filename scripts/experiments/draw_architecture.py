@@ -30,6 +30,7 @@ ROOMS = {
     "calibration": "traces to codebooks, thresholds, plans",
     "shapes": "the bundled model: data, training, checker",
     "scenes": "scenes of the bundled model",
+    "testing": "small pipelines with random weights",
     "generation": "a config to videos",
     "costs": "FLOPs, bytes, tokens",
     "adapters": "how a cache gets into a model: stdit3, opensora, diffusers",
