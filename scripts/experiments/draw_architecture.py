@@ -30,6 +30,7 @@ ROOMS = {
     "calibration": "traces to codebooks, thresholds, plans",
     "shapes": "the bundled model: data, training, checker",
     "scenes": "scenes of the bundled model",
+    "testing": "small pipelines with random weights",
     "generation": "a config to videos",
     "costs": "FLOPs, bytes, tokens",
     "adapters": "how a cache gets into a model: stdit3, opensora, diffusers",
@@ -74,7 +75,7 @@ def text(ax: Any, x: float, y: float, words: str, size: float = 9, color: str = 
 
 
 def draw_rooms() -> Any:
-    """Draw the rooms of the package, the highest at the top."""
+    """Draw the packages, the highest at the top."""
     contracts = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [layer.split(" | ") for layer in next(c for c in contracts if c["type"] == "layers")["layers"]]
     width, row, gap, left = 96.0, 5.0, 1.3, 8.0
@@ -89,7 +90,7 @@ def draw_rooms() -> Any:
             words, many = ROOMS[room], len(rooms) > 3
             text(ax, x + span / 2, y + (1.4 if many else 1.7), f"{room}/", 9.5, weight="bold")
             text(ax, x + span / 2, y + 3.4, words, 6.6 if many else 8.2, FAINT, linespacing=0.95)
-    text(ax, left, 3, "A room imports only from rooms below it, and rooms side by side do not know each other.",
+    text(ax, left, 3, "A package imports only from packages below it; packages side by side do not know each other.",
          9.5, ha="left")  # fmt: skip
     bottom = 6 + len(layers) * (row + gap) - gap
     arrow(ax, (4, 6.5), (4, bottom - 0.5), FAINT)
