@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
-from opensora_adacache.benchmark.latency import MemoryPeak
+from opensora_adacache.benchmark.description import (
+    ComparisonRecord,
+    SettingRecord,
+    read_comparison,
+    write_comparison,
+)
+from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, append_result, read_results
 from opensora_adacache.caching.adacache import AdaCacheConfig
@@ -131,7 +137,7 @@ class ComparisonRun:
         """
         from opensora_adacache.generation.loading import load_models
 
-        write_file(self.folder / DESCRIPTION, (json.dumps(self.describe(), indent=1) + "\n").encode())
+        write_comparison(self.folder / DESCRIPTION, self.describe())
         if not self.num_missing:
             return
         worker = _Worker(self, load_models(self.comparison.run, [t for task in self.tasks for t in task.job.texts]))
@@ -144,41 +150,43 @@ class ComparisonRun:
                 self.done.add((row.setting, *row.video_key))
                 progress()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ComparisonRecord:
         """Return what ``comparison.json`` holds."""
         import torch
 
         comparison = self.comparison
         table = find_table(comparison.paper) if comparison.paper else None
-        settings = [{"name": BASELINE, "title": "baseline", "policy": BASELINE, "paper": BASELINE, "oracle": False}]
-        for setting in comparison.settings:
-            kind = {"policy": policy_name(setting), "oracle": setting.oracle is not None}
-            settings.append({"name": setting.name, "title": setting.title, "paper": setting.paper, **kind})
+        settings = [SettingRecord(BASELINE, BASELINE, BASELINE, paper=BASELINE)]
+        settings += [
+            SettingRecord(s.name, s.title, policy_name(s), s.paper, oracle=s.oracle is not None)
+            for s in comparison.settings
+        ]
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-        return {
-            "config": str(comparison.path),
-            "command": self.command,
-            "machine": f"{device}, {torch.get_num_threads()} threads",
-            "date": str(date.today()),
-            "torch": torch.__version__,
-            "num_prompts": len(comparison.run.prompts),
-            "num_seeds": comparison.num_seeds,
-            "title": comparison.title,
-            "paper": comparison.paper,
-            "paper_rows": [asdict(row) for row in table.rows.values()] if table else [],
-            "paper_source": table.source if table else "",
-            "settings": settings,
-            "lpips_missing": self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not asked for",
-            "runs": {name: plain(asdict(config)) for name, config in self.settings.items()},
-        }
+        threads = torch.get_num_threads()
+        return ComparisonRecord(
+            config=str(comparison.path),
+            command=self.command,
+            machine=f"{device}, {threads} thread{'' if threads == 1 else 's'}",
+            date=str(date.today()),
+            torch=torch.__version__,
+            num_prompts=len(comparison.run.prompts),
+            num_seeds=comparison.num_seeds,
+            title=comparison.title,
+            settings=tuple(settings),
+            paper=comparison.paper,
+            paper_rows=tuple(table.rows.values()) if table else (),
+            paper_source=table.source if table else "",
+            lpips_missing=self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not asked for",
+            runs={name: plain(asdict(config)) for name, config in self.settings.items()},
+        )
 
     def _check_folder(self) -> None:
         path = self.folder / DESCRIPTION
         if not path.exists():
             return
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        except (ValueError, KeyError, TypeError):
+            old = read_comparison(path).runs
+        except ValueError:
             raise ValueError(f"'{path}' is not what compare.py writes; choose another --out") from None
         for name, config in self.settings.items():
             difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
@@ -296,7 +304,8 @@ class _Worker:
         num_steps = config.scheduler.num_sampling_steps * config.loop
         records = [record for trace in clip.traces for record in trace]
         computed = [record.computed for record in records] or [True] * num_steps
-        quality = {} if name == BASELINE else self._quality(made.frames, reference)
+        measured = {} if name == BASELINE else self._quality(made.frames, reference)
+        quality: dict[str, Any] = {key: measured.get(key) for key in _QUALITY}
         return ResultRow(
             policy=BASELINE if name == BASELINE else policy_name(self.settings[name]),
             setting=name,
@@ -304,7 +313,7 @@ class _Worker:
             prompt=task.job.prompt,
             index=task.job.index,
             seed=task.seed,
-            **{key: quality.get(key) for key in _QUALITY},
+            **quality,
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds + clip.decoding_seconds,
             loop_s=clip.denoising_seconds,

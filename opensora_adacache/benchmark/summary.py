@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from opensora_adacache.benchmark.bootstrap import Interval, bootstrap_interval
-from opensora_adacache.benchmark.description import Comparison, Setting
+from opensora_adacache.benchmark.description import ComparisonRecord, SettingRecord
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS, ResultRow
 
 BASELINE = "baseline"
@@ -45,7 +45,7 @@ class SettingSummary:
         by_motion: per motion class that occurs.
     """
 
-    setting: Setting
+    setting: SettingRecord
     num_videos: int
     num_steps: int
     psnr: Interval | None
@@ -66,7 +66,7 @@ class SettingSummary:
     by_motion: dict[str, MotionSummary]
 
 
-def summarize(rows: Sequence[ResultRow], comparison: Comparison) -> list[SettingSummary]:
+def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[SettingSummary]:
     """Summarize each setting that has a video, in the comparison's order.
 
     Raises:
@@ -99,7 +99,7 @@ def ratio_to_baseline(
 
 
 def _summarize_setting(
-    setting: Setting, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
+    setting: SettingRecord, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
 ) -> SettingSummary:
     memory = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes is not None]
     return SettingSummary(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opensora_adacache.benchmark.bootstrap import Interval
-from opensora_adacache.benchmark.description import Comparison, PaperRow
+from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS
 from opensora_adacache.benchmark.summary import SettingSummary
 
@@ -123,7 +123,7 @@ CONTENT_COLUMNS = (
 )
 
 
-def build_tables(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[Table]:
+def build_tables(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[Table]:
     """Return the tables: the paper's columns, what a setting costs, and what the videos show where that was measured.
 
     A quoted row follows the setting that names it; rows that no setting names come last.
@@ -147,7 +147,7 @@ def build_tables(summaries: Sequence[SettingSummary], comparison: Comparison) ->
     return tables
 
 
-def notes(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[str]:
+def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[str]:
     """Return what a reader of the tables must know: where figures come from and what they are."""
     lines = [
         f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "

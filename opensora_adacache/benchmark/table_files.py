@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import Comparison
+from opensora_adacache.benchmark.description import ComparisonRecord
 from opensora_adacache.benchmark.table import MEASURED, ORACLE, Table
 from opensora_adacache.media.video import write_file
 
@@ -33,7 +33,7 @@ _LATEX = {
 }
 
 
-def write_markdown(path: Path, tables: Sequence[Table], comparison: Comparison, notes: Sequence[str]) -> None:
+def write_markdown(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
     """Write the tables, each under its title, and the notes.
 
     Raises:
@@ -52,7 +52,7 @@ def write_markdown(path: Path, tables: Sequence[Table], comparison: Comparison, 
     write_file(path, ("\n".join(lines) + "\n").encode())
 
 
-def write_csv(path: Path, tables: Sequence[Table], comparison: Comparison) -> None:
+def write_csv(path: Path, tables: Sequence[Table], comparison: ComparisonRecord) -> None:
     """Write one line per method with all figures in full precision, those with an interval in three columns.
 
     Raises:
@@ -82,7 +82,7 @@ def write_csv(path: Path, tables: Sequence[Table], comparison: Comparison) -> No
     write_file(path, text.getvalue().encode())
 
 
-def write_latex(path: Path, tables: Sequence[Table], comparison: Comparison, notes: Sequence[str]) -> None:
+def write_latex(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
     """Write the tables for ``\\input``; they need the packages booktabs and graphicx.
 
     Raises:

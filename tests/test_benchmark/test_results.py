@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from opensora_adacache.benchmark.description import Comparison, PaperRow, Setting, read_comparison, write_comparison
+from opensora_adacache.benchmark.description import (
+    ComparisonRecord,
+    PaperRow,
+    SettingRecord,
+    read_comparison,
+    write_comparison,
+)
 from opensora_adacache.benchmark.results import append_result, read_results
 
 
@@ -107,6 +113,6 @@ def test_a_comparison_of_another_kind(tmp_path, content, message):
 
 
 def test_settings_of_one_name():
-    twice = (Setting("a", "A", "static"), Setting("a", "B", "static"))
+    twice = (SettingRecord("a", "A", "static"), SettingRecord("a", "B", "static"))
     with pytest.raises(ValueError, match="names of settings must differ, got 'a' twice"):
-        Comparison("c", "c", "m", "d", "t", 1, 1, "T", twice, None, (PaperRow("x"),))
+        ComparisonRecord("c", "c", "m", "d", "t", 1, 1, "T", twice, None, (PaperRow("x"),))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 from pathlib import Path
 
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.description import write_comparison as write_description
 from opensora_adacache.benchmark.results import read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
@@ -89,7 +89,7 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
     out = tmp_path / "out"
     out.mkdir()
     run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), out, None, "test")
-    (out / "comparison.json").write_text(json.dumps(run.describe()))
+    write_description(out / "comparison.json", run.describe())
     changed = write_comparison(SETTINGS.replace("interval=2", "interval=3"))
     assert compare([str(changed), "--out", str(out)]) == 2
     error = capsys.readouterr().err

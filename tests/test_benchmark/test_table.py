@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from opensora_adacache.benchmark.bootstrap import bootstrap_interval
-from opensora_adacache.benchmark.description import Setting
+from opensora_adacache.benchmark.description import SettingRecord
 from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import escape_latex, write_csv, write_latex, write_markdown
@@ -137,7 +137,10 @@ def test_everything_that_latex_reads_is_escaped():
 
 
 def test_an_unknown_paper_name_is_no_row(rows, comparison):
-    settings = (*comparison.settings[:2], Setting("oracle", "Δ_best", "oracle-video", paper="not there", oracle=True))
+    settings = (
+        *comparison.settings[:2],
+        SettingRecord("oracle", "Δ_best", "oracle-video", paper="not there", oracle=True),
+    )
     tables = build_tables(
         summarize(rows, replace(comparison, settings=settings)), replace(comparison, settings=settings)
     )

@@ -1,12 +1,8 @@
-"""How long a video takes and how much memory: warm-up, median of repeats, device synchronised."""
+"""How much memory a video takes at most."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,66 +12,12 @@ _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"  # the code of proc(5) that sets the high-water mark to what is resident now
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of repeated runs.
-
-    Attributes:
-        runs: of each repeat the whole run.
-        loops: of each repeat the denoising loop.
-    """
-
-    runs: tuple[float, ...]
-    loops: tuple[float, ...]
-
-    @property
-    def run_seconds(self) -> float:
-        """Median of the whole run."""
-        return median(self.runs)
-
-    @property
-    def loop_seconds(self) -> float:
-        """Median of the denoising loop."""
-        return median(self.loops)
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until a device has finished its work; a processor has."""
     if device.type == "cuda":
         import torch
 
         torch.cuda.synchronize(device)
-
-
-def measure_latency(
-    run: Callable[[], float], device: torch.device, num_warmups: int = 1, num_repeats: int = 3
-) -> Latency:
-    """Time a run after warming up (kernels chosen, memory pools filled).
-
-    Args:
-        run: makes a video from start to end and returns the seconds of its denoising loop, taken with the device
-            synchronised at both ends, as `Clip.denoising_seconds` is.
-        device: it computes on; synchronised before and after each run.
-        num_warmups: runs that are not timed.
-        num_repeats: runs that are.
-
-    Raises:
-        ValueError: no repeat, or a negative number of warm-ups.
-    """
-    if num_repeats < 1 or num_warmups < 0:
-        raise ValueError(
-            f"expected at least 1 repeat and 0 or more warm-ups, got {num_repeats} and {num_warmups}; 3 and 1 are usual"
-        )
-    runs, loops = [], []
-    for number in range(num_warmups + num_repeats):
-        synchronize(device)
-        start = time.perf_counter()
-        loop_seconds = run()
-        synchronize(device)
-        if number >= num_warmups:
-            runs.append(time.perf_counter() - start)
-            loops.append(loop_seconds)
-    return Latency(tuple(runs), tuple(loops))
 
 
 class MemoryPeak:
