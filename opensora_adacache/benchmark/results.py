@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
-CHECKS = ("colour", "shape", "direction", "speed")
+CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arrangement")
 
 
 @dataclass(frozen=True)

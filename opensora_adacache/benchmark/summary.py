@@ -65,6 +65,11 @@ class SettingSummary:
     checks: dict[str, float]
     by_motion: dict[str, MotionSummary]
 
+    @property
+    def efficiency(self) -> float | None:
+        """The speedup as a fraction of the FLOP speedup: 1 where nothing beside the computed work takes time."""
+        return None if self.speedup is None or not self.flop_speedup else self.speedup / self.flop_speedup
+
 
 def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[SettingSummary]:
     """Summarize each setting that has a video, in the comparison's order.

@@ -108,6 +108,7 @@ COST_COLUMNS = (
     Column("computed_steps", "Computed steps", ".2f", lambda row: row.computed_steps),
     Column("num_steps", "Steps", ".0f", lambda row: row.num_steps),
     Column("flop_speedup", "FLOP speedup", ".2f", lambda row: row.flop_speedup),
+    Column("efficiency", "Efficiency", ".3f", lambda row: row.efficiency),
     Column("loop_s", "Loop (s)", ".3f", lambda row: row.loop_s),
     Column("cache_mb", "Cache (MB)", ".3g", lambda row: row.cache_mb),
     Column("peak_memory_mb", "Peak memory (MB)", ".0f", lambda row: row.peak_memory_mb),
@@ -169,7 +170,8 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
         "PSNR, LPIPS and SSIM compare with the baseline's video of the same prompt and seed; figures in brackets are "
         "bootstrap 95 % intervals over prompts. Columns without “of mp4” are from raw frames. Latency (whole run) and "
         "loop (denoising) are medians of seconds per video; speedup is the baseline's loop seconds over the setting's, "
-        "summed over the same videos; FLOP speedup likewise. VBench is empty where it was not run."
+        "summed over the same videos; FLOP speedup likewise, and efficiency is the speedup over the FLOP speedup. "
+        "VBench is empty where it was not run."
     )
     if comparison.lpips_missing:
         lines.append(f"LPIPS is empty: {comparison.lpips_missing}.")

@@ -17,6 +17,7 @@ from typing import Any
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, prompts, resolutions
+from opensora_adacache.config.calibrated import fill_in
 from opensora_adacache.config.file import get_value, merge, read_file, set_value
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
@@ -146,7 +147,7 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
     for key, section in _LOADED.items():
         values[key] = build(section, _with_local_path(values[key], key), key)
     values["scheduler"] = build(SchedulerSettings, values["scheduler"], "scheduler")
-    values["cache"] = _build_cache(values.get("cache"))
+    values["cache"] = _build_cache(values.get("cache"), values["scheduler"].num_sampling_steps)
     _resolve_size(values)
     _resolve_prompts(values)
     _resolve_paths(values, path.stem, image)
@@ -176,17 +177,18 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return section
 
 
-def _build_cache(section: Any) -> CacheConfig | None:
+def _build_cache(section: Any, num_steps: int) -> CacheConfig | None:
     if section is None:
         return None
-    section = _plain_section(section, "cache")
+    section = fill_in(_plain_section(section, "cache"), num_steps, "cache")
     kind = section.pop("type", "AdaCache")
     if kind not in POLICIES:
         raise ValueError(
             f"cache.type is {kind!r}{closest(kind, POLICIES)}; expected one of {', '.join(POLICIES)} (or cache=None)"
         )
     if section.get("moreg") is not None:
-        section["moreg"] = _take_type(section["moreg"], "cache.moreg", "MoReg")
+        moreg = fill_in(_plain_section(section["moreg"], "cache.moreg"), num_steps, "cache.moreg")
+        section["moreg"] = _take_type(moreg, "cache.moreg", "MoReg")
     return build(config_class(kind), section, "cache")
 
 

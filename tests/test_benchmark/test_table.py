@@ -25,6 +25,7 @@ def test_a_setting_by_hand(make_row, make_baseline_row, comparison):
     base, cached = summarize(rows, comparison)
     # prompt 2 is not made yet, so the baseline's 100 s do not count
     assert cached.speedup == pytest.approx((2 + 6) / (1 + 3)) and cached.flop_speedup == pytest.approx(20 / 5)
+    assert cached.efficiency == pytest.approx(2 / 4)
     assert cached.num_videos == 2 and cached.loop_s == 2.0 and cached.tflops == 2.5
     assert cached.psnr == bootstrap_interval([30.0, 20.0]) and cached.psnr.mean == 25
     assert cached.lpips is None and cached.checks == {"colour": 0.75}
