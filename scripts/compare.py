@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command, typed_command
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -27,23 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.config is None:
         parser.error("expected a comparison config, or --list")
-    command = "python scripts/compare.py " + " ".join(sys.argv[1:] if arguments is None else arguments)
-    out = options.out or Path("outputs/compare") / Path(options.config).stem
-    try:
-        return compare(options.config, out, options.limit, command)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options.command = typed_command("scripts/compare.py", arguments)
+    return run_command(compare, options)
 
 
-def compare(config: str, out: Path, limit: int | None, command: str) -> int:
+def compare(options: argparse.Namespace) -> None:
     """Make what is missing, then the report."""
     from tqdm import tqdm
 
     from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.runner import RESULTS, ComparisonRun
 
-    run = ComparisonRun(load_comparison(config), out, limit, command)
+    out = options.out or Path("outputs/compare") / Path(options.config).stem
+    run = ComparisonRun(load_comparison(options.config), out, options.limit, options.command)
     total = run.num_missing
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
@@ -51,14 +50,10 @@ def compare(config: str, out: Path, limit: int | None, command: str) -> int:
             run.run(progress=bar.update)
     except KeyboardInterrupt:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
-        print(f"\ninterrupted: {made}; run the same command again to go on")
-        return 130
-    from opensora_adacache.benchmark.report.bench import write_report
-
+        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to go on") from None
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"{total} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Tables as Markdown, CSV and LaTeX."""
+"""Tables as Markdown, CSV and LaTeX: those of a comparison, and those of studies that have columns of their own."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from opensora_adacache.benchmark.description import ComparisonRecord
@@ -106,6 +106,24 @@ def write_latex(path: Path, tables: Sequence[Table], comparison: ComparisonRecor
             lines.append(_latex_line([line.title, line.source, *(cell.full_text or "–" for cell in line.cells)]))
         lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
     write_file(path, "\n".join(lines).encode())
+
+
+def write_study(path: Path, title: str, command: str, lines: Sequence[str]) -> None:
+    """Write the Markdown page of a study, with the command that made it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_file(path, "\n".join([f"# {title}", "", f"Made by `{command}`.", "", *lines, ""]).encode())
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table, line by line; cells may hold markup.
+
+    >>> markdown_table(("policy", "steps"), [("**ours**", "12")])
+    ['| policy | steps |', '| --- | --- |', '| **ours** | 12 |']
+    """
+    return [_markdown_line(columns), _markdown_line(["---"] * len(columns)), *map(_markdown_line, rows)]
 
 
 def escape_markdown(text: str) -> str:

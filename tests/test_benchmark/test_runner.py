@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeyp
     config, out = write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n"), tmp_path / "out"
     monkeypatch.setattr(comparison, "flicker", interrupt_second)
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 130
-    assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().out
+    assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().err
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
     assert [row.setting for row in read_results(out / "results.jsonl")] == ["baseline", "every2"]
 
