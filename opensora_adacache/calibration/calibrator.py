@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -28,10 +28,12 @@ from opensora_adacache.caching.policies.magcache import MagCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, PlannedPolicy, StaticConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
+from opensora_adacache.caching.registry import named_class
 from opensora_adacache.caching.replay import Recording, record
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile
 from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst
+from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.search import (
     calibrate,
     fit_polynomial,
@@ -41,14 +43,14 @@ from opensora_adacache.calibration.search import (
     search,
 )
 from opensora_adacache.calibration.step_costs import StepMeasurements, forecast_costs, mean_costs, reuse_costs
+from opensora_adacache.config.calibrated import read_setting
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.costs.run import step_lengths
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.loading import LoadedModels
 from opensora_adacache.metrics.quality import psnr
 
-PUBLISHED_FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
-"""AdaCache's fast codebook for 30 steps of Open-Sora 1.2."""
+PUBLISHED_FAST = "open_sora_1_2_30.json#adacache-fast"
 
 # Prompts that LeMiCa's costs, and ForecastCache's profile, are measured on.
 _SEGMENT_JOBS = 3
@@ -59,21 +61,6 @@ _PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
 _GRID = [10 ** (exponent / 100) for exponent in range(-400, 201)]
 # Tolerances of ForecastCache that are tried.
 _TOLERANCES = [10 ** (exponent / 50) for exponent in range(-450, 101)]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Settings that were found.
-
-    Attributes:
-        cache: of the policy.
-        computed_steps: mean over the calibration prompts.
-        psnr: mean over the calibration prompts in dB, where a PSNR was wanted.
-    """
-
-    cache: CacheConfig
-    computed_steps: float
-    psnr: float | None = None
 
 
 class Calibrator:
@@ -213,7 +200,7 @@ class Calibrator:
 
     @cached_property
     def reuse_costs(self) -> dict[tuple[int, int], float]:
-        """What reusing each stretch of steps costs, the mean over videos (`evaluation.step_costs.reuse_costs`)."""
+        """What reusing each stretch of steps costs, the mean over videos (`step_costs.reuse_costs`)."""
         weights = step_lengths(self.config)
         return mean_costs(reuse_costs(measured, weights) for measured in self.measurements)
 
@@ -315,13 +302,22 @@ def _keeps_first(key: tuple[int, int, int]) -> bool:
     return all(late == early + 1 for early, late in zip(key, key[1:], strict=False) if early < FIRST_STEPS)
 
 
-def starting_settings(policy: type[Any]) -> CacheConfig:
-    """Return settings of a policy to calibrate from: published values, and stand-ins for constants of the model."""
-    needed: dict[type, dict[str, Any]] = {
-        AdaCacheConfig: {"codebook": PUBLISHED_FAST},
-        MagCacheConfig: {"ratios": (1.0,)},
-        LeMiCaConfig: {"steps": (1,)},
-        DPCacheConfig: {"steps": (1,)},
-        ForecastCacheConfig: {"speedup": 2.0, "corrector": 0.5},
+def starting_settings(policy: str) -> CacheConfig:
+    """Return settings of a policy to calibrate from: published values, and stand-ins for constants of the model.
+
+    Args:
+        policy: name on the command line.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    needed: dict[str, dict[str, Any]] = {
+        "magcache": {"ratios": (1.0,)},
+        "lemica": {"steps": (1,)},
+        "dpcache": {"steps": (1,)},
+        "forecastcache": {"speedup": 2.0, "corrector": 0.5},
     }
-    return policy(**needed.get(policy, {}))
+    settings = needed.get(policy, {})
+    if policy == "adacache":
+        settings = {"codebook": read_setting(PUBLISHED_FAST).section["codebook"]}
+    return named_class(policy)(**settings)

@@ -1,4 +1,4 @@
-"""Measure what deciding costs: ``python scripts/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
+"""Measure what deciding costs: ``python scripts/experiments/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
 
 Makes the config's first prompt with ForecastCache and prints the time spent in measuring forecasts and deciding at
 computed steps, and in correcting outputs at all steps, as shares of the computed steps' time. CPU only: a device would
@@ -13,6 +13,8 @@ import time
 from dataclasses import replace
 from statistics import median
 
+from opensora_adacache.commands.main import run_command
+
 # What is measured, and the methods of the session that do it.
 PARTS = {"measuring and deciding": ("keep_residual", "_close_step"), "correcting": ("correct",)}
 
@@ -23,23 +25,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", help="a config of run_sample_video.sh")
     parser.add_argument("--speedup", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
+    return run_command(measure_overhead, parser.parse_args(arguments))
+
+
+def measure_overhead(options):
+    """Print the share of each part."""
     from opensora_adacache.config import load_config
     from opensora_adacache.generation.jobs import plan_jobs
     from opensora_adacache.generation.loading import load_models
 
-    try:
-        config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
-        job = plan_jobs(config)[0]
-        models = load_models(config, list(job.texts))
-        shares = [measure(config, models, job, options.speedup) for _ in range(options.repeats)]
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
+    job = plan_jobs(config)[0]
+    models = load_models(config, list(job.texts))
+    shares = [measure(config, models, job, options.speedup) for _ in range(options.repeats)]
     for part in PARTS:
         share = 100 * median(run[part] for run in shares)
         print(f"{part}: {share:.2f} % of the computed steps (median of {options.repeats} runs)")
-    return 0
 
 
 def measure(config, models, job, speedup):

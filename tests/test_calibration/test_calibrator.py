@@ -19,6 +19,7 @@ from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.calibrator import Calibrator
 from opensora_adacache.config import load_config
+from opensora_adacache.config.calibrated import read_calibrated, write_calibrated
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import load_models
 
@@ -50,20 +51,22 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
     out = tmp_path / "codebook.json"
     assert calibrate([write_config(ADACACHE), "--speedup", "1.6", "--out", str(out)]) == 0
     assert "'codebook': {" in capsys.readouterr().out
-    found = json.loads(out.read_text())["found"]["adacache-1.6x"]
-    assert list(found["cache"]["codebook"].values()) == [4, 3, 2, 1]
+    found = json.loads(out.read_text())["settings"]["adacache-1.6x"]
+    assert list(found["section"]["codebook"].values()) == [4, 3, 2, 1]
     assert found["computed_steps"] == pytest.approx(8 / 1.6, abs=1)
 
 
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
-    out = tmp_path / "calibrated.py"
+    out = tmp_path / "calibrated.json"
     names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
-    comparison.write_text(f'_base_ = ["{out.name}"]\nrun = "config.py"\n')
+    names_found = [f"{name}-1.33x" for name in names]
+    found = {name: dict(cache=dict(calibrated=f"{out}#{name}")) for name in names_found}
+    comparison.write_text(f'run = "config.py"\nsettings = {found!r}\n')
     settings = load_comparison(comparison).settings
-    assert [setting.name for setting in settings] == [f"{name}-1.33x" for name in names]
+    assert [setting.name for setting in settings] == list(read_calibrated(out).settings) == names_found
     caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
     assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
     assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
@@ -76,8 +79,25 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
 def test_a_wanted_psnr(calibrate, write_config, tmp_path):
     config, out = write_config('cache = dict(type="Static", interval=2)\n'), tmp_path / "found.json"
     assert calibrate([config, "--psnr", "100", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["found"]["static-100db"]
+    found = json.loads(out.read_text())["settings"]["static-100db"]
     assert found["computed_steps"] == 8 and found["psnr"] == 100  # only computing every step leaves no error
+
+
+def test_a_file_keeps_the_settings_that_it_holds_and_refuses_another_model(calibrate, write_config, tmp_path, capsys):
+    config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
+    for speedup in ("1.33", "1.6"):
+        assert calibrate([config, "--speedup", speedup, "--limit", "1", "--out", str(out)]) == 0
+    found = read_calibrated(out)
+    assert list(found.settings) == ["planned-1.33x", "planned-1.6x"] and found.num_steps == 8
+    assert found.settings["planned-1.6x"].command == (
+        f"python scripts/calibrate.py {config} --speedup 1.6 --limit 1 --out {out}"
+    )
+    write_calibrated(out, replace(found, num_steps=50))
+    capsys.readouterr()
+    assert calibrate([config, "--speedup", "2", "--out", str(out)]) == 2
+    assert "for 50 steps, not of" in capsys.readouterr().err
+    assert calibrate([config, "--speedup", "2", "--out", "found.py"]) == 2
+    assert "--out must name a .json file, got 'found.py'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -100,8 +120,8 @@ def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config
     config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
     out = tmp_path / "found.json"
     assert calibrate([config, "--speedup", "1.33", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["found"]["forecastcache-1.33x"]
-    assert found["cache"]["tolerance"] > 0 and len(found["cache"]["growth"]) == 8
+    found = json.loads(out.read_text())["settings"]["forecastcache-1.33x"]
+    assert found["section"]["tolerance"] > 0 and len(found["section"]["growth"]) == 8
     assert found["computed_steps"] == pytest.approx(6, abs=1)
 
 
@@ -109,7 +129,7 @@ def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_c
     config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
     assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: planned-50x: these settings reach")
-    assert list(json.loads(out.read_text())["found"]) == ["planned-1.33x"]
+    assert list(json.loads(out.read_text())["settings"]) == ["planned-1.33x"]
 
 
 @pytest.mark.parametrize("corrector", [0.0, 0.5])

@@ -1,9 +1,12 @@
 """Whole pipelines of diffusers with random weights, small enough for a CPU: text encoder, scheduler, VAE, transformer.
 
-For tests and for `scripts/compare_hosts.py`; a random model makes noise, by the code paths of a real one.
+They run the code paths of real pipelines and make noise. Use them to try a cache or a policy before a real model is
+downloaded.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -48,9 +51,17 @@ def _text_encoder(kind: str):
 
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = TEXT_LENGTH
-    configuration, model = (UMT5Config, UMT5EncoderModel) if kind == "umt5" else (T5Config, T5EncoderModel)
-    config = configuration(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    return tokenizer, model(config)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
+    if kind == "umt5":
+        return tokenizer, UMT5EncoderModel(UMT5Config(**sizes))
+    return tokenizer, T5EncoderModel(T5Config(**sizes))
 
 
 def _latte(sizes: dict, width: int, num_frames: int):
