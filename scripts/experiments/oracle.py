@@ -31,8 +31,8 @@ def search(options: argparse.Namespace) -> None:
     """Search for the best schedules of each budget; print and write the table."""
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.oracle import Bench, budget_settings, oracle_lines, search_budget
-    from opensora_adacache.benchmark.runner import plan_tasks
     from opensora_adacache.benchmark.table_files import write_study
+    from opensora_adacache.benchmark.tasks import plan_tasks
     from opensora_adacache.media.video import write_file
 
     if options.rounds < 0:

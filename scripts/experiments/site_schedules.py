@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 def site_schedules(options):
     """Print the table and write it."""
     from opensora_adacache.benchmark.config import load_comparison
-    from opensora_adacache.benchmark.runner import plan_tasks
     from opensora_adacache.benchmark.table_files import write_study
+    from opensora_adacache.benchmark.tasks import plan_tasks
 
     comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)
     lines = list(table(comparison, [task.job for task in tasks]))

@@ -60,7 +60,7 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
 
 def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):
     """Ctrl-C while the second row is measured: the first stays, and the same command makes the rest."""
-    from opensora_adacache.benchmark import runner as comparison
+    from opensora_adacache.benchmark import worker as comparison
 
     calls, real = [], comparison.flicker
 
