@@ -35,9 +35,8 @@ def calibrate(options: argparse.Namespace) -> int:
     """Find the settings, print and write each; what cannot be reached does not cost the others."""
     from tqdm import tqdm
 
-    from opensora_adacache.caching.config import AdaCacheConfig
     from opensora_adacache.calibration.results import CalibratedOutput, describe
-    from opensora_adacache.calibration.task import motion_lines, read_task
+    from opensora_adacache.calibration.task import read_task
 
     task = read_task(options.config, options.speedup, options.psnr, options.policy, options.prompt_path)
     config, num_steps, output = task.config, task.config.scheduler.num_sampling_steps, None
@@ -55,9 +54,9 @@ def calibrate(options: argparse.Namespace) -> int:
         print(describe(name, found, num_steps), flush=True)
         if output:
             output.add({name: found})
-    adaptive = next((start for start in task.starts if isinstance(start, AdaCacheConfig)), None)
-    if adaptive:
-        print("\n".join(motion_lines(calibrator, adaptive)))
+    for start in task.starts:
+        for line in calibrator.notes(start):
+            print(line)
     return 2 if missed else 0
 
 

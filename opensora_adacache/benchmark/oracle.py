@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from opensora_adacache.benchmark.config import Comparison, Setting
 from opensora_adacache.benchmark.schedule_search import Schedule, best_per_video, best_static, even_schedule
 from opensora_adacache.benchmark.table_files import markdown_table
+from opensora_adacache.caching.contract import CachePolicy
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
-from opensora_adacache.caching.policy import CachePolicy
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.planning import split_budget
 from opensora_adacache.metrics.quality import psnr
@@ -24,21 +24,21 @@ from opensora_adacache.metrics.quality import psnr
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opensora_adacache.caching.config import CacheConfig
+    from opensora_adacache.caching.contract import CacheConfig
     from opensora_adacache.caching.trace import StepRecord
     from opensora_adacache.config.settings import RunConfig
     from opensora_adacache.generation.jobs import VideoJob
 
 
 def budget_settings(comparison: Comparison) -> list[Setting]:
-    """Return the settings of ForecastCache with a budget.
+    """Return the settings of a policy with a budget, which ForecastCache alone has.
 
     Raises:
         ValueError: there are none.
     """
     steps = comparison.run.scheduler.num_sampling_steps
-    caches = [(setting, setting.config.cache) for setting in comparison.settings]
-    found = [s for s, cache in caches if isinstance(cache, ForecastCacheConfig) and cache.budget(steps)]
+    budgets = [(setting, getattr(setting.config.cache, "budget", None)) for setting in comparison.settings]
+    found = [setting for setting, budget in budgets if budget and budget(steps)]
     if not found:
         raise ValueError(f"'{comparison.path}' has no ForecastCache with a speedup or computed_steps")
     return found

@@ -12,7 +12,6 @@ from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
 from opensora_adacache.benchmark.results import CHECKS, ResultRow
 from opensora_adacache.benchmark.tasks import Task
-from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.costs.run import count_run
@@ -37,7 +36,7 @@ def policy_name(setting: Setting) -> str:
     if setting.oracle:
         return f"oracle-{setting.oracle}"
     cache = setting.config.cache
-    return command_name(type(cache)) + ("-forecast" if isinstance(cache, AdaCacheConfig) and cache.forecast else "")
+    return command_name(type(cache)) + ("-forecast" if getattr(cache, "forecast", 0) else "")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.caching.config import AdaCacheConfig
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.replay import Recording
 
 

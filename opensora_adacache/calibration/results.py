@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.caching.config import CacheConfig
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import type_name
 from opensora_adacache.config.calibrated import (
     CalibratedFile,

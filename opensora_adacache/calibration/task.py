@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.registry import command_name, named_class
 from opensora_adacache.config import load_config
 
 if TYPE_CHECKING:
-    from opensora_adacache.caching.config import AdaCacheConfig, CacheConfig
+    from opensora_adacache.caching.contract import CacheConfig
     from opensora_adacache.calibration.calibrator import Calibrator
     from opensora_adacache.calibration.results import Found
     from opensora_adacache.config.settings import RunConfig
@@ -34,14 +33,15 @@ class CalibrationTask:
     for_psnr: bool
 
     def load(self, limit: int, on_run: Callable[[], Any]) -> Calibrator:
-        """Return a calibrator with the models and the first prompts of the config; see `Calibrator`."""
+        """Return a calibrator with the models and the first prompts of the config; see `CalibrationRuns`."""
         from opensora_adacache.calibration.calibrator import Calibrator
+        from opensora_adacache.calibration.runs import CalibrationRuns
         from opensora_adacache.generation.jobs import plan_jobs
         from opensora_adacache.generation.loading import load_models
 
         jobs = plan_jobs(replace(self.config, cache=None, batch_size=1, overwrite=True))[:limit]
         models = load_models(self.config, [text for job in jobs for text in job.texts])
-        return Calibrator(self.config, models, jobs, on_run=on_run)
+        return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
 
     def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
         """Yield a name for each policy and wanted value, and what finds the settings."""
@@ -88,13 +88,3 @@ def read_task(
     if None in starts:
         raise ValueError(f"'{path}' has no cache section to calibrate; name one that has, or --policy")
     return CalibrationTask(config, tuple(start for start in starts if start is not None), wanted, not speedups)
-
-
-def motion_lines(calibrator: Calibrator, cache: AdaCacheConfig) -> Iterator[str]:
-    """Yield the motion that MoReg would see on each prompt, and the median of all: a `center` for this model."""
-    recordings = calibrator.recordings(cache)
-    for job, recording in zip(calibrator.jobs, recordings, strict=True):
-        scores = recording.motion_scores()
-        yield f"motion {median(scores) if scores else float('nan'):.3f}  {job.prompt}"
-    scores = [score for recording in recordings for score in recording.motion_scores()]
-    yield f"median motion {median(scores):.4f}" if scores else "no motion: a single latent frame"

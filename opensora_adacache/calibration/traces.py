@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.codebook import Codebook
-from opensora_adacache.caching.config import AdaCacheConfig
 from opensora_adacache.caching.trace import StepRecord, trace_from_json
 from opensora_adacache.config import load_config
 from opensora_adacache.config.calibrated import read_setting
@@ -25,9 +25,10 @@ def read_codebook(source: str) -> Codebook:
         content: Any = read_setting(source).section
     elif source.endswith(".py"):
         cache = load_config(source, {"prompt": ["any"]}).cache
-        if not isinstance(cache, AdaCacheConfig):
+        codebook = getattr(cache, "codebook", None)
+        if codebook is None:
             raise ValueError(f"'{source}' has no AdaCache section; name a config that has one, or a JSON codebook")
-        return cache.codebook
+        return codebook
     else:
         content = _read_json(Path(source))
     if isinstance(content, dict):

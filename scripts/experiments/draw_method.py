@@ -13,8 +13,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.caching.config import AdaCacheConfig
-from opensora_adacache.caching.schedule import AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.config.calibrated import read_setting
 

@@ -17,7 +17,9 @@ from opensora_adacache.caching.forecast.config import ForecastCacheConfig, Plann
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.calibration.calibrator import Calibrator
+from opensora_adacache.calibration.forecasts import Forecasts
+from opensora_adacache.calibration.plans import Plans
+from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.config import load_config
 from opensora_adacache.config.calibrated import read_calibrated, write_calibrated
 from opensora_adacache.generation.jobs import plan_jobs
@@ -138,16 +140,16 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    calibrator = Calibrator(config, models, jobs)
+    runs = CalibrationRuns(config, models, jobs)
     cache = ForecastCacheConfig(computed_steps=6, corrector=corrector)
-    profiled = calibrator.profiled(cache)
-    uncached, _ = calibrator._denoise(None)
+    profiled = Forecasts(runs).profiled(cache)
+    uncached, _ = runs.denoise(None)
     with apply_cache(models.transformer, cache, 6) as session:
-        calibrator._denoise(None)
+        runs.denoise(None)
     harms = []
     for skipped in (4, 5, 6):
         steps = tuple(step for step in range(1, 7) if step != skipped)
-        latents, _ = calibrator._denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
+        latents, _ = runs.denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
         harm = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         harms.append(harm / session.trace[skipped - 1].distance)
     harms[2] *= 1 - corrector
@@ -161,14 +163,15 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
     config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    calibrator = Calibrator(config, models, jobs)
+    runs = CalibrationRuns(config, models, jobs)
 
     def latents(cache):
         return models.pipeline(replace(config, cache=cache)).denoise(jobs, models.features)[0]
 
     uncached = latents(None)
-    assert calibrator.segment_costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
-    for (i, j), cost in calibrator.segment_costs.items():
+    costs = Plans(runs).segment_costs
+    assert costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
+    for (i, j), cost in costs.items():
         steps = [step for step in range(1, 6) if not i < step < j]
         expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
         assert cost == pytest.approx(expected, abs=1e-6) and cost > 0

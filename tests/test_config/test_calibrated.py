@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opensora_adacache.adapters.warnings import OPEN_SORA_CODEBOOKS
+from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.registry import config_class
 from opensora_adacache.config import load_config
 from opensora_adacache.config.calibrated import (
@@ -119,12 +119,16 @@ def test_mistakes_in_a_reference(file):
         fill_in({"calibrated": 3}, 30, "cache")
 
 
-def test_the_published_codebooks_that_adapters_warn_of_are_the_quoted_ones():
-    quoted = [
-        read_setting(f"open_sora_1_2_{name}").section["codebook"]
-        for name in ("30.json#adacache-fast", "30.json#adacache-slow", "100.json#adacache-fast")
-    ]
-    assert all(codebook in OPEN_SORA_CODEBOOKS for codebook in quoted)
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("fast", "open_sora_1_2_30.json#adacache-fast"),
+        ("slow", "open_sora_1_2_30.json#adacache-slow"),
+        ("100 steps", "open_sora_1_2_100.json#adacache-fast"),
+    ],
+)
+def test_the_published_codebooks_that_warnings_know_are_the_quoted_ones(name, reference):
+    assert read_setting(reference).section["codebook"] == OPEN_SORA_CODEBOOKS[name]
 
 
 def test_no_config_repeats_a_calibrated_constant():
