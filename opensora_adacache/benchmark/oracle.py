@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from opensora_adacache.adapters import apply_cache
 from opensora_adacache.benchmark.config import Comparison, Setting
 from opensora_adacache.benchmark.schedule_search import Schedule, best_per_video, best_static, even_schedule
 from opensora_adacache.benchmark.table_files import markdown_table
@@ -67,13 +68,11 @@ class Bench:
         return values, [tuple(computed_steps(trace)) for trace in traces]
 
     def _frames(self, cache: CacheConfig | None) -> tuple[list[Tensor], Sequence[Sequence[StepRecord]]]:
-        from opensora_adacache.adapters.stdit3.attach import attach_stdit3
-
         traces: Sequence[Sequence[StepRecord]] = []
         if cache is None:
             latents, _ = self.pipeline.denoise(self.jobs, self.models.features)
         else:
-            with attach_stdit3(self.models.transformer, cache, self.num_steps) as session:
+            with apply_cache(self.models.transformer, cache, self.num_steps) as session:
                 latents, _ = self.pipeline.denoise(self.jobs, self.models.features)
             traces = session.traces
         return [self.pipeline.decode(z).clamp(-1, 1) for z in latents], traces

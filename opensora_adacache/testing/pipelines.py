@@ -139,11 +139,3 @@ def _wan(sizes: dict, width: int, num_frames: int):
     vae = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
-
-
-def steps_of_experts(pipeline, num_inference_steps: int) -> tuple[int, int]:
-    """Return how many steps each of the two transformers of a Wan 2.2 pipeline takes."""
-    pipeline.scheduler.set_timesteps(num_inference_steps)
-    boundary = pipeline.config.boundary_ratio * pipeline.scheduler.config.num_train_timesteps
-    first = int((pipeline.scheduler.timesteps >= boundary).sum())
-    return first, num_inference_steps - first

@@ -10,13 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
+from unittest.mock import patch
 
 from opensora_adacache.commands.main import run_command
 
-# What is measured, and the methods of the session that do it.
-PARTS = {"measuring and deciding": ("keep_residual", "_close_step"), "correcting": ("correct",)}
+# What is measured, and the methods of the session and of its run that do it.
+PARTS = {
+    "measuring and deciding": (("session", "keep_residual"), ("run", "close_step")),
+    "correcting": (("session", "correct"),),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,8 +51,8 @@ def measure_overhead(options):
 def measure(config, models, job, speedup):
     """Return the share of each part in one run."""
     from opensora_adacache import apply_cache
-    from opensora_adacache.adapters.patches import Patches
     from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+    from opensora_adacache.caching.run_state import Run
 
     spent = dict.fromkeys(PARTS, 0.0)
 
@@ -65,12 +70,13 @@ def measure(config, models, job, speedup):
 
     cache = ForecastCacheConfig(speedup=speedup, corrector=0.5, sensitivity=(2.0, 0.5))
     with apply_cache(models.transformer, cache, config.scheduler.num_sampling_steps) as session:
-        patches = Patches()
-        for part, methods in PARTS.items():
-            for method in methods:
-                patches.wrap(session, method, timed(part))
-        models.pipeline(config).denoise([job], models.features)
-        patches.restore()
+        owners = {"session": session, "run": Run}
+        with ExitStack() as patches:
+            for part, methods in PARTS.items():
+                for owner, method in methods:
+                    timed_method = timed(part)(getattr(owners[owner], method))
+                    patches.enter_context(patch.object(owners[owner], method, timed_method))
+            models.pipeline(config).denoise([job], models.features)
         computed = sum(record.milliseconds for record in session.trace if record.computed) / 1000
     return {part: seconds / computed for part, seconds in spent.items()}
 

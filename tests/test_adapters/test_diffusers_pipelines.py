@@ -12,12 +12,20 @@ import torch
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.config.calibrated import read_calibrated
-from opensora_adacache.testing.pipelines import call_arguments, make_pipeline, steps_of_experts
+from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
 RATE_2 = AdaCacheConfig({1e9: 2, 1e10: 1})
 COMPUTED = [1, 2, 4, 5, 6]
+
+
+def steps_of_experts(pipeline, num_inference_steps: int) -> tuple[int, int]:
+    """Return how many steps each of the two transformers of a Wan 2.2 pipeline takes."""
+    pipeline.scheduler.set_timesteps(num_inference_steps)
+    boundary = pipeline.config.boundary_ratio * pipeline.scheduler.config.num_train_timesteps
+    first = int((pipeline.scheduler.timesteps >= boundary).sum())
+    return first, num_inference_steps - first
 
 
 def generate(pipeline, name, **changes):
