@@ -1,7 +1,7 @@
 """Find settings of caching policies: ``python scripts/calibrate.py CONFIG (--speedup X | --psnr X) [--out FILE.json]``.
 
 Makes a few prompts without a cache and finds, for the policy in the config's cache section or those named by
---policy, the settings that give the wanted speedup (n / computed steps) or the wanted PSNR in dB to the uncached
+--policy, the settings that reach the target speedup (n / computed steps) or the target PSNR in dB to the uncached
 videos, on average. Prints each as a cache section. FILE.json keeps them with model, steps, command and date; a config
 takes them by ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or from any other path.
 """
@@ -19,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a config of run_sample_video.sh")
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--speedup", type=float, nargs="+", help="wanted n / computed steps, on average")
-    wanted.add_argument("--psnr", type=float, nargs="+", help="wanted mean PSNR in dB to the uncached videos")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--speedup", type=float, nargs="+", help="target n / computed steps, on average")
+    target.add_argument("--psnr", type=float, nargs="+", help="target mean PSNR in dB to the uncached videos")
     parser.add_argument("--policy", nargs="+", help="policies as 'scripts/compare.py --list' names them")
     parser.add_argument("--prompt-path", help="calibrate on these prompts instead of the config's")
     parser.add_argument("--limit", type=int, default=24, help="number of prompts (default: %(default)s)")

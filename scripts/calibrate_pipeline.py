@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder or a name on the hub, as from_pretrained takes it")
-    parser.add_argument("--speedup", type=float, required=True, help="wanted n / computed steps, on average")
+    parser.add_argument("--speedup", type=float, required=True, help="target n / computed steps, on average")
     parser.add_argument("--num-sampling-steps", type=int, required=True, help="n, the pipeline's num_inference_steps")
     parser.add_argument("--prompt-path", type=Path, default=PROMPTS, help="prompts, one a line (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=24, help="number of prompts (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""What runs and comparisons cost, as a text table with what there is to say about it."""
+"""Costs of runs and comparisons as a text table with notes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ by our count, {implied_steps_as_published:.1f} if it was counted as the other ro
 
 
 def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str], ...]) -> str:
-    """Align the rows under their headers; columns that are empty throughout are left out."""
+    """Align the rows under their headers; leave out empty columns."""
     columns = tuple(column for column in columns if any(row.get(column[1]) is not None for row in rows))
     lines = [[header for header, _, _ in columns]]
     for row in rows:
@@ -70,7 +70,7 @@ def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str]
 
 
 def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
-    """Return the table of a comparison with what there is to say about it."""
+    """Return the table of a comparison with its notes."""
     notes = COMPARISON_NOTE.format(**rows[0])
     if paper is not None:
         notes += "\n" + textwrap.fill(f"The paper's columns are quoted: {find_table(paper).source}", 112) + "\n"

@@ -1,4 +1,4 @@
-"""How much memory a video takes at most."""
+"""Measure the peak memory of a video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RESET_PEAK = "5"  # the code of proc(5) that sets the high-water mark to what i
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work; a processor has."""
+    """Wait until a device has finished its work; the CPU always has."""
     if device.type == "cuda":
         import torch
 
@@ -21,12 +21,12 @@ def synchronize(device: torch.device) -> None:
 
 
 class MemoryPeak:
-    """The most memory used within a ``with`` block: weights, activations and cache, and all else that is there.
+    """The peak memory within a ``with`` block: weights, activations, cache and everything else.
 
-    On CUDA, what PyTorch's allocator has handed out on the device. On the CPU, what is resident of the whole process.
-    ``getrusage`` knows that only since the process began, so Linux is asked to start its own count anew: exact, no
-    thread that samples and misses short peaks. Both counts belong to the process: blocks must not be nested or run in
-    parallel.
+    On CUDA, this is the memory that PyTorch's allocator has handed out on the device; on the CPU, the resident memory
+    of the process. ``getrusage`` counts only since the process began, so on Linux the kernel's own count is reset: it
+    is exact, where a sampling thread misses short peaks. Both counts belong to the process, so blocks must not be
+    nested or run in parallel.
 
     Args:
         device: the run computes on.

@@ -1,4 +1,4 @@
-"""Schedules of oracles, which know what skipping steps costs each video: planned from uncached runs of the videos."""
+"""Plan the schedules of oracles from uncached runs of the same videos."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def plan_oracles(
     n, plans = run.scheduler.num_sampling_steps, {}
     costs = [_reuse_costs(task, run, models, folder / f"{task.name}.json") for task in tasks]
     for setting in oracles:
-        wanted = setting.computed_steps or n  # the config makes sure that it is there
-        counts = [round(wanted)] * len(costs)
+        budget = setting.computed_steps or n  # the config makes sure that it is given
+        counts = [round(budget)] * len(costs)
         if setting.oracle == "budget":
-            counts = split_budget([_least_costs(c, n) for c in costs], round(wanted * len(costs)))
+            counts = split_budget([_least_costs(c, n) for c in costs], round(budget * len(costs)))
         for task, cost, count in zip(tasks, costs, counts, strict=True):
             plans[setting.name, task.name] = tuple(plan_least_total(cost, n, count))
     return plans

@@ -1,7 +1,7 @@
-"""The rows that a comparison writes, one for each video: ``results.jsonl``.
+"""``results.jsonl``: the rows that a comparison writes, one for each video.
 
 A row is one line, appended when its video is finished. A run that was interrupted may leave part of a line at the end;
-reading drops it and the next append overwrites it. Anything else that is not a row is an error of reading.
+reading drops it and the next append overwrites it. Any other line that is not a row is an error.
 """
 
 from __future__ import annotations

@@ -139,6 +139,6 @@ class ComparisonRun:
 
 
 def _content(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the pixels of a run's videos depend on, whatever prompts were asked for."""
+    """Return the part of a run config that the pixels of its videos depend on, without the prompts."""
     left_out = ("path", "prompts", "save_dir", "verbose", "overwrite", "batch_size")
     return {key: value for key, value in run.items() if key not in left_out}

@@ -41,7 +41,7 @@ class SettingSummary:
         computed_steps: mean.
         cache_mb: the most that cached residuals held, 10⁶ bytes.
         peak_memory_mb: the most memory of any video, 10⁶ bytes.
-        checks: share of right answers per attribute, for those that were asked.
+        checks: fraction of correct answers per attribute, where any were asked.
         by_motion: per motion class that occurs.
     """
 

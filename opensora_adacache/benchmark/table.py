@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is shown, and as it is sorted by; None where there is none."""
+    """A figure: its text, and the value to sort by; None where there is no figure."""
 
     text: str = ""
     value: float | None = None
@@ -72,7 +72,7 @@ class Table:
         key: short name.
         title: above it.
         columns: of figures.
-        groups: a setting's line with the quoted one, which stay together however the table is sorted.
+        groups: a setting's line with the quoted one; sorting keeps them together.
     """
 
     key: str
@@ -149,7 +149,7 @@ def build_tables(summaries: Sequence[SettingSummary], comparison: ComparisonReco
 
 
 def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[str]:
-    """Return what a reader of the tables must know: where figures come from and what they are."""
+    """Return notes for readers of the tables: where the figures come from and what they mean."""
     lines = [
         f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "
         f"torch {comparison.torch}, {_count(comparison.num_prompts, 'prompt')} × "
@@ -163,8 +163,8 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
         )
     if any(summary.setting.oracle for summary in summaries):
         lines.append(
-            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs: what there "
-            "is to gain."
+            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs; they show "
+            "how much there is to gain."
         )
     lines.append(
         "PSNR, LPIPS and SSIM compare with the baseline's video of the same prompt and seed; figures in brackets are "
@@ -175,10 +175,10 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
     )
     if comparison.lpips_missing:
         lines.append(f"LPIPS is empty: {comparison.lpips_missing}.")
-    wanted = comparison.num_prompts * comparison.num_seeds
-    unfinished = [s.setting.title for s in summaries if s.num_videos < wanted]
+    expected = comparison.num_prompts * comparison.num_seeds
+    unfinished = [s.setting.title for s in summaries if s.num_videos < expected]
     if unfinished:
-        lines.append(f"Unfinished, with fewer than {wanted} videos: {'; '.join(unfinished)}.")
+        lines.append(f"Unfinished, with fewer than {expected} videos: {'; '.join(unfinished)}.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and LaTeX: those of a comparison, and those of studies that have columns of their own."""
+"""Write tables of comparisons as Markdown, CSV and LaTeX, and tables of studies as Markdown."""
 
 from __future__ import annotations
 

@@ -59,6 +59,6 @@ def check_pairs(comparison: Comparison) -> None:
             ours, theirs = getattr(setting.config, name), getattr(comparison.run, name)
             if ours != theirs:
                 raise ValueError(
-                    f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: to be held against "
-                    "each other videos need one size and seed; give it a comparison of its own"
+                    f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: compared "
+                    "videos need the same size and seed; put it into a comparison of its own"
                 )

@@ -1,4 +1,4 @@
-"""Evaluate videos with VBench, one dimension after another; what is evaluated already is kept."""
+"""Evaluate videos with VBench, one dimension after another, and keep finished dimensions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class VBenchRun:
         return list(dict.fromkeys(prompt.text for prompt in found if set(prompt.dimensions) & set(self.dimensions)))
 
     def evaluate(self, videos: Path) -> dict[str, float]:
-        """Evaluate what is not there yet; print and return the scores of the dimensions.
+        """Evaluate the missing dimensions; print and return the scores of all.
 
         Args:
             videos: folder of {prompt}-{0..4}.mp4.

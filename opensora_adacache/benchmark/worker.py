@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from opensora_adacache.metrics.quality import Metric
     from opensora_adacache.shapes.scene import SceneSpec
 
-# What a row holds of the comparison with the baseline's video.
+# Columns of a row that compare with the baseline's video.
 _QUALITY = ("psnr", "ssim", "lpips", "psnr_mp4", "ssim_mp4", "lpips_mp4", "motion_error")
 
 
 def policy_name(setting: Setting) -> str:
-    """Return the name of a setting's policy in tables: AdaCache that forecasts is another one than the published."""
+    """Return the name of a setting's policy in tables; AdaCache with a forecast counts as a policy apart."""
     if setting.oracle:
         return f"oracle-{setting.oracle}"
     cache = setting.config.cache
@@ -59,7 +59,7 @@ class _Made:
 
 
 class VideoMaker:
-    """The loaded models of a comparison, and what is computed once.
+    """Makes and measures videos with the loaded models.
 
     Args:
         comparison: with its prompts (see `plan_tasks`).
@@ -85,7 +85,7 @@ class VideoMaker:
         self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder / "costs")
 
     def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
-        """Make a task's videos in turn, after the baseline's, which the others are held against."""
+        """Make a task's videos in turn; the baseline's comes first, since the others are compared with it."""
         if not names:
             return
         reference: _Frames | None = None
@@ -146,7 +146,7 @@ class VideoMaker:
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:
-    """Return attribute → how many answers the checker reads right, and how many were asked for."""
+    """Return attribute → number of correct answers by the checker, and number of questions."""
     from opensora_adacache.shapes.checker import read_clip, score_clip
 
     score = score_clip(spec, read_clip(frames.numpy()))

@@ -1,4 +1,4 @@
-"""Find settings of any policy for a wanted speedup or a wanted PSNR, on one model and a few prompts.
+"""Find settings of any policy for a target speedup or PSNR, on one model and a few prompts.
 
 Constants of the model (TeaCache's polynomial, MagCache's ratios) and planned schedules (LeMiCa, DPCache) come from
 uncached videos; thresholds from a bisection over cached ones. Each kind of policy has a module; which kind a policy is
@@ -61,13 +61,13 @@ class Calibrator:
         """
         return self.kind(cache).for_speedup(cache, speedup)
 
-    def for_psnr(self, cache: CacheConfig, wanted: float) -> Found:
-        """Return the settings of a policy whose videos have the wanted mean PSNR in dB to the uncached ones.
+    def for_psnr(self, cache: CacheConfig, target: float) -> Found:
+        """Return the settings of a policy whose videos have the target mean PSNR in dB to the uncached ones.
 
         Raises:
             ValueError: the policy cannot be calibrated, or not for this PSNR.
         """
-        return self.kind(cache).for_psnr(cache, wanted)
+        return self.kind(cache).for_psnr(cache, target)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines on what else the runs show; see `CalibrationKind.notes`."""

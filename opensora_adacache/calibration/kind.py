@@ -47,13 +47,13 @@ class CalibrationKind(ABC):
         found, steps = search(self.family(cache), runs.mean_steps, runs.num_steps / speedup, 1 / len(runs.jobs))
         return Found(found, steps)
 
-    def for_psnr(self, cache: CacheConfig, wanted: float) -> Found:
-        """Return the settings whose videos have the wanted mean PSNR in dB to the uncached ones.
+    def for_psnr(self, cache: CacheConfig, target: float) -> Found:
+        """Return the settings whose videos have the target mean PSNR in dB to the uncached ones.
 
         Raises:
             ValueError: they cannot be had; the message names what can.
         """
-        found, value = search(self.family(cache), self.runs.mean_psnr, wanted)
+        found, value = search(self.family(cache), self.runs.mean_psnr, target)
         return Found(found, self.runs.mean_steps(found), value)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:

@@ -36,8 +36,8 @@ class Plans(CalibrationKind):
         return [self.plan(cache, num_computed) for num_computed in self._counts(cache)]
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
-        wanted, _ = search(self._counts(cache), float, self.runs.num_steps / speedup)
-        return Found(self.plan(cache, wanted), wanted)
+        target, _ = search(self._counts(cache), float, self.runs.num_steps / speedup)
+        return Found(self.plan(cache, target), target)
 
     def plan(self, cache: CacheConfig, num_computed: int) -> Any:
         """Return the settings with a schedule of `num_computed` steps for this model.

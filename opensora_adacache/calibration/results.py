@@ -26,7 +26,7 @@ class Found:
     Attributes:
         cache: of the policy.
         computed_steps: mean over the calibration prompts.
-        psnr: mean over the calibration prompts in dB, where a PSNR was wanted.
+        psnr: mean over the calibration prompts in dB, where the target was a PSNR.
     """
 
     cache: CacheConfig

@@ -1,4 +1,4 @@
-"""What a calibration is asked for: settings to start from, wanted values, and the videos to measure on."""
+"""A calibration task: settings to start from, targets, and the videos to measure on."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class CalibrationTask:
     Attributes:
         config: the run to calibrate on.
         starts: settings of each policy to start from.
-        wanted: speedups (n / computed steps), or mean PSNRs in dB to the uncached videos.
-        for_psnr: whether PSNRs are wanted.
+        targets: speedups (n / computed steps), or mean PSNRs in dB to the uncached videos.
+        for_psnr: whether the targets are PSNRs.
     """
 
     config: RunConfig
     starts: tuple[CacheConfig, ...]
-    wanted: tuple[float, ...]
+    targets: tuple[float, ...]
     for_psnr: bool
 
     def load(self, limit: int, on_run: Callable[[], Any]) -> Calibrator:
@@ -44,12 +44,12 @@ class CalibrationTask:
         return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
 
     def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
-        """Yield a name for each policy and wanted value, and what finds the settings."""
+        """Yield a name for each policy and target, and what finds the settings."""
         search = calibrator.for_psnr if self.for_psnr else calibrator.for_speedup
         for start in self.starts:
-            for wanted in self.wanted:
-                name = f"{command_name(type(start))}-{wanted:g}{'db' if self.for_psnr else 'x'}"
-                yield name, lambda start=start, wanted=wanted: search(start, wanted)  # type: ignore[misc]
+            for target in self.targets:
+                name = f"{command_name(type(start))}-{target:g}{'db' if self.for_psnr else 'x'}"
+                yield name, lambda start=start, target=target: search(start, target)  # type: ignore[misc]
 
 
 def read_task(
@@ -63,7 +63,7 @@ def read_task(
 
     Args:
         path: a run config.
-        speedups: wanted ones; None where PSNRs are wanted.
+        speedups: targets; None where the targets are PSNRs.
         psnrs: likewise.
         policies: names on the command line; None: the policy in the config's cache section.
         prompt_path: prompts instead of the config's.
@@ -74,8 +74,8 @@ def read_task(
     """
     from opensora_adacache.calibration.calibrator import starting_settings
 
-    wanted = tuple(speedups or psnrs or ())
-    if not wanted or min(wanted) <= 0:
+    targets = tuple(speedups or psnrs or ())
+    if not targets or min(targets) <= 0:
         raise ValueError("--speedup and --psnr must be above 0")
     config = load_config(path, {"prompt_path": prompt_path} if prompt_path else {})
     if config.loop > 1:
@@ -87,4 +87,4 @@ def read_task(
         starts = [config.cache]
     if None in starts:
         raise ValueError(f"'{path}' has no cache section to calibrate; name one that has, or --policy")
-    return CalibrationTask(config, tuple(start for start in starts if start is not None), wanted, not speedups)
+    return CalibrationTask(config, tuple(start for start in starts if start is not None), targets, not speedups)

@@ -62,6 +62,7 @@ def changed(line: str, **values: object) -> str:
         (lambda line: changed(line, schedule="#."), "schedule must hold 6 steps, got 2"),
         (lambda line: changed(line, motion="quick"), "motion must be one of still, slow, fast or None, got 'quick'"),
         (lambda line: changed(line, loop_s=0), "loop_s must be above 0"),
+        (lambda line: changed(line, version=2), "format has version 2, this package reads version 1"),
         (lambda line: line, "lines 1 and 2 hold the same video"),
     ],
 )
@@ -92,6 +93,20 @@ def test_a_comparison_comes_back(tmp_path, comparison):
     assert read_comparison(path) == comparison
     write_comparison(path, replace(comparison, paper=None, paper_rows=()))
     assert read_comparison(path).paper_rows == ()
+
+
+def test_files_from_before_the_version_field_are_read(tmp_path, comparison, make_row):
+    path = tmp_path / "comparison.json"
+    write_comparison(path, comparison)
+    path.write_text(changed(path.read_text(), version="gone"))
+    assert read_comparison(path) == comparison
+    rows = tmp_path / "results.jsonl"
+    append_result(rows, make_row())
+    rows.write_text(changed(rows.read_text(), version="gone") + "\n")
+    assert read_results(rows) == [make_row()]
+    path.write_text(changed(path.read_text(), version=2))
+    with pytest.raises(ValueError, match="format has version 2, this package reads version 1"):
+        read_comparison(path)
 
 
 @pytest.mark.parametrize(

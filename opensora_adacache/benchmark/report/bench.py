@@ -1,4 +1,4 @@
-"""Tables and the page of a comparison, from its results alone."""
+"""Tables and the page of a comparison, made from its results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_report(folder: Path, num_videos: int | None = None, title: str | None 
 
     Args:
         folder: holds ``results.jsonl``, ``comparison.json`` and the videos.
-        num_videos: prompts whose videos the page embeds; None: as many as keep it below `PAGE_BYTES`.
+        num_videos: number of prompts whose videos the page embeds; None embeds as many as fit into `PAGE_BYTES`.
         title: instead of the comparison's.
 
     Raises:
