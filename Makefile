@@ -13,10 +13,10 @@ demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
 	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
 
-bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: tables and a page in docs/bench
+bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: tables and a page in docs/results/bench
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
-	mkdir -p docs/bench
-	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/bench
+	mkdir -p docs/results/bench
+	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/results/bench
 
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2

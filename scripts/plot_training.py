@@ -1,6 +1,6 @@
-"""Copy the losses of a training folder to docs/embedded_model/ and draw them.
+"""Copy the losses of a training folder to docs/results/bundled_model/ and draw them.
 
-python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/embedded_model]
+python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/results/bundled_model]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--target", type=Path, default=Path("docs/embedded_model"))
+    parser.add_argument("--target", type=Path, default=Path("docs/results/bundled_model"))
     return run_command(plot_training, parser.parse_args(arguments), errors=(ImportError,))  # matplotlib may be missing
 
 

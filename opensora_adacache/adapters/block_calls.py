@@ -9,8 +9,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from torch import Tensor, nn
+
+from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata, block_metadata
 
 
 class BlockSignature:
@@ -21,10 +22,7 @@ class BlockSignature:
     """
 
     def __init__(self, block_class: type[nn.Module]) -> None:
-        try:
-            self._metadata = TransformerBlockRegistry.get(block_class)
-        except ValueError:
-            self._metadata = TransformerBlockMetadata(return_hidden_states_index=0)
+        self._metadata = block_metadata(block_class) or TransformerBlockMetadata(return_hidden_states_index=0)
         self._names = list(inspect.signature(block_class.forward).parameters)[1:]
 
     @property

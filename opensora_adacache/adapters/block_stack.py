@@ -8,8 +8,10 @@ Letters: R rows of a batch (videos × guidance halves), T frames of S tokens, N 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from opensora_adacache.adapters.block_calls import BlockSignature, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
 from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.run_state import RowSplit
 from opensora_adacache.caching.session import CacheSession
@@ -43,17 +45,28 @@ class StackBlock:
 
 @dataclass
 class _Call:
-    """One call of the model."""
+    """One call of the model, as far as the blocks that always run."""
 
     session: CacheSession
     num_rows: int
     grid: Grid | None
     next_block: int = 0
     first_input: Tensor | None = None
-    entry: Tensor | None = None
-    text_entry: Tensor | None = None
-    view: StackView | None = None
-    split: RowSplit | None = None
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What the policy decided for a call when the stack was about to run.
+
+    Attributes:
+        view: what it saw; `view.x` is the input of the stack.
+        split: of the rows.
+        text: text tokens at the input of the stack, where the model reads them after it.
+    """
+
+    view: StackView
+    split: RowSplit
+    text: Tensor | None
 
 
 class BlockStack:
@@ -63,50 +76,80 @@ class BlockStack:
         blocks: all of them.
         model: what is known of the model.
         num_first: blocks that run on every step.
-        needs_grid: whether the policy looks at frames.
+        needs_grid: whether the policy reads frames.
+        find_blocks: gives the blocks that the model has now; they must be the same ones.
     """
 
-    def __init__(self, blocks: list[StackBlock], model: DiffusersModel, num_first: int, needs_grid: bool) -> None:
+    def __init__(
+        self,
+        blocks: list[StackBlock],
+        model: DiffusersModel,
+        num_first: int,
+        needs_grid: bool,
+        find_blocks: Callable[[], list[nn.Module]],
+    ) -> None:
         self.blocks = blocks
         self.model = model
         self.num_first = num_first
         self.needs_grid = needs_grid
+        self.find_blocks = find_blocks
         self._wrappers: list[Callable] = []
         self._call: _Call | None = None
+        self._decided: _Decided | None = None
+        self._has_warned = False
 
     def wrap(self, patches: Patches) -> None:
-        """Step in at every block. ``module(...)`` looks for a compiled call first, so that is where a wrapper goes."""
+        """Step in at every block."""
         for index, block in enumerate(self.blocks):
-            compiled = block.module._compiled_call_impl
-            self._wrappers.append(self._wrapper(index, compiled or block.module._call_impl))
-            patches.set(block.module, "_compiled_call_impl", self._wrappers[-1])
+            self._wrappers.append(patches.wrap_call(block.module, partial(self._wrapper, index)))
 
     def run(self, session: CacheSession, num_rows: int, grid: Grid | None, forward: Callable[[], Any]) -> Any:
         """Run the model's forward, with R rows, on one step of a session."""
-        for block, wrapper in zip(self.blocks, self._wrappers, strict=True):
-            if block.module._compiled_call_impl is not wrapper:
-                raise ValueError("the blocks were compiled after apply_cache: compile them first, then apply the cache")
+        self._check_blocks()
         self._call = call = _Call(session, num_rows, grid)
         try:
             out = forward()
         finally:
-            self._call = None
+            self._call = self._decided = None
         if call.next_block != len(self.blocks):
-            raise ValueError(f"only {call.next_block} of {len(self.blocks)} blocks ran: this host needs all of them")
+            raise ValueError(f"only {call.next_block} of {len(self.blocks)} blocks ran: this adapter needs all of them")
         return out
+
+    def _check_blocks(self) -> None:
+        """Raise ValueError where the model's blocks are others than those that were wrapped."""
+        if list(map(id, self.find_blocks())) != [id(block.module) for block in self.blocks]:
+            raise ValueError(
+                "a block of the model was replaced after apply_cache: detach the session, change the blocks, and apply "
+                "the cache again"
+            )
+        for block, wrapper in zip(self.blocks, self._wrappers, strict=True):
+            if block.module.__dict__.get(CALL) is not wrapper:
+                raise ValueError("the blocks were compiled after apply_cache: compile them first, then apply the cache")
 
     def _wrapper(self, index: int, original: Callable) -> Callable:
         def call_block(*args: Any, **kwargs: Any) -> Any:
-            if self._call is None:  # a block called by itself, outside of the model
+            if self._call is None:
+                self._note_bypass()
                 return original(*args, **kwargs)
             return self._block(self._call, index, original, args, kwargs)
 
         return call_block
 
+    def _note_bypass(self) -> None:
+        """Warn once that a block ran outside of a call that the session saw."""
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "a block of this model ran outside of a call of the model, so the cache took no part: call the model "
+                "itself, model(...), not model.forward(...)",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
     def _block(self, call: _Call, index: int, original: Callable, args: tuple, kwargs: dict) -> Any:
         if index != call.next_block:
             raise ValueError(
-                f"block {index} ran where block {call.next_block} was due: this host does not fit the model"
+                f"block {index} ran where block {call.next_block} was due: this adapter does not fit the model"
             )
         call.next_block += 1
         block = self.blocks[index]
@@ -115,31 +158,30 @@ class BlockStack:
         if index < self.num_first:
             return original(*args, **kwargs)
         if index == self.num_first:
-            self._open(call, block, args, kwargs)
-        assert call.split is not None
-        if not call.split.computes:
+            self._decided = self._decide(call, block, args, kwargs)
+        decided = self._decided
+        assert decided is not None
+        if not decided.split.computes:
             out = block.signature.passes_on(args, kwargs)
-        elif call.split.rows is None:
+        elif decided.split.rows is None:
             out = self._compute(call, block, original, args, kwargs, call.num_rows)
         else:
-            out = self._compute_rows(call, block, original, args, kwargs, call.split.rows)
-        return self._close(call, block, out) if call.next_block == len(self.blocks) else out
+            out = self._compute_rows(call, block, original, args, kwargs, decided.split.rows)
+        return self._close(call, decided, block, out) if call.next_block == len(self.blocks) else out
 
-    def _open(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> None:
-        """Let the policy decide, at the entry of the stack."""
+    def _decide(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> _Decided:
+        """Let the policy decide, at the input of the stack."""
         x = self._tokens(call, block, block.signature.video(args, kwargs))
         if self.needs_grid and (
             call.grid is None or x.shape[1] != call.grid.frames * call.grid.height * call.grid.width
         ):
             raise ValueError(
-                f"this call's {x.shape[1]} tokens do not tell their frames (expected {call.grid}): "
-                "take a policy that does not look at frames, or AdaCache without MoReg"
+                f"this call's {x.shape[1]} tokens do not tell their frames (expected {call.grid}): set moreg=None, or "
+                "choose a policy that does not read frames"
             )
         grid = call.grid or Grid(1, 1, x.shape[1])
-        call.entry = x
-        if self.model.keeps_text and block.signature.has_text:
-            call.text_entry = block.signature.text(args, kwargs)
-        call.view = StackView(
+        keeps_text = self.model.keeps_text and block.signature.has_text
+        view = StackView(
             step=call.session.step,
             x=x,
             timestep=call.session.timestep,
@@ -149,46 +191,45 @@ class BlockStack:
             modulated_input=lambda: self._tokens(call, block, self._modulated_input(block, args, kwargs)),
             store=call.session.store,
         )
-        call.split = call.session.decide(call.view)
+        return _Decided(view, call.session.decide(view), block.signature.text(args, kwargs) if keeps_text else None)
 
-    def _close(self, call: _Call, block: StackBlock, out: Any) -> Any:
+    def _close(self, call: _Call, decided: _Decided, block: StackBlock, out: Any) -> Any:
         """Keep the residual of the rows that computed, give the others theirs."""
-        assert call.entry is not None and call.view is not None and call.split is not None
-        session, split = call.session, call.split
+        session, split, entry = call.session, decided.split, decided.view.x
         video = block.signature.video_out(out)
         x = self._tokens(call, block, video)
-        if x.shape != call.entry.shape:
+        if x.shape != entry.shape:
             raise ValueError(
-                f"video tokens changed from {tuple(call.entry.shape)} to {tuple(x.shape)} between the first and the "
-                "last block: this host does not fit the model"
+                f"video tokens changed from {tuple(entry.shape)} to {tuple(x.shape)} between the first and the "
+                "last block: this adapter does not fit the model"
             )
         if split.computes:
-            done, before = (x, call.entry) if split.rows is None else (x[split.rows], call.entry[split.rows])
+            done, before = (x, entry) if split.rows is None else (x[split.rows], entry[split.rows])
             session.keep_residual(done, before, split.rows)
-            session.observe_output(call.view, done, split.rows)
-            self._keep_text(call, block, out)
+            session.observe_output(decided.view, done, split.rows)
+            self._keep_text(session, decided, block, out)
             if split.reused is None:
                 return out
             x = x.clone()
-            x[split.reused] = session.add_residual(call.entry[split.reused], split.reused)
+            x[split.reused] = session.add_residual(entry[split.reused], split.reused)
         else:
-            x = session.add_residual(call.entry, None)
-        text = self._text(call, out, block) if block.signature.has_text else None
+            x = session.add_residual(entry, None)
+        text = self._text(session, decided, block, out) if block.signature.has_text else None
         return block.signature.returns(self._untokens(x, block, video), text)
 
-    def _keep_text(self, call: _Call, block: StackBlock, out: Any) -> None:
-        if call.text_entry is not None and call.split is not None:
-            after, rows = block.signature.text_out(out), call.split.rows
-            before = call.text_entry
-            if rows is not None:
-                after, before = after[rows], before[rows]
-            call.session.store.put_difference(TEXT, after, before, rows)
+    def _keep_text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> None:
+        if decided.text is None:
+            return
+        after, before, rows = block.signature.text_out(out), decided.text, decided.split.rows
+        if rows is not None:
+            after, before = after[rows], before[rows]
+        session.store.put_difference(TEXT, after, before, rows)
 
-    def _text(self, call: _Call, out: Any, block: StackBlock) -> Tensor:
-        """Return the text states that leave the stack; where the model does not read them, whatever they are."""
-        if call.text_entry is None:
+    def _text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> Tensor:
+        """Return the text tokens that leave the stack; where the model does not read them, whatever they are."""
+        if decided.text is None:
             return block.signature.text_out(out)
-        return call.text_entry + call.session.store.get(TEXT)
+        return decided.text + session.store.get(TEXT)
 
     def _compute(
         self, call: _Call, block: StackBlock, original: Callable, args: Any, kwargs: Any, num_rows: int

@@ -4,30 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
+from torch import nn
+
 _ABSENT = object()
+CALL = "_compiled_call_impl"
+"""What ``module(...)`` looks for first. Hooks of accelerate and diffusers replace `forward`, in any order and as often
+as they like; a wrapper that stands here is outside of all of them, and outside of what ``block.compile()`` compiled.
+torch leaves it out of copies and pickles."""
+
+
+class Wrapper:
+    """A function that stands in for a method of one object; in a copy or a pickle of the object it is the method."""
+
+    def __init__(self, owner: Any, name: str, function: Callable) -> None:
+        self.owner = owner
+        self.name = name
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return plain_method(memo.get(id(self.owner), self.owner), self.name)
+
+    def __reduce__(self) -> tuple:
+        return plain_method, (self.owner, self.name)
+
+
+def plain_method(owner: Any, name: str) -> MethodType:
+    """Return a method as the class has it, whatever was set on the object."""
+    return MethodType(getattr(type(owner), name), owner)
 
 
 class Patches:
     """Attributes replaced on instances; the classes stay as they are."""
 
     def __init__(self) -> None:
-        self._patched: list[tuple[Any, str, Any]] = []
+        self._patched: list[tuple[Any, str, Any, Any]] = []
 
     def wrap(self, instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -> None:
         """Replace method `name` of `instance` by ``wrapper(original)``."""
-        self.set(instance, name, wrapper(getattr(instance, name)))
+        self.set(instance, name, Wrapper(instance, name, wrapper(getattr(instance, name))))
+
+    def wrap_call(self, module: nn.Module, wrapper: Callable[[Callable], Callable]) -> Callable:
+        """Replace what ``module(...)`` runs by ``wrapper(original)``, outside of its hooks; return the replacement."""
+        replacement = wrapper(module._compiled_call_impl or module._call_impl)
+        self.set(module, CALL, replacement)
+        return replacement
 
     def set(self, instance: Any, name: str, value: Any) -> None:
         """Replace attribute `name` of `instance`."""
-        self._patched.append((instance, name, instance.__dict__.get(name, _ABSENT)))
+        self._patched.append((instance, name, instance.__dict__.get(name, _ABSENT), value))
         instance.__dict__[name] = value
 
     def restore(self) -> None:
-        """Give every instance what it had: an attribute of its own, or its class's."""
+        """Give every instance what it had, an attribute of its own or its class's; leave what others set since then."""
         while self._patched:
-            instance, name, before = self._patched.pop()
+            instance, name, before, ours = self._patched.pop()
+            if instance.__dict__.get(name, _ABSENT) is not ours:
+                continue
             if before is _ABSENT:
                 del instance.__dict__[name]
             else:
@@ -39,6 +77,17 @@ def wrapped(instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -
     """Replace method `name` of `instance` by ``wrapper(original)`` within a ``with`` block."""
     patches = Patches()
     patches.wrap(instance, name, wrapper)
+    try:
+        yield
+    finally:
+        patches.restore()
+
+
+@contextmanager
+def wrapped_call(module: nn.Module, wrapper: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Replace what ``module(...)`` runs by ``wrapper(original)`` within a ``with`` block; see `Patches.wrap_call`."""
+    patches = Patches()
+    patches.wrap_call(module, wrapper)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.patches import Patches, wrapped
+from opensora_adacache.adapters.patches import Patches, wrapped, wrapped_call
 from opensora_adacache.adapters.stdit3.attach import probe_sites
 from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.replay import Recorder
@@ -101,13 +101,13 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def keep(original: Callable) -> Callable:
-        def forward(*args: object, **kwargs: object) -> Tensor:
+        def call(*args: object, **kwargs: object) -> Tensor:
             outputs.append(original(*args, **kwargs))
             return outputs[-1]
 
-        return forward
+        return call
 
-    with wrapped(model, "forward", keep):
+    with wrapped_call(model, keep):
         yield outputs
 
 
@@ -117,10 +117,10 @@ def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
     waiting = list(reversed(outputs))
 
     def first_recorded(original: Callable) -> Callable:
-        def forward(*args: object, **kwargs: object) -> Tensor:
+        def call(*args: object, **kwargs: object) -> Tensor:
             return waiting.pop() if waiting else original(*args, **kwargs)
 
-        return forward
+        return call
 
-    with wrapped(model, "forward", first_recorded):
+    with wrapped_call(model, first_recorded):
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache.benchmark.paper import PaperRow
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 FORMAT_VERSION = 1
 

@@ -12,7 +12,7 @@ from opensora_adacache.benchmark.config import Setting
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.calibration.planning import plan_least_total, split_budget
 from opensora_adacache.costs.run import step_lengths
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 if TYPE_CHECKING:
     from opensora_adacache.config.settings import RunConfig

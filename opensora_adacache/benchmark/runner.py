@@ -26,8 +26,7 @@ from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.tasks import check_pairs, plan_tasks
 from opensora_adacache.benchmark.worker import VideoMaker, policy_name
-from opensora_adacache.generation.jobs import first_difference
-from opensora_adacache.generation.records import plain
+from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
 
 if TYPE_CHECKING:

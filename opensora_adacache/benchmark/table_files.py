@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opensora_adacache.benchmark.description import ComparisonRecord
 from opensora_adacache.benchmark.table import MEASURED, ORACLE, Table
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},

@@ -77,7 +77,7 @@ def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     if not videos.is_dir():
-        raise FileNotFoundError(f"folder '{videos}' does not exist; make the videos first (docs/metrics.md)")
+        raise FileNotFoundError(f"folder '{videos}' does not exist; make the videos first (docs/guide/metrics.md)")
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(videos) if entry.is_file()}
     missing = [name for name in names if not sizes.get(name)]
     if missing:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opensora_adacache.benchmark import vbench
 from opensora_adacache.benchmark.vbench_score import DIMENSIONS, total_score
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 
 @dataclass(frozen=True)

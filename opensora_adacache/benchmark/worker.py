@@ -15,7 +15,8 @@ from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.costs.run import count_run
-from opensora_adacache.media.video import read_video, write_video
+from opensora_adacache.media.reading import read_video
+from opensora_adacache.media.writing import write_video
 from opensora_adacache.metrics.motion import flicker, motion_error
 
 if TYPE_CHECKING:

@@ -228,6 +228,14 @@ class CachePolicy(ABC):
     def __init__(self, groups: list[list[int]]) -> None:
         self.groups = groups
 
+    def keep_rows(self, rows: Tensor) -> None:
+        """Go on with some rows only, int64 [r], which are 0..r−1 from now on; every group keeps some of its rows.
+
+        Where a pipeline switches guidance off within a run. A policy that holds tensors of its own by row overrides it.
+        """
+        place = {row: index for index, row in enumerate(rows.tolist())}
+        self.groups = [[place[row] for row in group if row in place] for group in self.groups]
+
     @property
     def rates(self) -> list[int]:
         """The rate in force of each group; 1 where a policy does not plan ahead."""

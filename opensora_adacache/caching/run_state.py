@@ -110,6 +110,7 @@ class Run:
         self.timesteps = Timesteps(num_sampling_steps, end_of_previous)
         self.steps: list[FinishedStep] = []
         self.open: OpenStep | None = None
+        self.has_ended = False
         # groups whose measurements were not finite: they compute every further step
         self._broken = [False] * len(groups)
         self._row_order = torch.arange(self.shape[0], device=latents.device)
@@ -119,19 +120,32 @@ class Run:
         """Steps up to now, the open one included."""
         return len(self.steps) + (self.open is not None)
 
-    def open_step(self, latents: Tensor, timestep: Tensor) -> None:
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether further steps are expected."""
+        return not self.has_ended and 0 < len(self.steps) < self.num_sampling_steps
+
+    def open_step(self, latents: Tensor, timestep: Tensor, step_index: int | None, prompts_last: bool) -> None:
         """Begin the next step.
+
+        Args:
+            latents: input of the model.
+            timestep: [R] or [1].
+            step_index: of the pipeline, where it tells.
+            prompts_last: whether the second half of the rows remains where guidance is switched off.
 
         Raises:
             ValueError: the latents changed their shape, or the timestep rose.
         """
         number = len(self.steps) + 1
+        if latents.shape[1:] == self.shape[1:] and 2 * latents.shape[0] == self.shape[0]:
+            self._keep_half(second=prompts_last)
         if latents.shape != self.shape:
             raise ValueError(
                 f"latents changed from {tuple(self.shape)} to {tuple(latents.shape)} at step {number} of "
                 f"{self.num_sampling_steps}: a run keeps one shape; call session.reset() before a new one"
             )
-        self.timesteps.add(timestep)
+        self.timesteps.add(timestep, step_index)
         if timestep.device.type == "cpu" or self.policy.needs_timestep:
             self.timesteps.read(number)
         self.open = OpenStep(number, timestep)
@@ -168,6 +182,21 @@ class Run:
         )
         self.steps.append(finished)
         self.open = None
+
+    def _keep_half(self, second: bool) -> None:
+        """Go on with half of the rows: guidance was switched off within the run."""
+        half = self.shape[0] // 2
+        rows = range(half, 2 * half) if second else range(half)
+        if not all(any(row in rows for row in group) for group in self.policy.groups):
+            return  # rows that decide alone went away: these are other videos, not guidance branches
+        index = self._row_order[rows.start : rows.stop]
+        self.store.keep_rows(index)
+        self.residual.keep_rows(index)
+        if self.corrector is not None:
+            self.corrector.keep_rows(index)
+        self.policy.keep_rows(index)
+        self.shape = torch.Size((half, *self.shape[1:]))
+        self._row_order = self._row_order[:half]
 
     def _note_broken(self, rows: set[int], step: int) -> None:
         if not any(self._broken):

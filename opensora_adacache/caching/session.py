@@ -17,6 +17,7 @@ from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackVi
 from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
 from opensora_adacache.caching.timer import Timer
+from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 
 
@@ -29,14 +30,22 @@ class CacheSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, as the sampler has it.
-        guidance_in_batch: whether a batch of the model is [prompts; nulls], so that row i and row i + R/2 are the two
-            guidance branches of one video.
+        guidance_in_batch: whether a batch of the model holds both guidance branches of each video: rows i and i + R/2.
+        prompts_last: whether the prompts are then the second half of the batch, as in diffusers; Open-Sora has them
+            first. They are the rows that remain where guidance is switched off within a run.
     """
 
-    def __init__(self, config: CacheConfig, num_sampling_steps: int, guidance_in_batch: bool = True) -> None:
+    def __init__(
+        self,
+        config: CacheConfig,
+        num_sampling_steps: int,
+        guidance_in_batch: bool = True,
+        prompts_last: bool = False,
+    ) -> None:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
         self.guidance_in_batch = guidance_in_batch
+        self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
         self._run: Run | None = None
         self._peak_bytes = 0
@@ -48,16 +57,20 @@ class CacheSession:
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         self.detach()
-        step = self.num_steps_done
-        if exception_type is None and 0 < step < self.num_sampling_steps:
+        if exception_type is None and self.is_unfinished:
             warnings.warn(
-                f"only {step} of {self.num_sampling_steps} steps ran before the cache was detached: "
-                "give apply_cache the sampler's num_sampling_steps",
+                f"only {self.num_steps_done} of {self.num_sampling_steps} steps ran before the cache was detached: "
+                f"{REMEDY}",
                 stacklevel=2,
             )
 
     def detach(self) -> None:
-        """Take the cache off the model and free the stored residuals; the trace stays."""
+        """Take the cache off the model and free the stored residuals; the trace stays.
+
+        Raises:
+            RuntimeError: a call of the model is in progress.
+        """
+        self.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
         self.on_detach = lambda: None
         if self._run:
@@ -99,21 +112,29 @@ class CacheSession:
         self._note_peak()
         return self._peak_bytes
 
+    @property
+    def run_peak_bytes(self) -> int:
+        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
+        return self._run.store.peak_bytes if self._run else 0
+
     # What an adapter calls
 
     @contextmanager
-    def model_call(self, latents: Tensor, timestep: Tensor) -> Iterator[None]:
+    def model_call(self, latents: Tensor, timestep: Tensor, step_index: int | None = None) -> Iterator[None]:
         """Span one call of the model: opens the step, closes it, and forgets the run if the call raises.
 
         Args:
             latents: input of the model; its first axis has the R rows.
             timestep: [R], falling from call to call.
+            step_index: of the pipeline, where it tells.
+
+        Raises:
+            RuntimeError: another call of the model is in progress.
         """
+        self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
-            run = self._run
-            if run is None or len(run.steps) == self.num_sampling_steps:
-                run = self._start_run(latents)
-            run.open_step(latents, timestep)
+            run = self._run_of(latents, timestep, step_index)
+            run.open_step(latents, timestep, step_index, self.prompts_last)
             timer = Timer(latents.device)
             yield
             timer.stop()
@@ -194,6 +215,21 @@ class CacheSession:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)
 
+    def end_run(self) -> None:
+        """Take note that the sampler ended, whatever steps are left: the next call begins a new run."""
+        if self._run:
+            self._run.has_ended = True
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run has begun and further steps of it are expected."""
+        return self._run is not None and self._run.is_unfinished
+
+    def check_idle(self, remedy: str) -> None:
+        """Raise RuntimeError while a call of the model is in progress."""
+        if self._run is not None and self._run.open is not None:
+            raise RuntimeError(f"a call of this model is in progress already: {remedy}")
+
     @property
     def num_steps_done(self) -> int:
         """Steps of the current run up to now, the open one included; 0 before it starts."""
@@ -231,8 +267,19 @@ class CacheSession:
             raise RuntimeError("no step is open: the blocks ran outside a call of the model")
         return self._run, self._run.open
 
-    def _start_run(self, latents: Tensor) -> Run:
-        end_of_previous = self._run.timesteps.last if self._run else None
+    def _run_of(self, latents: Tensor, timestep: Tensor, step_index: int | None) -> Run:
+        """Return the run that a call belongs to: the present one, or a new one."""
+        run = self._run
+        if run is not None and run.is_unfinished:
+            if not run.timesteps.begins_anew(timestep, step_index):
+                return run
+            warnings.warn(
+                f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
+                f"unfinished one is forgotten. If it was not interrupted: {REMEDY}",
+                stacklevel=4,
+            )
+        has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended
+        end_of_previous = run.timesteps.last if run is not None and has_run_through else None
         self.reset()
         groups = self._groups(latents.shape[0])
         self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from torch import Tensor
+
+REMEDY = "give apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch)"
 
 
 class Timesteps:
@@ -16,7 +19,7 @@ class Timesteps:
 
     Args:
         num_sampling_steps: n.
-        end_of_previous: last timestep of the run before, where there was one.
+        end_of_previous: last timestep of the run before, where it ran through.
     """
 
     def __init__(self, num_sampling_steps: int, end_of_previous: float | None) -> None:
@@ -24,10 +27,20 @@ class Timesteps:
         self.end_of_previous = end_of_previous
         self.unread: list[Tensor] = []
         self.last: float | None = None
+        self._last_index: int | None = None
 
-    def add(self, timestep: Tensor) -> None:
-        """Take the timestep [R] or [1] of the step that opens."""
+    def add(self, timestep: Tensor, step_index: int | None) -> None:
+        """Take the timestep [R] or [1] of the step that opens, and the pipeline's own index where it tells."""
         self.unread.append(timestep.detach().flatten()[:1])
+        self._last_index = step_index
+
+    def begins_anew(self, timestep: Tensor, step_index: int | None) -> bool:
+        """Tell whether a call is known to begin another run, without waiting for a device."""
+        if step_index is not None and self._last_index is not None:
+            return step_index <= self._last_index
+        if timestep.device.type != "cpu" or self.unread or self.last is None:
+            return False
+        return float(timestep.flatten()[0]) > self.last
 
     @property
     def current(self) -> float | None:
@@ -39,22 +52,22 @@ class Timesteps:
         self.check([float(timestep) for timestep in self.unread], step)
 
     def check(self, values: Sequence[float], step: int) -> None:
-        """Take the unread timesteps as numbers, up to that of `step`.
+        """Take the unread timesteps as numbers, up to that of `step`; warn where the sampler goes on.
 
         Raises:
-            ValueError: a timestep rose within the run, or fell from one run to the next.
+            ValueError: a timestep rose within the run, so that skipped steps had residuals of another video.
         """
         self.unread.clear()
         for value in values:
             if self.last is None and self.end_of_previous is not None and value < self.end_of_previous:
-                raise ValueError(
-                    f"the sampler goes on to timestep {value:g} after {self.num_sampling_steps} steps: "
-                    "give apply_cache the sampler's num_sampling_steps"
+                warnings.warn(
+                    f"the sampler goes on to timestep {value:g} after {self.num_sampling_steps} steps, which the cache "
+                    f"takes for a new run: {REMEDY}",
+                    stacklevel=2,
                 )
             if self.last is not None and value > self.last:
                 raise ValueError(
                     f"timestep went from {self.last:g} to {value:g} by step {step} of {self.num_sampling_steps}, "
-                    "it must fall: give apply_cache the sampler's num_sampling_steps, and call session.reset() "
-                    "after an interrupted run"
+                    f"it must fall: {REMEDY}, and call session.reset() after an interrupted run"
                 )
             self.last = value

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from opensora_adacache.errors.shown import one_line
+
 _Options = TypeVar("_Options")
 
 INTERRUPTED = 130
@@ -38,7 +40,7 @@ def run_command(
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         return _say(
-            "error: the GPU is out of memory; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
+            "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
             "a smaller --batch-size or a smaller --resolution",
             WRONG_INPUT,
         )
@@ -47,15 +49,6 @@ def run_command(
 def print_error(error: BaseException, where: str = "") -> None:
     """Print an error that does not end the command, in one line on stderr."""
     _say(f"error: {where}: {one_line(error)}" if where else f"error: {one_line(error)}", WRONG_INPUT)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks, or its type if it has no message.
-
-    >>> one_line(ValueError("expected a number,\\n got a text"))
-    'expected a number, got a text'
-    """
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def typed_command(script: str, arguments: list[str] | None) -> str:

@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> None:
     config = load_config(
         options.config,
         collect_overrides(options),
-        defaults=_parse_dicts(options.cfg_defaults),
+        defaults=_parse(options.cfg_defaults),
         image=options.image,
     )
     with process_group() as group:
@@ -50,19 +50,18 @@ def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keys of the config that the flags set; a flag overrides the same key in --cfg-options."""
     flags = {name: value for name, value in vars(options).items() if name not in _OWN_FLAGS}
     given = {_KEYS.get(name, name): value for name, value in flags.items() if value is not None}
-    return {**_parse_dicts(options.cfg_options), **given}
+    return {**_parse(options.cfg_options), **given}
 
 
-def _parse_dicts(options: dict[str, Any] | None) -> dict[str, Any]:
-    from opensora_adacache.config.file import parse_dict
+def _parse(options: list[str] | None) -> dict[str, Any]:
+    from opensora_adacache.config.keys import text_keys, text_list_keys
+    from opensora_adacache.config.options import parse_options
 
-    return {key: parse_dict(value) for key, value in (options or {}).items()}
+    return parse_options(options, text_keys(), text_list_keys())
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: the reference's flags under their names, and a few of our own."""
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         prog="inference.py",
         description="Make videos with Open-Sora 1.2, with or without AdaCache, as a config file says.",
@@ -76,14 +75,14 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action="extend",
         metavar="KEY=VALUE",
         help="set any key of the config, such as scheduler.cfg_scale=5 or cache.codebook={0.1:4,1.0:1}",
     )
     add(
         "--cfg-defaults",
         nargs="+",
-        action=DictAction,
+        action="extend",
         metavar="KEY=VALUE",
         help="set keys that the config leaves open",
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache.errors.closest import closest
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 FORMAT_VERSION = 1
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "calibrated"

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensora_adacache.config.section import convert
+from opensora_adacache.config.sections import get_value, set_value
+from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.errors.shown import shown
+
 # Option of the reference -> what it takes if it is left out.
 CACHE_DEFAULTS: dict[str, Any] = {
     "do_cache": False,
@@ -32,13 +37,12 @@ def forward_override(values: dict[str, Any], key: str, value: Any) -> bool:
     """
     if key not in REFERENCE_KEYS:
         return False
-    model = values.setdefault("model", {})
     if key == STEPS:
-        values.setdefault("scheduler", {})[STEPS] = value
-        if STEPS in model:
-            model[STEPS] = value
+        set_value(values, f"scheduler.{STEPS}", value)
+        if get_value(values, f"model.{STEPS}") is not None:
+            set_value(values, f"model.{STEPS}", value)
     else:
-        model[key] = value
+        set_value(values, f"model.{key}", value)
     if key in values:
         values[key] = value
     return True
@@ -50,7 +54,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     A config without them is returned as it is.
 
     Raises:
-        ValueError: both dialects in one config, or step counts of model and scheduler that differ in a cached
+        ConfigError: both dialects in one config, or step counts of model and scheduler that differ in a cached
             run.
     """
     values = dict(values)
@@ -64,31 +68,34 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     if not options:
         return values
     if values.get("cache") is not None:
-        raise ValueError(
+        raise ConfigError(
             f"the config has a cache section and model.{next(iter(options))}; keep one of the two, "
             "cache=dict(type='AdaCache', …) or the reference's keys of model"
         )
     options = {**CACHE_DEFAULTS, **options}
+    for key in ("do_cache", "apply_moreg"):
+        convert(options[key], bool, f"model.{key}")
     values["cache"] = _cache_section(options) if options["do_cache"] else None
     if options["do_cache"] and model_steps is not None and model_steps != steps:
-        raise ValueError(
-            f"model.{STEPS} is {model_steps} but scheduler.{STEPS} is {steps}; set both, or pass --num-sampling-steps"
+        raise ConfigError(
+            f"model.{STEPS} is {shown(model_steps)} but scheduler.{STEPS} is {shown(steps)}; "
+            "set both, or pass --num-sampling-steps"
         )
     return values
 
 
 def check_variables(values: dict[str, Any]) -> None:
-    """Raise ValueError if one of the reference's top-level variables says something else than its section."""
+    """Raise ConfigError if one of the reference's top-level variables says something else than its section."""
     for key in (key for key in REFERENCE_KEYS if key in values):
         section = "scheduler" if key == STEPS else "model"
         options = values.get(section)
         options = options if isinstance(options, dict) else {}
         value, used = values[key], options.get(key)
         if key not in options:
-            raise ValueError(f"'{key}' at the top level of the config has no effect; write it into {section}=dict(…)")
+            raise ConfigError(f"'{key}' at the top level of the config has no effect; write it into {section}=dict(…)")
         if _plain(used) != _plain(value):
-            raise ValueError(
-                f"'{key}' is {value!r} at the top level of the config but {used!r} in {section}, "
+            raise ConfigError(
+                f"'{key}' is {shown(value)} at the top level of the config but {shown(used)} in {section}, "
                 f"which counts; write {section}=dict({key}=…)"
             )
 
@@ -104,9 +111,9 @@ def _cache_section(options: dict[str, Any]) -> dict[str, Any]:
 def _moreg_section(options: dict[str, Any]) -> dict[str, Any]:
     constants = options["moreg_hyp"]
     if not isinstance(constants, (list, tuple)) or len(constants) not in (3, 4):
-        raise ValueError(
+        raise ConfigError(
             f"model.moreg_hyp must be (center, power, divisor) and a fourth number that has no effect, "
-            f"got {constants!r}"
+            f"got {shown(constants)}"
         )
     center, power, divisor = constants[:3]
     return {

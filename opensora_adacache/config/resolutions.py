@@ -6,9 +6,11 @@ size, which is why 480p at 1:1 is 640x640. An aspect ratio is height:width, so 9
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import TypeVar
+
+from opensora_adacache.errors.closest import closest
+from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.errors.shown import shown
 
 _Value = TypeVar("_Value")
 
@@ -90,7 +92,7 @@ def resolve_num_frames(num_frames: str | int) -> int:
     except ValueError:
         return _look_up(NUM_FRAMES, str(num_frames), "number of frames", "a number or one of")
     if count < 1:
-        raise ValueError(f"number of frames must be at least 1 (an image), got {count}")
+        raise ConfigError(f"number of frames must be at least 1 (an image), got {shown(count)}")
     return count
 
 
@@ -98,9 +100,4 @@ def _look_up(table: dict[str, _Value], name: str, kind: str, expected: str) -> _
     """Return ``table[name]``, or say what was meant and what there is."""
     if name in table:
         return table[name]
-    raise ValueError(f"unknown {kind} '{name}'{_hint(name, table)}; expected {expected}: {', '.join(table)}")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean '{close[0]}'?" if close else ""
+    raise ConfigError(f"unknown {kind} {shown(name)}{closest(name, table)}; expected {expected}: {', '.join(table)}")

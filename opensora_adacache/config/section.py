@@ -1,31 +1,36 @@
 """Build frozen dataclasses from plain dicts, with an error for every unknown key or wrong type.
 
-mmengine passes over keys that nobody reads, so a typing error in a config would change nothing and be seen by
-nobody. Here the fields of a dataclass are the only keys a section may have.
+A key that nobody reads would change nothing, and a typing error in it be seen by nobody. Here the fields of a
+dataclass are the only keys a section may have.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from opensora_adacache.errors.closest import closest
+from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.errors.shown import one_line, shown
 
 _Section = TypeVar("_Section")
 
 _NAMES = {
     bool: "true or false",
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     str: "a text",
     type(None): "None",
 }
 
 
 def check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise ValueError for the first key that is not known, with the closest one that is.
+    """Raise ConfigError for the first key that is not known, with the closest one that is.
 
     Args:
         values: the section as it was written.
@@ -36,7 +41,7 @@ def check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> N
     for key in values:
         if key not in known:
             name = _join(where, key)
-            raise ValueError(
+            raise ConfigError(
                 f"unknown key '{name}' in the config{closest(key, known)}; expected one of {', '.join(known)}"
             )
 
@@ -52,28 +57,28 @@ def build(section: type[_Section], values: Any, where: str) -> _Section:
     field is one. The dataclass checks the values themselves; the section's name goes before its errors.
 
     Raises:
-        ValueError: no dict, an unknown or missing key, a wrong type, or a value the dataclass refuses.
+        ConfigError: no dict, an unknown or missing key, a wrong type, or a value the dataclass refuses.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a section such as dict(…), got {values!r}")
+        raise ConfigError(f"{where} must be a section such as dict(…), got {values!r}")
     known = {field.name: field for field in fields(section)}  # type: ignore[arg-type]
     check_keys(values, known, where)
     for name, field in known.items():
         if field.default is MISSING and field.default_factory is MISSING and name not in values:
-            raise ValueError(f"the config needs '{_join(where, name)}', which is missing")
+            raise ConfigError(f"the config needs '{_join(where, name)}', which is missing")
     hints = get_type_hints(section)
     converted = {name: convert(value, hints[name], _join(where, name)) for name, value in values.items()}
     try:
         return section(**converted)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}" if where else str(error)) from None
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{where}: {one_line(error)}" if where else one_line(error)) from None
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
     """Return `value` as the type `hint` wants it.
 
     Raises:
-        ValueError: it is of another type; the message names `where` and what was expected.
+        ConfigError: it is of another type; the message names `where` and what was expected.
 
     >>> convert([64, 64], tuple[int, int], "image_size")
     (64, 64)
@@ -84,10 +89,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(value, arguments, where)
     if origin is Literal:
-        if value in arguments:
+        if isinstance(value, str) and value in arguments:
             return value
-        raise ValueError(
-            f"{where} is {value!r}{closest(value, map(str, arguments))}; expected one of "
+        raise ConfigError(
+            f"{where} is {shown(value)}{closest(value, map(str, arguments))}; expected one of "
             f"{', '.join(map(str, arguments))}"
         )
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -97,15 +102,47 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         key_hint, value_hint = arguments
         return {
-            convert(key, key_hint, f"a key of {where}"): convert(entry, value_hint, f"{where}[{key!r}]")
+            _convert_key(key, key_hint, where): convert(entry, value_hint, f"{where}[{shown(key)}]")
             for key, entry in value.items()
         }
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = origin or hint
-    if isinstance(value, plain) and (plain is bool or not isinstance(value, bool)):
-        return value
-    raise ValueError(f"{where} must be {_describe(hint)}, got {value!r}")
+    if hint in (int, float):
+        number = _number(value, hint)
+        if number is not None:
+            return number
+    elif isinstance(value, origin or hint):
+        return _check_text(value, where) if isinstance(value, str) else value
+    raise ConfigError(f"{where} must be {_describe(hint)}, got {shown(value)}")
+
+
+def _check_text(text: str, where: str) -> str:
+    """Refuse what no file name and no record can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+        raise ConfigError(f"{where} must be valid Unicode text, got {shown(text)}") from None
+    if "\0" in text:
+        raise ConfigError(f"{where} must not hold null characters, got {shown(text)}")
+    return text
+
+
+def _number(value: Any, kind: type) -> int | float | None:
+    """Return a number of Python or numpy as a plain int or a finite float; None if it is none."""
+    number = Integral if kind is int else Real
+    if not isinstance(value, number) or isinstance(value, bool):
+        return None
+    try:
+        plain = kind(value)
+        return plain if math.isfinite(plain) else None
+    except OverflowError:  # a whole number beyond 1e308
+        return None
+
+
+def _convert_key(key: Any, hint: Any, where: str) -> Any:
+    """Convert a key of a mapping; in JSON, keys that are numbers are written as texts."""
+    if hint is float and isinstance(key, str):
+        with contextlib.suppress(ValueError):
+            key = float(key)
+    return convert(key, hint, f"a key of {where}")
 
 
 def _convert_union(value: Any, hints: tuple[Any, ...], where: str) -> Any:
@@ -119,14 +156,14 @@ def _convert_union(value: Any, hints: tuple[Any, ...], where: str) -> Any:
             return convert(value, hint, where)
         except ValueError:
             continue
-    raise ValueError(f"{where} must be {' or '.join(map(_describe, hints))}, got {value!r}")
+    raise ConfigError(f"{where} must be {' or '.join(map(_describe, hints))}, got {shown(value)}")
 
 
 def _convert_tuple(value: Any, hints: tuple[Any, ...], hint: Any, where: str) -> tuple[Any, ...]:
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(hints) != len(value):
-        raise ValueError(f"{where} must be {_describe(hint)}, got {value!r}")
+        raise ConfigError(f"{where} must be {_describe(hint)}, got {shown(value)}")
     pairs = enumerate(zip(value, hints, strict=True))
     return tuple(convert(entry, entry_hint, f"{where}[{i}]") for i, (entry, entry_hint) in pairs)
 

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.errors.shown import shown
+from opensora_adacache.media.writing import FASTEST, SLOWEST
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 
 # Pixels per latent along a side, of the published VAE and of the embedded one.
 VAE_STRIDE = 8
+# What no run of these models comes near; beyond it lie typing errors, which would fill the memory.
+MOST = 10_000
+LARGEST_SIDE = 16_384
+MOST_PIXELS = 10**10
 # Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -149,8 +156,8 @@ class RunConfig:
     cache: CacheConfig | None = None
     image_size: tuple[int, int]
     num_frames: int
-    fps: int
-    save_fps: int
+    fps: int | float
+    save_fps: int | float
     dtype: Dtype = "fp32"
     prompts: tuple[str, ...]
     start_index: int = 0
@@ -175,38 +182,57 @@ class RunConfig:
     verbose: int = 1
 
     def __post_init__(self) -> None:
-        _positive(self, "num_frames", "fps", "save_fps", "batch_size", "num_sample", "loop")
-        _positive(self, "condition_frame_length")
+        _positive(self, "num_frames", "batch_size", "num_sample", "loop", "condition_frame_length")
         if self.align is not None:
             _positive(self, "align")
+        for name in ("fps", "save_fps"):
+            if not SLOWEST <= getattr(self, name) <= FASTEST:
+                raise ConfigError(f"{name} must lie in {SLOWEST}..{FASTEST}, got {shown(getattr(self, name))}")
         for name in ("seed", "start_index"):
             if not 0 <= getattr(self, name) < 2**31:
-                raise ValueError(f"{name} must lie in 0..2147483647, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
-            raise ValueError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
-        if min(self.image_size) < VAE_STRIDE:
-            raise ValueError(f"image_size must be at least {VAE_STRIDE} pixels each way, got {self.image_size}")
+            raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
+        self._check_size()
+        if self.sample_name is not None:
+            _check_name(self.sample_name)
         if self.loop > 1:
             self._check_loop()
+
+    def _check_size(self) -> None:
+        height, width = self.image_size
+        if not VAE_STRIDE <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
+            raise ConfigError(
+                f"image_size must have {VAE_STRIDE} to {LARGEST_SIDE} pixels each way, got {shown(self.image_size)}"
+            )
+        if height * width * self.num_frames > MOST_PIXELS:
+            raise ConfigError(
+                f"{self.num_frames} frames of {height}x{width} pixels are more than any model can make; "
+                "pass a smaller --image-size or fewer --num-frames"
+            )
 
     def _check_loop(self) -> None:
         length = self.condition_frame_length
         if length % 5:
-            raise ValueError(f"condition_frame_length must be a multiple of 5 (5 latents are 17 frames), got {length}")
+            raise ConfigError(f"condition_frame_length must be a multiple of 5 (5 latents are 17 frames), got {length}")
         if length >= self.num_latent_frames:
-            raise ValueError(
+            raise ConfigError(
                 f"condition_frame_length {length} leaves nothing to generate in a loop of {self.num_frames} "
                 f"frames ({self.num_latent_frames} latents); pass more --num-frames"
             )
 
-    @property
-    def num_latent_frames(self) -> int:
-        """Latent frames of a clip.
+    def latents_of(self, num_frames: int) -> int:
+        """Return the latent frames of a video.
 
         Each chunk of `vae.micro_frame_size` frames, and the rest, is encoded on its own.
         """
-        chunks, rest = divmod(self.num_frames, self.vae.micro_frame_size)
+        chunks, rest = divmod(num_frames, self.vae.micro_frame_size)
         return chunks * -(-self.vae.micro_frame_size // FRAMES_PER_LATENT) + -(-rest // FRAMES_PER_LATENT)
+
+    @property
+    def num_latent_frames(self) -> int:
+        """Latent frames of a clip."""
+        return self.latents_of(self.num_frames)
 
     @property
     def makes_images(self) -> bool:
@@ -226,5 +252,14 @@ class RunConfig:
 
 def _positive(settings: object, *names: str) -> None:
     for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+        if not 1 <= getattr(settings, name) <= MOST:
+            raise ConfigError(f"{name} must be at least 1 and at most {MOST}, got {shown(getattr(settings, name))}")
+
+
+def _check_name(name: str) -> None:
+    """Refuse what would leave the folder of the run, hide the file or break its name."""
+    if not name or name.startswith(".") or not name.isprintable() or any(mark in name for mark in "/\\"):
+        raise ConfigError(
+            f"sample_name must be the beginning of a file name, without / and \\ and no dot first, got {shown(name)}; "
+            "--save-dir names the folder"
+        )

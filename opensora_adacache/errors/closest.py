@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from opensora_adacache.errors.shown import shown
+
 
 def closest(name: object, known: Iterable[str]) -> str:
     """Return ``", did you mean 'x'?"`` for the known name closest to `name`, or nothing if none is close.
@@ -12,5 +14,6 @@ def closest(name: object, known: Iterable[str]) -> str:
     >>> closest("sede", ["seed", "fps"])
     ", did you mean 'seed'?"
     """
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    text = name[:100] if isinstance(name, str) else shown(name)
+    matches = difflib.get_close_matches(text, list(known), n=1, cutoff=0.6)
     return f", did you mean '{matches[0]}'?" if matches else ""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from opensora_adacache.config import prompts
-from opensora_adacache.config.prompts import MaskStrategy
+from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import AdaCacheWarning, ConfigError, MissingFileError
+from opensora_adacache.generation.records import record_path
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
+_RECORD_OF_RUN = "run"  # stem of run.json
 _LONGEST_NAME = 240  # bytes; file systems end at 255, and "-4.mp4" follows. VBench's longest prompt has 210
 
 
@@ -44,7 +46,7 @@ class VideoJob:
     @property
     def record_path(self) -> Path:
         """File of the record beside the video."""
-        return self.path.with_name(f"{self.path.stem}.json")
+        return record_path(self.path)
 
     def loop_seed(self, loop: int) -> int:
         """Return the seed of a loop's random stream.
@@ -62,17 +64,19 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     """Return the jobs of a run, in order of prompts and then samples.
 
     Raises:
-        ValueError: a prompt, a mask strategy or the pairing of references is wrong.
-        FileNotFoundError: a reference does not exist.
+        ConfigError: a prompt, a mask strategy or the pairing of references is wrong.
+        MissingFileError: a reference does not exist.
     """
     num_prompts = len(config.prompts)
     if len(config.mask_strategy) not in (1, num_prompts):
-        raise ValueError(
+        raise ConfigError(
             f"mask_strategy has {len(config.mask_strategy)} entries for {num_prompts} prompts; "
             "expected one for all or one per prompt"
         )
     shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
     strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
+    for position, prompt in enumerate(config.prompts):
+        _warn_of_unused_loops(config, config.start_index + position, prompt, strategies[position])
     jobs = [
         _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
         for position, prompt in enumerate(config.prompts)
@@ -82,11 +86,29 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     for job in jobs:
         other = taken.setdefault(job.path, job)
         if other is not job:
-            raise ValueError(
+            raise ConfigError(
                 f"prompts {other.index} and {job.index} would both be written to '{job.path}'; "
                 "drop one, or run without --prompt-as-path"
             )
     return jobs
+
+
+def _warn_of_unused_loops(config: RunConfig, index: int, written: str, strategy: str) -> None:
+    """Warn of texts and masks for loops that the run does not have."""
+    if config.makes_images:  # they have the text of the first loop of a video
+        return
+    prompt, options = prompts.extract_options(written)
+    masks = parse_mask_strategy(options.get("mask_strategy", strategy))
+    found = prompts.unused_loops(prompt, config.loop)
+    beyond = next((mask for mask in masks if mask.loop >= config.loop), None)
+    if found is None and beyond is not None:
+        found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run of --loop {config.loop} has not"
+    if found is not None:
+        warnings.warn(f"{_show(index, prompt)} {found}", AdaCacheWarning, stacklevel=3)
+
+
+def _show(index: int, prompt: str) -> str:
+    return f"prompt {index} ('{prompt if len(prompt) <= 40 else prompt[:39] + '…'}')"
 
 
 def _plan_job(
@@ -94,8 +116,8 @@ def _plan_job(
 ) -> VideoJob:
     prompt, options = prompts.extract_options(written)
     if not prompt:
-        raise ValueError(f"prompt {index} is empty; write a text")
-    masks = tuple(prompts.parse_mask_strategy(options.get("mask_strategy", strategy)))
+        raise ConfigError(f"prompt {index} is empty; write a text")
+    masks = tuple(parse_mask_strategy(options.get("mask_strategy", strategy)))
     masks = tuple(mask for mask in masks if mask.loop < config.loop)
     references: tuple[Path, ...] = ()
     if masks:  # without a mask nothing would be read from references
@@ -125,105 +147,41 @@ def _check_references(
     references: tuple[Path, ...],
     masks: tuple[MaskStrategy, ...],
 ) -> None:
-    shown = f"prompt {index} ('{prompt if len(prompt) <= 40 else prompt[:39] + '…'}')"
+    shown = _show(index, prompt)
     if not references:
         where = f"'{shelf.folder}' has no image for it" if shelf.folder else "it has no reference_path"
-        raise ValueError(
+        raise ConfigError(
             f"{shown} starts from a reference image, but {where}; make it with "
             f"'bash run_sample_image.sh {config.path}', or pass --mask-strategy '' for text to video"
         )
     for path in references:
-        if not path.is_file():
-            raise FileNotFoundError(f"reference '{path}' of {shown} does not exist; correct the path")
+        if not os.path.isfile(path):
+            raise MissingFileError(f"reference '{path}' of {shown} does not exist; correct the path")
     for mask in masks:
         if mask.reference >= len(references):
-            raise ValueError(
+            raise ConfigError(
                 f"mask strategy '{mask}' of {shown} names reference {mask.reference}, but it has "
                 f"{len(references)}; references count from 0 and are separated by ';'"
             )
         if not -config.num_latent_frames <= mask.target_start < config.num_latent_frames:
-            raise ValueError(
+            raise ConfigError(
                 f"mask strategy '{mask}' of {shown} starts at latent {mask.target_start}, but a clip of "
                 f"{config.num_frames} frames has {config.num_latent_frames} latents"
             )
 
 
 def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
+    """Return the name of a video's file: inside the folder, visible, on one line, and not that of a record."""
     if config.prompt_as_path:
-        name = (config.sample_name or "") + re.sub(r"[/\\\0]", "_", prompt)
+        name = (config.sample_name or "") + prompt
     else:
         name = f"{config.sample_name or 'sample'}_{index:04d}"
-    name = os.fsencode(name)[:_LONGEST_NAME].decode(errors="ignore").lstrip(".")
+    name = "".join("_" if mark in "/\\" or not (mark == " " or mark.isprintable()) else mark for mark in name)
+    name = os.fsencode(name)[:_LONGEST_NAME].decode(errors="ignore")
+    visible = name.lstrip(".")
+    name = "_" * (len(name) - len(visible)) + visible
     if config.num_sample > 1:
         name = f"{name}-{sample}"
+    elif name.casefold() == _RECORD_OF_RUN:  # its record would be written over that of the run
+        name += "_"
     return name + (".png" if config.makes_images else ".mp4")
-
-
-def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
-    """Return everything the pixels of a video depend on, as plain JSON values.
-
-    It is kept in the record beside the video, so that a run with other settings does not take an old
-    video for its own.
-    """
-    settings: dict[str, Any] = {
-        "texts": list(job.texts),
-        "seed": job.seed,
-        "sample": job.sample,
-        "references": [_digest(path) for path in job.references],
-        "masks": [str(mask) for mask in job.masks],
-        "model": {"type": config.model.type, "from_pretrained": config.model.from_pretrained},
-        "vae": {
-            "from_pretrained": config.vae.from_pretrained,
-            "micro_frame_size": config.vae.micro_frame_size,
-        },
-        "text_encoder": {
-            "from_pretrained": config.text_encoder.from_pretrained,
-            "model_max_length": config.text_encoder.model_max_length,
-            "dtype": config.text_encoder.dtype,
-        },
-        "scheduler": asdict(config.scheduler),
-        "cache": _describe_cache(config),
-    }
-    for name in ("image_size", "num_frames", "fps", "save_fps", "dtype", "loop", "align", "watermark"):
-        value = getattr(config, name)
-        settings[name] = list(value) if isinstance(value, tuple) else value
-    if config.loop > 1:
-        settings["condition_frame_length"] = config.condition_frame_length
-        settings["condition_frame_edit"] = config.condition_frame_edit
-    return settings
-
-
-def first_difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Name the first entry in which two descriptions differ, with both values; None if they are equal.
-
-    >>> first_difference({"scheduler": {"cfg_scale": 7.0}}, {"scheduler": {"cfg_scale": 4.0}})
-    'scheduler.cfg_scale was 7.0 and is 4.0 now'
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*new, *(key for key in old if key not in new)]:
-            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-            if found:
-                return found
-        return None
-    return None if old == new else f"{name} was {old!r} and is {new!r} now"
-
-
-def _describe_cache(config: RunConfig) -> dict[str, Any] | None:
-    if config.cache is None:
-        return None
-    described = {"type": type(config.cache).__name__.removesuffix("Config"), **_plain(asdict(config.cache))}
-    if config.decides_per_batch:
-        described["batch_size"] = config.batch_size
-    return described
-
-
-def _plain(value: Any) -> Any:
-    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists."""
-    if isinstance(value, dict):
-        return {f"{key:g}" if isinstance(key, float | int) else key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _digest(path: Path) -> str:
-    """Return a name of the content of a file."""
-    return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"

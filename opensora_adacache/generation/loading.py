@@ -1,61 +1,122 @@
-"""Load the three models of a run."""
+"""Load the models of a run: the one loader for runs, comparisons and calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from opensora_adacache.config.settings import ModelSettings, RunConfig, TextEncoderSettings, VaeSettings
+from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.generation.text_features import TextFeatures
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
 from opensora_adacache.models.stdit3 import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from opensora_adacache.generation.pipeline import Pipeline
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """The models of a run on their device, and the features of its texts."""
+    """The models of a run on their device.
+
+    Attributes:
+        transformer: with its null text features attached to the text encoder.
+        vae: the autoencoder.
+        text_encoder: its weights were freed, unless `load_models` kept them.
+        features: of the texts that were encoded before the weights were freed.
+        cut_texts: text -> its end that the text encoder does not see, for texts that are too long.
+        device: where the models are.
+        loading_seconds: to read the weights.
+        encoding_seconds: to encode `features`.
+    """
 
     transformer: STDiT3
     vae: OpenSoraVAE
+    text_encoder: T5TextEncoder
     features: TextFeatures
+    cut_texts: Mapping[str, str]
     device: torch.device
+    loading_seconds: float
+    encoding_seconds: float
 
     def pipeline(self, config: RunConfig) -> Pipeline:
         """Return a pipeline for a run with these models; its cache, steps and prompts may be others."""
-        from opensora_adacache.generation.pipeline import Pipeline
-
         return Pipeline(config, self.transformer, self.vae, self.device)
 
+    def features_of(self, texts: Iterable[str]) -> TextFeatures:
+        """Return the features of texts: encoded now where the text encoder was kept, else those of before."""
+        return self.features if self.text_encoder.model is None else TextFeatures(self.text_encoder, texts)
 
-def load_models(config: RunConfig, texts: Iterable[str], device: torch.device | None = None) -> LoadedModels:
-    """Encode texts, free the text encoder, then load transformer and VAE; raises as `load_transformer` does.
+
+def load_models(
+    config: RunConfig,
+    texts: Iterable[str],
+    device: torch.device | None = None,
+    *,
+    keep_text_encoder: bool = False,
+    say: Callable[[str], object] = lambda line: None,
+) -> LoadedModels:
+    """Load text encoder, transformer and VAE; raises as `load_transformer` does.
 
     Args:
         config: of the run.
-        texts: whose features are kept.
+        texts: of all its prompts. They are encoded first and the text encoder is freed before the transformer comes,
+            so the two are never in memory together.
         device: None is CUDA where there is one.
+        keep_text_encoder: leave it loaded and encode nothing yet; see `LoadedModels.features_of`.
+        say: called with a line before each model is loaded: which, from where, how many bytes.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = DTYPES[config.dtype]
+    dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
+    begin = time.perf_counter()
+    say(f"loading the text encoder from {describe_source(config.text_encoder.from_pretrained)}")
     encoder = load_text_encoder(config.text_encoder, dtype, device)
-    features = TextFeatures(encoder, texts)
-    encoder.release()
+    cut_texts = {text: lost for text in texts if (lost := encoder.lost_text(text))}
+    start_of_encoding = time.perf_counter()
+    features = TextFeatures(encoder, () if keep_text_encoder else texts)
+    encoding_seconds = time.perf_counter() - start_of_encoding
+    if not keep_text_encoder:
+        encoder.release()
+    say(f"loading the transformer from {describe_source(config.model.from_pretrained)}")
     transformer = load_transformer(config.model, dtype, device)
     encoder.attach_null(transformer.y_embedder.y_embedding)
-    return LoadedModels(transformer, load_vae(config.vae, dtype, device), features, device)
+    say(f"loading the VAE from {describe_source(config.vae.from_pretrained)}")
+    vae = load_vae(config.vae, dtype, device)
+    return LoadedModels(
+        transformer=transformer,
+        vae=vae,
+        text_encoder=encoder,
+        features=features,
+        cut_texts=cut_texts,
+        device=device,
+        loading_seconds=time.perf_counter() - begin - encoding_seconds,
+        encoding_seconds=encoding_seconds,
+    )
 
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+def describe_source(name: str) -> str:
+    """Return where a checkpoint is and how large its weights are, or that they are downloaded first."""
+    size = checkpoint.weight_bytes(name)
+    return f"'{name}' ({'it is downloaded first' if size is None else format_bytes(size)})"
+
+
+def format_bytes(size: int) -> str:
+    """Return a number of bytes with three digits.
+
+    >>> format_bytes(512), format_bytes(44_560_000), format_bytes(9_524_000_000)
+    ('512 B', '44.6 MB', '9.52 GB')
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
 
 
 def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.device) -> STDiT3:

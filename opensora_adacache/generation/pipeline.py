@@ -6,24 +6,28 @@ Letters: B videos of a batch, T latent frames, C latent channels, F frames, H an
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from opensora_adacache.adapters import apply_cache
-from opensora_adacache.config.prompts import MaskStrategy, apply_mask_strategy
+from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob
-from opensora_adacache.media.video import read_reference
-from opensora_adacache.schedulers import RFLOW
+from opensora_adacache.generation.masks import apply_mask_strategy
+from opensora_adacache.generation.reference_latents import encode_references
+from opensora_adacache.schedulers import RFLOW, SampledStep
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.trace import StepRecord
     from opensora_adacache.models import OpenSoraVAE, STDiT3
     from opensora_adacache.schedulers.rectified_flow import TextEncoder
+
+StepCallback = Callable[[SampledStep], object]
 
 # Images are told to the model as videos of this many frames per second.
 IMAGE_FPS = 120
@@ -31,7 +35,7 @@ IMAGE_FPS = 120
 LATENTS_PER_CHUNK, FRAMES_PER_CHUNK = 5, 17
 
 
-@dataclass
+@dataclass(frozen=True)
 class Clip:
     """A video as it was made.
 
@@ -41,6 +45,7 @@ class Clip:
         denoising_seconds: in the denoising loop, of the whole batch.
         decoding_seconds: in the VAE's decoder.
         peak_cache_bytes: the most that cached residuals held, of the whole batch.
+        defect: why the video is worthless, or None: values that are not finite (NaN or infinity).
     """
 
     frames: Tensor = field(repr=False)
@@ -48,10 +53,43 @@ class Clip:
     denoising_seconds: float
     decoding_seconds: float
     peak_cache_bytes: int
+    defect: str | None = None
+
+
+@dataclass(frozen=True)
+class _Denoised:
+    """What one run of the sampler gave for a batch.
+
+    Attributes:
+        latents: [B, C, T, H, W].
+        traces: one for each video, or one for all of them; empty without a cache.
+        seconds: in the denoising loop.
+        peak_cache_bytes: the most that cached residuals held.
+    """
+
+    latents: Tensor = field(repr=False)
+    traces: list[list[StepRecord]]
+    seconds: float
+    peak_cache_bytes: int
+
+
+class _Video:
+    """A video between two loops: what conditions it and what has been made of it."""
+
+    def __init__(self, job: VideoJob, references: list[Tensor]) -> None:
+        self.job = job
+        self.references = references
+        self.masks = list(job.masks)
+        self.parts: list[Tensor] = []
+        self.traces: list[list[StepRecord]] = []
+        self.decoding_seconds = 0.0
+        self.defect: str | None = None
 
 
 class Pipeline:
     """The loaded models of a run.
+
+    The cache is attached once for a whole ``with`` block. Outside of one, each call attaches it and takes it off again.
 
     Args:
         config: of the run.
@@ -65,6 +103,8 @@ class Pipeline:
         self.transformer = transformer
         self.vae = vae
         self.device = device
+        self._session: CacheSession | None = None
+        self._depth = 0
         scheduler = config.scheduler
         self.sampler = RFLOW(
             num_sampling_steps=scheduler.num_sampling_steps,
@@ -73,8 +113,23 @@ class Pipeline:
             use_timestep_transform=scheduler.use_timestep_transform,
         )
 
+    def __enter__(self) -> Pipeline:
+        if self._depth == 0 and self.config.cache is not None:
+            session = apply_cache(self.transformer, self.config.cache, self.sampler.num_sampling_steps)
+            self._session = cast(CacheSession, session)  # both guidance branches are in one batch
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._session is not None:
+            self._session.detach()
+            self._session = None
+
     @torch.no_grad()
-    def generate(self, jobs: Sequence[VideoJob], text_encoder: TextEncoder, progress: bool = False) -> list[Clip]:
+    def generate(
+        self, jobs: Sequence[VideoJob], text_encoder: TextEncoder, callback: StepCallback | None = None
+    ) -> list[Clip]:
         """Make the clips of a batch.
 
         A clip depends on its own job only (up to rounding: a processor may sum a larger batch in another order),
@@ -83,30 +138,32 @@ class Pipeline:
         Args:
             jobs: B jobs of one run.
             text_encoder: gives the features of their texts.
-            progress: show a progress bar over denoising steps.
+            callback: called after each denoising step, of each loop.
 
         Raises:
             ValueError: a reference cannot be decoded, or its mask strategy does not fit its length.
         """
-        references = [[self._encode_reference(path) for path in job.references] for job in jobs]
-        masks = [list(job.masks) for job in jobs]
-        clips = [Clip(torch.empty(0), [], 0.0, 0.0, 0) for _ in jobs]
-        parts: list[list[Tensor]] = [[] for _ in jobs]
-        for loop in range(self.config.loop):
-            if loop:
-                self._continue(parts, references, masks, loop)
-            self._generate_loop(loop, jobs, references, masks, text_encoder, progress, clips, parts)
-        for clip, video in zip(clips, parts, strict=True):
-            clip.frames = torch.cat([video[0], *(self._new_frames(part) for part in video[1:])], dim=1)
-        return clips
+        videos = [_Video(job, encode_references(job.references, job.masks, self.config, self._encode)) for job in jobs]
+        runs: list[_Denoised] = []
+        with self:
+            for loop in range(self.config.loop):
+                if loop:
+                    self._continue(videos, loop)
+                runs.append(self._denoise(videos, loop, text_encoder, callback))
+                for row, video in enumerate(videos):
+                    self._finish_loop(video, loop, row, runs[-1])
+        seconds, peak_bytes = sum(run.seconds for run in runs), max(run.peak_cache_bytes for run in runs)
+        return [
+            Clip(self._join(video), video.traces, seconds, video.decoding_seconds, peak_bytes, video.defect)
+            for video in videos
+        ]
 
     @torch.no_grad()
     def denoise(self, jobs: Sequence[VideoJob], text_encoder: TextEncoder) -> tuple[Tensor, list[list[StepRecord]]]:
         """Return the latents [B, C, T, H, W] of the first loop of jobs without references, and the traces."""
-        generators = [torch.Generator().manual_seed(job.loop_seed(0)) for job in jobs]
-        z, texts = self._draw_latents(generators), [job.texts[0] for job in jobs]
-        latents, traces, _, _ = self._denoise(z, None, texts, generators, text_encoder, progress=False)
-        return latents, traces
+        with self:
+            run = self._denoise([_Video(job, []) for job in jobs], 0, text_encoder)
+        return run.latents, run.traces
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -114,70 +171,56 @@ class Pipeline:
         frames = self.vae.decode(latents[None].to(self.vae.dtype), num_frames=self.config.num_frames)
         return frames[0].float().cpu()
 
-    def _generate_loop(
+    def _denoise(
         self,
+        videos: Sequence[_Video],
         loop: int,
-        jobs: Sequence[VideoJob],
-        references: list[list[Tensor]],
-        masks: list[list[MaskStrategy]],
         text_encoder: TextEncoder,
-        progress: bool,
-        clips: list[Clip],
-        parts: list[list[Tensor]],
-    ) -> None:
-        """Denoise and decode one loop of a batch; the frames go to `parts`, the rest to `clips`."""
-        generators = [torch.Generator().manual_seed(job.loop_seed(loop)) for job in jobs]
+        callback: StepCallback | None = None,
+    ) -> _Denoised:
+        """Denoise one loop of a batch; a cache that is attached starts a run of its own and frees it at the end."""
+        generators = [torch.Generator().manual_seed(video.job.loop_seed(loop)) for video in videos]
         z = self._draw_latents(generators)
+        references, masks = [video.references for video in videos], [video.masks for video in videos]
         mask = apply_mask_strategy(z, references, masks, loop, self.config.align)
-        z, traces, seconds, peak_bytes = self._denoise(
-            z, mask, [job.texts[loop] for job in jobs], generators, text_encoder, progress
+        start = self._now()
+        latents = self.sampler.sample(
+            self.transformer,
+            text_encoder,
+            z=z,
+            prompts=[video.job.texts[loop] for video in videos],
+            device=self.device,
+            additional_args=self._conditions(len(videos)),
+            mask=mask,
+            generator=generators,
+            callback=callback,
         )
-        for row, (clip, video) in enumerate(zip(clips, parts, strict=True)):
-            start = self._now()
-            video.append(self.decode(z[row]))
-            clip.decoding_seconds += self._now() - start
-            clip.denoising_seconds += seconds
-            clip.peak_cache_bytes = max(clip.peak_cache_bytes, peak_bytes)
-            if traces:
-                clip.traces.append(traces[row % len(traces)])
+        seconds = self._now() - start
+        if self._session is None:
+            return _Denoised(latents, [], seconds, 0)
+        traces, peak_bytes = self._session.traces, self._session.run_peak_bytes
+        self._session.reset()
+        return _Denoised(latents, traces, seconds, peak_bytes)
+
+    def _finish_loop(self, video: _Video, loop: int, row: int, run: _Denoised) -> None:
+        """Decode what a loop made of a video, and note whether it is finite."""
+        start = self._now()
+        frames = self.decode(run.latents[row])
+        video.decoding_seconds += self._now() - start
+        video.parts.append(frames)
+        if run.traces:
+            video.traces.append(run.traces[row % len(run.traces)])
+        if video.defect is None and not _is_finite(frames):
+            part = "decoding" if _is_finite(run.latents[row]) else "denoising"
+            video.defect = f"{part} gave values that are not finite (NaN or infinity)" + (
+                f" in loop {loop}" if self.config.loop > 1 else ""
+            )
 
     def _draw_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw noise [B, C, T, H, W] per video, in float32 on the CPU, so that it is the same on every device."""
         size = self.vae.latent_size((self.config.num_frames, *self.config.image_size))
         shape = (self.vae.out_channels, *size)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
-
-    def _denoise(
-        self,
-        z: Tensor,
-        mask: Tensor | None,
-        texts: list[str],
-        generators: list[torch.Generator],
-        text_encoder: TextEncoder,
-        progress: bool,
-    ) -> tuple[Tensor, list[list[StepRecord]], float, int]:
-        """Return the latents, the traces, the seconds in the denoising loop and the peak bytes of the cache."""
-
-        def sample() -> Tensor:
-            return self.sampler.sample(
-                self.transformer,
-                text_encoder,
-                z=z,
-                prompts=texts,
-                device=self.device,
-                additional_args=self._conditions(len(texts)),
-                mask=mask,
-                progress=progress,
-                generator=generators,
-            )
-
-        start = self._now()
-        if self.config.cache is None:
-            return sample(), [], self._now() - start, 0
-        steps = self.config.scheduler.num_sampling_steps
-        with apply_cache(self.transformer, self.config.cache, num_sampling_steps=steps) as session:
-            latents = sample()
-        return latents, session.traces, self._now() - start, session.peak_cache_bytes
 
     def _conditions(self, num_videos: int) -> dict[str, Tensor]:
         """Return what the model is told about size and speed, [B] each."""
@@ -186,28 +229,19 @@ class Pipeline:
         values = {"height": height, "width": width, "num_frames": self.config.num_frames, "fps": fps}
         return {name: torch.full((num_videos,), float(value), device=self.device) for name, value in values.items()}
 
-    def _encode_reference(self, path: object) -> Tensor:
-        return self._encode(read_reference(str(path), self.config.image_size))
-
     def _encode(self, frames: Tensor) -> Tensor:
         """Encode [3, F, H, W] as latents [C, T, H, W]: the mean, where the reference draws from the posterior."""
         return self.vae.encode(frames[None].to(self.device, self.vae.dtype))[0].float()
 
-    def _continue(
-        self,
-        parts: list[list[Tensor]],
-        references: list[list[Tensor]],
-        masks: list[list[MaskStrategy]],
-        loop: int,
-    ) -> None:
+    def _continue(self, videos: Sequence[_Video], loop: int) -> None:
         """Let the end of what was made last condition the beginning of `loop`."""
         length = self.config.condition_frame_length
-        for video, latents, groups in zip(parts, references, masks, strict=True):
-            latents.append(self._encode(video[-1]))
-            groups.append(
+        for video in videos:
+            video.references.append(self._encode(video.parts[-1]))
+            video.masks.append(
                 MaskStrategy(
                     loop=loop,
-                    reference=len(latents) - 1,
+                    reference=len(video.references) - 1,
                     reference_start=-length,
                     target_start=0,
                     length=length,
@@ -215,12 +249,19 @@ class Pipeline:
                 )
             )
 
-    def _new_frames(self, part: Tensor) -> Tensor:
-        """Cut off the frames that a loop [3, F, H, W] took over from the one before."""
-        return part[:, self.config.condition_frame_length // LATENTS_PER_CHUNK * FRAMES_PER_CHUNK :]
+    def _join(self, video: _Video) -> Tensor:
+        """Return all frames [3, F, H, W] of a video, without those that a loop took over from the one before."""
+        taken_over = self.config.condition_frame_length // LATENTS_PER_CHUNK * FRAMES_PER_CHUNK
+        return torch.cat([video.parts[0], *(part[:, taken_over:] for part in video.parts[1:])], dim=1)
 
     def _now(self) -> float:
         """Return the time in seconds after the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite."""
+    low, high = values.aminmax()
+    return bool(torch.isfinite(low) and torch.isfinite(high))

@@ -1,20 +1,26 @@
-"""What a run leaves beside its videos: a JSON record for each, and ``run.json`` for the whole."""
+"""What a run leaves beside its videos: a record for each, and ``run.json`` for the whole; written and read here only.
+
+Both are JSON objects with a version. Version 1, of files without one, has no digest of the video and listed what counts
+for the pixels (`generation.description`); it is still read.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from opensora_adacache import __version__
-from opensora_adacache.config.settings import RunConfig
-from opensora_adacache.generation.jobs import VideoJob, describe, first_difference
-from opensora_adacache.media.video import write_file
+from opensora_adacache.config.section import convert
+from opensora_adacache.errors.family import RecordError
 
+VERSION = 2
 RUN_NAME = "run.json"
 _PACKAGES = ("torch", "diffusers", "transformers", "mmengine-lite", "mmengine", "einops", "av", "safetensors")
 # What run.json repeats of the record of a video.
@@ -23,88 +29,186 @@ _LISTED = (
     *("num_steps", "computed_steps", "seconds", "peak_cache_bytes"),
 )
 
+_Record = TypeVar("_Record", "VideoRecord", "RunRecord")
 
-def is_finished(job: VideoJob, config: RunConfig) -> bool:
-    """Tell whether the video of a job is there, made with the settings of this run.
 
-    A video is renamed into place after its record, so where it is, both are whole. A video without a record was
-    not made by this package; it counts as finished, so that nothing is overwritten unasked.
+@dataclass(frozen=True)
+class FileDigest:
+    """The content of a file, so that a record can tell whether it belongs to the file beside it."""
 
-    Raises:
-        ValueError: it was made with other settings.
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes | memoryview | Path) -> FileDigest:
+        """Return the digest of some content, or of the file at a path."""
+        content = content.read_bytes() if isinstance(content, Path) else content
+        return cls(len(content), sha256(content).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRecord:
+    """The record beside a video: what made it and how it went.
+
+    Attributes:
+        version: of the format.
+        video: name of the file beside the record.
+        file: its content; None in version 1.
+        run: the run that made it; the same in ``run.json``. None in version 1.
+        prompt: as written, without options.
+        seed: of the random stream.
+        index: of the prompt.
+        sample: of several videos of a prompt.
+        settings: everything the pixels depend on (`generation.description.describe`).
+        num_steps: denoising steps, of all loops.
+        computed_steps: those that computed.
+        batch_size: videos that were denoised together.
+        seconds: of denoising (the whole batch) and decoding.
+        peak_cache_bytes: the most that cached residuals held, of the whole batch.
+        traces: for each loop the records of its steps; empty without a cache.
     """
-    if config.overwrite or not job.path.exists():
-        return False
-    record = read_record(job)
-    difference = first_difference(record["settings"], describe(job, config)) if record else None
-    if difference:
-        raise ValueError(
-            f"'{job.path}' was made with other settings ({difference}); pass --overwrite to make it again, or "
-            "--save-dir for another folder"
-        )
-    return True
+
+    version: int = VERSION
+    video: str
+    file: FileDigest | None = None
+    run: str | None = None
+    prompt: str
+    seed: int
+    index: int
+    sample: int
+    settings: dict[str, Any]
+    num_steps: int
+    computed_steps: int
+    batch_size: int = 1
+    seconds: dict[str, float]
+    peak_cache_bytes: int
+    traces: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.video in ("", ".", "..") or Path(self.video).name != self.video or "\0" in self.video:
+            raise RecordError(f"video must be the name of a file in the same folder, got {self.video!r}")
+        for trace in self.traces:
+            if not isinstance(trace, list) or not all(isinstance(step, dict) for step in trace):
+                raise RecordError("traces must be lists of steps")
+
+    def is_of(self, path: Path) -> bool:
+        """Tell whether the file at a path is the video that the record describes; version 1 cannot know."""
+        if self.file is None:
+            return True
+        return path.stat().st_size == self.file.size and FileDigest.of(path) == self.file
 
 
-def read_record(job: VideoJob) -> dict[str, Any] | None:
-    """Return the record beside a video, or None if there is none."""
-    try:
-        record = json.loads(job.record_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "settings" in record else None
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """``run.json``: a run with its config, versions, device, timings and videos.
 
-
-def write_record(job: VideoJob, config: RunConfig, result: dict[str, Any]) -> None:
-    """Write the record of a video: what made it (`jobs.describe`) and how it went (`result`).
-
-    Raises:
-        OSError: the folder is not writable or the disk is full.
-    """
-    record = {
-        "video": job.path.name,
-        "prompt": job.prompt,
-        "seed": job.seed,
-        "index": job.index,
-        "sample": job.sample,
-        "settings": describe(job, config),
-        **result,
-    }
-    _write_json(job.record_path, record)
-
-
-def write_run(
-    config: RunConfig,
-    jobs: Sequence[VideoJob],
-    state: str,
-    device: dict[str, Any],
-    processes: Sequence[dict[str, float]],
-) -> None:
-    """Write ``run.json``: config, versions, device, timings, and the videos that are finished.
-
-    Args:
-        config: of the run.
-        jobs: of the run, finished or not.
+    Attributes:
+        version: of the format.
+        run: name of this run among those that wrote into the folder; None in version 1.
         state: "running", "complete", "interrupted" or "failed".
-        device: name and type, see `describe_device`.
-        processes: per process its timings in seconds.
+        config_file: path of the config.
+        config: all its values.
+        versions: of this package, Python and the packages that matter.
+        device: type and name, see `describe_device`.
+        num_processes: that shared the run.
+        seconds: for each process its timings.
+        num_videos: of the run.
+        num_finished: of those, the finished ones; of a run that overwrites, those it has made.
+        failed: names of videos that could not be made -> why.
+        videos: of the finished ones what is listed of their records.
+    """
+
+    version: int = VERSION
+    run: str | None = None
+    state: str
+    config_file: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    device: dict[str, Any]
+    num_processes: int
+    seconds: list[Any]
+    num_videos: int
+    num_finished: int
+    failed: dict[str, str] = field(default_factory=dict)
+    videos: list[Any]
+
+    def __post_init__(self) -> None:
+        for entry in self.videos:
+            if not isinstance(entry, dict) or not isinstance(entry.get("video"), str):
+                raise RecordError("videos must be a list of records")
+
+
+def to_json(record: VideoRecord | RunRecord) -> bytes:
+    """Return a record as JSON; numbers that are not finite become null, which is all that JSON has for them."""
+    return (json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def from_json(kind: type[_Record], content: bytes) -> _Record:
+    """Return the record that `to_json` wrote.
 
     Raises:
-        OSError: the folder is not writable or the disk is full.
+        RecordError: it is something else, or of a newer version; in one line.
     """
-    records = [read_record(job) for job in jobs if job.path.exists()]
-    run = {
-        "state": state,
-        "config_file": str(config.path),
-        "config": plain(asdict(config)),
-        "versions": _versions(),
-        "device": device,
-        "num_processes": len(processes),
-        "seconds": list(processes),
-        "num_videos": len(jobs),
-        "num_finished": len(records),
-        "videos": [{key: record.get(key) for key in _LISTED} for record in records if record],
-    }
-    _write_json(config.save_dir / RUN_NAME, run)
+    try:
+        values = json.loads(content)
+    except RecursionError:
+        raise RecordError("it is nested too deep") from None
+    except ValueError:  # of bytes that are no text, too
+        raise RecordError("it is not valid JSON") from None
+    if not isinstance(values, dict):
+        raise RecordError(f"expected a JSON object, got {type(values).__name__}")
+    values = {"version": 1, **values}
+    if not isinstance(values["version"], int) or values["version"] > VERSION:
+        raise RecordError(f"its version is {values['version']!r}, but this package knows versions up to {VERSION}")
+    hints, known = get_type_hints(kind), {}
+    for each in fields(kind):
+        if each.name in values:
+            known[each.name] = convert(values[each.name], hints[each.name], each.name)
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise RecordError(f"a key is missing ({str(error).partition(': ')[2] or error})") from None
+
+
+def record_path(video: Path) -> Path:
+    """Return the path of the record beside a video.
+
+    >>> record_path(Path("out/sample_0000.mp4")).name
+    'sample_0000.json'
+    """
+    return video.with_name(f"{video.stem}.json")
+
+
+def read_record(path: Path) -> VideoRecord:
+    """Read the record of a video.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        RecordError: the file is not such a record.
+    """
+    try:
+        return from_json(VideoRecord, path.read_bytes())
+    except ValueError as error:
+        raise RecordError(f"'{path}' is not the record of a video ({error}); make the video again") from None
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read ``run.json`` in a folder.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        RecordError: the file is not what a run writes.
+    """
+    path = folder / RUN_NAME
+    try:
+        return from_json(RunRecord, path.read_bytes())
+    except ValueError as error:
+        raise RecordError(f"'{path}' is not the record of a run ({error}); make the run again") from None
+
+
+def list_videos(records: Sequence[VideoRecord]) -> list[dict[str, Any]]:
+    """Return what ``run.json`` repeats of the records of its videos."""
+    return [{name: getattr(record, name) for name in _LISTED} for record in records]
 
 
 def describe_device(device: Any) -> dict[str, Any]:
@@ -118,7 +222,8 @@ def describe_device(device: Any) -> dict[str, Any]:
     return {"type": device.type, "name": name, "cpu_threads": torch.get_num_threads()}
 
 
-def _versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Return the versions of this package, of Python and of the packages that videos depend on."""
     versions = {"opensora-adacache": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -128,14 +233,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def plain(value: Any) -> Any:
-    """Turn settings into JSON values; thresholds of a codebook become texts, as JSON wants them for keys."""
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_file(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

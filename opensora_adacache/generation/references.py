@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from pathlib import Path
 
-from opensora_adacache.media.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from opensora_adacache.config.paths import refuse_url
+from opensora_adacache.errors.family import AdaCacheWarning, ConfigError
+from opensora_adacache.media.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+_NUM_NAMED = 5
 # "sample_0003", or "sample_0003-1" for the second sample of a prompt
 _NUMBERED = re.compile(r"_(\d{4,})(?:-(\d+))?$")
 
@@ -22,25 +27,27 @@ class ReferenceShelf:
         start_index: index of the first prompt.
 
     Raises:
-        ValueError: the number of entries fits neither.
+        ConfigError: the number of entries fits neither.
     """
 
     def __init__(self, entries: tuple[str, ...], num_prompts: int, start_index: int = 0) -> None:
         if len(entries) not in (0, 1, num_prompts):
-            raise ValueError(
+            raise ConfigError(
                 f"reference_path has {len(entries)} entries for {num_prompts} prompts; "
                 "expected one per prompt, or one folder or file for all"
             )
         self.entries = entries
         self.start_index = start_index
-        self.folder = Path(entries[0]) if len(entries) == 1 and _is_folder(entries[0]) else None
+        is_folder = len(entries) == 1 and _is_folder(entries[0])
+        self.folder = Path(os.path.expanduser(entries[0])) if is_folder else None
         self._files = list_media(self.folder) if self.folder else []
+        self._warned = False
 
     def find(self, index: int, sample: int = 0) -> tuple[Path, ...]:
         """Return the references of prompt `index` (none: an empty tuple).
 
         In a folder, files named by index as this package names them (``sample_0003.png``) belong to the
-        prompt of that index; files named otherwise are paired in sorted order.
+        prompt of that index; files named otherwise are paired in the order of their names, numbers by value.
 
         Args:
             index: of the prompt, from the start of the prompt file.
@@ -55,26 +62,61 @@ class ReferenceShelf:
                 file for file, number in zip(self._files, numbers, strict=True) if number and int(number[1]) == index
             ]
             return (own[sample % len(own)],) if own else ()
+        self._name_skipped()
         return (self._files[index],) if index < len(self._files) else ()
+
+    def _name_skipped(self) -> None:
+        """Warn once of files that are no images or videos: those after them belong to earlier prompts than it seems."""
+        if self._warned or self.folder is None:
+            return
+        self._warned = True
+        skipped = [file.name for file in _visible(self.folder) if not _is_media(file) and file.suffix != ".json"]
+        if skipped:
+            names = ", ".join(skipped[:_NUM_NAMED]) + (", …" if len(skipped) > _NUM_NAMED else "")
+            warnings.warn(
+                f"'{self.folder}' has {len(skipped)} file{'s' if len(skipped) > 1 else ''} of kinds that are not read "
+                f"({names}); the others are paired with the prompts in order",
+                AdaCacheWarning,
+                stacklevel=2,
+            )
 
 
 def split_paths(text: str) -> tuple[Path, ...]:
     """Split paths separated by ";".
 
+    Raises:
+        ConfigError: one of them is a URL.
+
     >>> [str(path) for path in split_paths("a.png;b.mp4")]
     ['a.png', 'b.mp4']
     """
-    return tuple(Path(part.strip()).expanduser() for part in text.split(";") if part.strip())
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    for part in parts:
+        refuse_url(part, "reference")
+    return tuple(Path(os.path.expanduser(part)) for part in parts)
 
 
 def list_media(folder: Path) -> list[Path]:
-    """List the images and videos of a folder, sorted by name; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    files = (file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
-    return sorted(file for file in files if not file.name.startswith("."))
+    """List the images and videos of a folder by name, with 2 before 10; none if there is no such folder."""
+    return [file for file in _visible(folder) if _is_media(file)] if folder.is_dir() else []
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted((file for file in folder.iterdir() if file.is_file() and file.name[0] != "."), key=_natural_order)
+
+
+def _natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
+    """Return a key that sorts digits by their value and letters whatever their case."""
+    pieces = re.split(r"(\d+)", file.name.casefold())
+    return [(int(piece), "") if i % 2 else (0, piece) for i, piece in enumerate(pieces)], file.name
+
+
+def _is_media(file: Path) -> bool:
+    return file.suffix.lower() in _SUFFIXES
 
 
 def _is_folder(entry: str) -> bool:
     """Tell a folder, which need not exist yet, from a file or a list of files."""
-    return bool(entry) and ";" not in entry and Path(entry).suffix.lower() not in _SUFFIXES
+    if not entry or ";" in entry or os.path.isfile(os.path.expanduser(entry)):
+        return False
+    return os.path.isdir(os.path.expanduser(entry)) or not _is_media(Path(entry))

@@ -1,4 +1,4 @@
-"""Text features of the prompts of a run, kept so that the text encoder may leave before the transformer comes."""
+"""Text features of the prompts of a run, kept so that the text encoder can leave before the transformer comes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TextFeatures:
-    """Stands in for a text encoder: answers for texts encoded before.
+    """Takes the place of a text encoder for texts that were encoded before.
 
     Each text is encoded on its own, so that its features do not depend on the texts it came with. They are kept
     on the CPU.

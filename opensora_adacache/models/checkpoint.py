@@ -144,6 +144,28 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+def weight_bytes(folder_or_hub_name: str | Path) -> int | None:
+    """Return the size of a checkpoint's weights on this machine, or None if they are not there yet.
+
+    Of files in several formats those are counted that are read. Parts of a pipeline are looked for in their folders.
+    """
+    path = Path(folder_or_hub_name).expanduser()
+    if not path.exists():
+        from huggingface_hub import snapshot_download
+
+        try:
+            path = Path(snapshot_download(str(folder_or_hub_name), local_files_only=True))
+        except Exception:  # no copy in the cache, or not a name of the hub at all, which loading it will say
+            return None
+    if path.is_file():
+        return path.stat().st_size
+    for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
+        files = [file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.suffix in suffixes]
+        if files:
+            return sum(file.stat().st_size for file in files)
+    return None
+
+
 def _weight_files(folder: Path) -> list[Path]:
     for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
         files = sorted(file for file in folder.iterdir() if file.suffix in suffixes and file.is_file())

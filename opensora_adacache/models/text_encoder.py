@@ -152,6 +152,17 @@ class T5TextEncoder:
             features = model(tokens["input_ids"].to(model.device), attention_mask=mask).last_hidden_state
         return {"y": features[:, None], "mask": mask}
 
+    def lost_text(self, prompt: str) -> str:
+        """Return the end of a cleaned prompt that `encode` cuts off, or "" for a prompt that fits."""
+        text = clean_prompt(prompt)
+        tokens = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast, verbose=False)
+        if len(tokens["input_ids"]) <= self.model_max_length:
+            return ""
+        first = self.model_max_length - 1  # the last token that the model sees is always the end of the text
+        if self.tokenizer.is_fast:
+            return text[tokens["offset_mapping"][first][0] :].strip()
+        return str(self.tokenizer.decode(tokens["input_ids"][first:-1])).strip()
+
     def attach_null(self, embedding: Tensor) -> None:
         """Take the null text features [L, D], which belong to the transformer (``y_embedder.y_embedding``)."""
         expected = (self.model_max_length, self.output_dim)

@@ -7,7 +7,7 @@ objects, a few times per run. A single process needs no group, and torch.distrib
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +52,20 @@ class ProcessGroup:
         values = [value]
         distributed.broadcast_object_list(values, src=0)
         return values[0]
+
+    def on_first(self, function: Callable[[], _Item]) -> _Item:
+        """Call a function on the first process alone; every process returns its result or raises its error."""
+        outcome: _Item | None = None
+        error: Exception | None = None
+        if self.is_first:
+            try:
+                outcome = function()
+            except Exception as raised:
+                error = raised
+        outcome, error = self.broadcast((outcome, error))
+        if error is not None:
+            raise error
+        return outcome  # type: ignore[return-value]
 
     def gather(self, value: _Item) -> list[_Item]:
         """Return what every process passed, by rank; waits for all."""

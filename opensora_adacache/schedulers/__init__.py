@@ -1,5 +1,5 @@
 """Samplers. They know nothing of caching."""
 
-from opensora_adacache.schedulers.rectified_flow import RFLOW
+from opensora_adacache.schedulers.rectified_flow import RFLOW, SampledStep
 
-__all__ = ["RFLOW"]
+__all__ = ["RFLOW", "SampledStep"]

@@ -6,12 +6,12 @@ Letters: B videos, T latent frames, t a timestep in 0..1000 (1000 is pure noise)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 
 class TextEncoder(Protocol):
@@ -24,6 +24,21 @@ class TextEncoder(Protocol):
     def null(self, n: int) -> Tensor:
         """Return the null text embedding of guidance, [n, 1, L, C]."""
         ...
+
+
+@dataclass(frozen=True)
+class SampledStep:
+    """A denoising step that has just finished, as `RFLOW.sample` shows it to its callback.
+
+    Attributes:
+        index: of the step, from 0.
+        timestep: at which the model was called.
+        latents: [B, C, T, H, W] after the step. They are the sampler's own: clone them to change them.
+    """
+
+    index: int
+    timestep: float
+    latents: Tensor = field(repr=False)
 
 
 def transform_timestep(t: float, height: float, width: float, num_frames: int, num_timesteps: int = 1000) -> float:
@@ -92,8 +107,8 @@ class RFLOW:
         additional_args: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
         guidance_scale: float | None = None,
-        progress: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback: Callable[[SampledStep], object] | None = None,
     ) -> Tensor:
         """Denoise `z` into the latents of videos.
 
@@ -109,9 +124,9 @@ class RFLOW:
             mask: per frame [B, T]: 1 generates, 0 keeps the frame of `z`, a value between starts generating it at
                 that share of the noise. A mask of all ones does the work of a mask; pass None instead.
             guidance_scale: overrides `cfg_scale`.
-            progress: show a progress bar over steps.
             generator: of the noise that masked frames get, drawn once per step for all frames whether needed or
                 not, as in the reference: one generator, one per video, or None for torch's global stream.
+            callback: called after each step, for progress bars and previews. What it raises ends the run.
 
         Returns:
             Latents [B, C, T, H, W] in the dtype of `z`.
@@ -131,7 +146,7 @@ class RFLOW:
         z = z.to(device)
         frames = None if mask is None else FrameMask(mask, self.num_timesteps)
 
-        for i, t in enumerate(tqdm(timesteps, disable=not progress, desc="denoising", leave=False)):
+        for i, t in enumerate(timesteps):
             kept = z
             if frames is not None:
                 z = frames.add_noise(z, t, _randn_like(z, generator))
@@ -143,6 +158,8 @@ class RFLOW:
             step = (t - following) / self.num_timesteps
             z_next = z + (null + scale * (prompt - null)).to(z.dtype) * step
             z = z_next if frames is None else frames.put_back(z_next, kept)
+            if callback is not None:
+                callback(SampledStep(i, t, z))
         return z
 
 

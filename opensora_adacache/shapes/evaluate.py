@@ -70,7 +70,6 @@ class ShapesModel:
                 prompts=list(prompts),
                 device="cpu",
                 additional_args=conditions,
-                progress=False,
             )
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ def draw(folders: list[Path], out: Path, limit: int) -> None:
     import matplotlib.pyplot as plt
 
     from opensora_adacache.benchmark.report.runs import read_run
-    from opensora_adacache.media.video import read_video
+    from opensora_adacache.media.reading import read_video
 
     runs = {folder.name: read_run(folder)[:limit] for folder in folders}
     num_rows = min(map(len, runs.values()))

@@ -33,7 +33,7 @@ def search(options: argparse.Namespace) -> None:
     from opensora_adacache.benchmark.oracle import Bench, budget_settings, oracle_lines, search_budget
     from opensora_adacache.benchmark.table_files import write_study
     from opensora_adacache.benchmark.tasks import plan_tasks
-    from opensora_adacache.media.video import write_file
+    from opensora_adacache.media.files import write_file
 
     if options.rounds < 0:
         raise ValueError(f"--rounds must be at least 0, got {options.rounds}")

@@ -55,10 +55,12 @@ def test_a_pipeline_with_and_without_a_cache(name, branches):
     # Wan's two calls notice it both, the others their one
     with pytest.warns(UserWarning, match="begins a new run after 3 of 6 steps"):
         assert torch.equal(generate(pipeline, name), first)
-    with pytest.raises(ValueError, match="only 4 of 6 steps ran when the pipeline ended"):
-        generate(pipeline, name, num_inference_steps=4)
-    with pytest.raises(ValueError, match="after 6 steps: give apply_cache the sampler's num_sampling_steps"):
-        generate(pipeline, name, num_inference_steps=12)
+    # a finished video is not thrown away over another number of steps
+    with pytest.warns(UserWarning, match="only 4 of 6 steps ran when the pipeline ended"):
+        assert generate(pipeline, name, num_inference_steps=4).isfinite().all()
+    assert len(session.trace) == 4
+    with pytest.warns(UserWarning, match="goes on to timestep .* after 6 steps"):
+        assert generate(pipeline, name, num_inference_steps=12).isfinite().all()
     assert torch.equal(generate(pipeline, name), first)
     session.detach()
     assert torch.equal(generate(pipeline, name), plain)
@@ -98,9 +100,9 @@ def test_heun_takes_two_calls_for_a_step():
     assert computed_steps(session.trace) == [1, 2, 4, 6, 7] and video.isfinite().all()
     with (
         apply_cache(pipeline.transformer, RATE_2, 4),
-        pytest.raises(ValueError, match="give apply_cache the sampler's num_sampling_steps"),
+        pytest.warns(UserWarning, match="give apply_cache the sampler's num_sampling_steps"),
     ):
-        generate(pipeline, "wan", num_inference_steps=4)
+        assert generate(pipeline, "wan", num_inference_steps=4).isfinite().all()
 
 
 def test_cache_dit_is_refused_in_either_order():

@@ -81,7 +81,7 @@ def sample(model, name, rows=slice(None)):
     size = {key: torch.full((len(z),), float(run[key])) for key in ("height", "width", "num_frames", "fps")}
     with torch.no_grad():
         return RFLOW(run["steps"], cfg_scale=run["cfg_scale"], use_timestep_transform=True).sample(
-            model, text, z, ["prompt"] * len(z), "cpu", size, progress=False
+            model, text, z, ["prompt"] * len(z), "cpu", size
         )
 
 

@@ -83,7 +83,7 @@ def sample(model):
         key: torch.full((1,), value) for key, value in zip(("height", "width", "fps"), (64.0, 64.0, 8.0), strict=True)
     }
     sampler = RFLOW(STEPS, cfg_scale=4.0, use_timestep_transform=False)
-    return sampler.sample(model, Text(model), z, ["prompt"], "cpu", size, progress=False)
+    return sampler.sample(model, Text(model), z, ["prompt"], "cpu", size)
 
 
 def test_every_policy_is_tried():
@@ -192,9 +192,7 @@ def test_clean_frames_and_masks_work(golden_model, name):
         generator = torch.Generator().manual_seed(2)
         mask = torch.tensor([[0.0, 1.0, 0.5]])
         with apply_cache(golden_model, config, STEPS):
-            return sampler.sample(
-                golden_model, Text(golden_model), z, ["p"], "cpu", size, mask, progress=False, generator=generator
-            )
+            return sampler.sample(golden_model, Text(golden_model), z, ["p"], "cpu", size, mask, generator=generator)
 
     plain, cached = (run(config) for config in SETTINGS[name])
     assert torch.equal(cached[:, :, 0], z[:, :, 0]) and not torch.equal(cached, plain)

@@ -32,7 +32,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError("no space"), 2, "error: no space\n"),
         (KeyboardInterrupt("3 videos are made"), 130, "3 videos are made\n"),
         (KeyboardInterrupt(), 130, "interrupted before anything was made\n"),
-        (OutOfMemoryError(), 2, "error: the GPU is out of memory; try --cfg-options text_encoder.offload=True"),
+        (OutOfMemoryError(), 2, "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True"),
     ],
 )
 def test_errors_of_users_are_one_line(capsys, error, status, message):

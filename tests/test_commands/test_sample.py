@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.commands.sample import build_parser, collect_overrides, main
-from opensora_adacache.media.video import read_video
+from opensora_adacache.media.reading import read_video
 
 ROOT = Path(__file__).parents[2]
 # of the reference, each of which overrides the config

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig
+from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import load_config
-from opensora_adacache.config.file import parse_dict
+from opensora_adacache.config.dialect import REFERENCE_KEYS
+from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
+from opensora_adacache.errors.family import AdaCacheError
+from opensora_adacache.generation.description import plain as plain_values
 from opensora_adacache.models.stdit3 import VARIANTS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -237,14 +244,6 @@ def test_image_run_drops_motion_and_options_of_videos(plain):
     assert config.prompts == ("a",)
 
 
-def test_cfg_options_dicts():
-    assert parse_dict(["{0.08:6", "1.0:1}"]) == {0.08: 6, 1.0: 1}  # as DictAction splits it at the comma
-    assert parse_dict("{'power':4}") == {"power": 4}
-    assert parse_dict("{prompts}") == "{prompts}" and parse_dict([1, 2]) == [1, 2]
-    with pytest.raises(ValueError, match="cannot read the dict"):
-        parse_dict("{0.08:}")
-
-
 ADACACHE = {"cache.type": "AdaCache", "cache.codebook": {0.1: 2, 1.0: 1}}
 
 
@@ -302,13 +301,66 @@ def test_mistakes_get_one_line(plain, overrides, message):
         ("image = dict(sede=1)\n", "unknown key 'image.sede'"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # mmengine leaves a file open
 def test_broken_files(write, text, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         load_config(write(text))
     assert "\n" not in str(error.value)
-    del error
-    gc.collect()
+
+
+NUMBERS = [10**400, -(10**400), 6400000000, np.int64(3), np.float32(2), np.arange(3)]
+TEXTS = ["\ud800", "\0", "../x", "~nobody/x", "a\nb", "x" * 5000, b"x", "2s", "{config}"]
+OTHERS = [[], {}, [1], {"a": 1}, {1: 2}, [[]], {"type": 5}, ("a", None), object(), int, Path("x"), 1j]
+ODD = st.one_of(
+    st.sampled_from(NUMBERS + TEXTS + OTHERS), st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)
+)
+CACHE_KEYS = sorted({field.name for policy in POLICIES for field in fields(config_class(policy))})
+DOTTED = [
+    *KNOWN_KEYS,
+    *REFERENCE_KEYS,
+    *(f"{name}.{field.name}" for name, section in LOADED.items() for field in fields(section)),
+    *(f"model.{key}" for key in REFERENCE_KEYS),
+    *(
+        "model",
+        "vae",
+        "text_encoder",
+        "scheduler",
+        "scheduler.cfg_scale",
+        "scheduler.num_sampling_steps",
+        "scheduler.type",
+    ),
+    *("cache", "cache.type", "cache.moreg", *(f"cache.moreg.{field.name}" for field in fields(MoRegConfig))),
+    *(f"cache.{key}" for key in CACHE_KEYS),
+    *("image", "image.seed", "path", "prompts", "seed.x", ""),
+]
+
+
+@settings(max_examples=600)
+@given(
+    st.dictionaries(st.sampled_from(DOTTED), ODD, min_size=1, max_size=3),
+    st.one_of(st.none(), st.sampled_from(sorted(POLICIES))),
+    st.booleans(),
+)
+def test_any_values_give_a_config_or_one_line(tmp_path_factory, overrides, policy, image):
+    """Wrong types, sizes and texts in every key, in the file and as options."""
+    text = COMMON + MODELS.format(options="") + "save_dir = 'out'\n"
+    path = tmp_path_factory.mktemp("fuzz") / "config.py"
+    path.write_text("num_sampling_steps = 100\n" + text)
+    start = {"prompt": ["a"], **({"cache.type": policy} if policy else {})}
+    try:
+        config = load_config(path, {**start, **overrides}, image=image)
+        json.dumps(plain_values(asdict(config)), allow_nan=False)
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1 and len(str(error)) <= 2001
+
+
+@pytest.mark.parametrize("section", ["model", "vae", "text_encoder", "scheduler"])
+@pytest.mark.parametrize("value", ["None", "5", "[]", "'text'", "{1: 2}"])
+def test_sections_that_are_none(plain, write, section, value):
+    path = write(plain.read_text() + f"{section} = {value}\n")
+    for overrides in ({}, {"num_sampling_steps": 30}, {"model.type": "STDiT3"}, {"do_cache": True}):
+        with pytest.raises(AdaCacheError) as error:
+            load_config(path, {**GIVEN, **overrides})
+        assert "\n" not in str(error.value)
 
 
 def test_missing_file():

@@ -1,25 +1,23 @@
-"""Prompt grammar, prompt files and mask strategies."""
+"""Prompt grammar and prompt files."""
 
 import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_adacache.config.mask_strategy import parse_mask_strategy
 from opensora_adacache.config.prompts import (
-    MaskStrategy,
     append_score,
-    apply_mask_strategy,
     extract_loop,
     extract_options,
-    find_nearest_point,
     merge_prompt,
-    parse_mask_strategy,
     read_prompts,
     split_prompt,
+    unused_loops,
 )
+from opensora_adacache.errors.family import AdaCacheError
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "prompt_cases.json").read_text())
 
@@ -42,25 +40,6 @@ def test_merge_prompt_matches_the_reference(texts, loops, merged):
 @pytest.mark.parametrize("prompt, loop, text", CASES["extract_loop"])
 def test_extract_loop_matches_the_reference(prompt, loop, text):
     assert extract_loop(prompt, loop) == text
-
-
-@pytest.mark.parametrize("strategy, groups", CASES["parse_mask_strategy"])
-def test_parse_mask_strategy_matches_the_reference(strategy, groups):
-    assert parse_mask_strategy(strategy) == [MaskStrategy(*group) for group in groups]
-
-
-@pytest.mark.parametrize("value, point, max_value, expected", CASES["find_nearest_point"])
-def test_find_nearest_point_matches_the_reference(value, point, max_value, expected):
-    assert find_nearest_point(value, point, max_value) == expected
-
-
-@given(st.integers(0, 60), st.integers(1, 8), st.integers(1, 61))
-def test_aligned_start_is_a_multiple_that_never_leaves_the_clip(value, point, max_value):
-    value = min(value, max_value - 1)
-    start = find_nearest_point(value, point, max_value)
-    assert start % point == 0
-    assert 0 <= start < max_value
-    assert abs(start - value) < point
 
 
 def test_merge_is_the_inverse_of_split():
@@ -91,6 +70,8 @@ def test_options_are_taken_off_the_text():
         ('{"mask_strategy": "0"} and more', "bad JSON"),
         ('{"mask_stratgy": "0"}', "unknown key 'mask_stratgy'"),
         ('{"mask_strategy": 0}', "must be a string"),
+        ('{"a":' * 100_000, "bad JSON in prompt .* it is too large"),
+        ('{"mask_strategy": ' + "9" * 5000 + "}", "bad JSON in prompt .* it is too large"),
     ],
 )
 def test_bad_options_name_the_prompt_on_one_line(options, reason):
@@ -100,90 +81,6 @@ def test_bad_options_name_the_prompt_on_one_line(options, reason):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "strategy, group",
-    [
-        ("0;", "''"),
-        ("0;a", "'a'"),
-        ("0,0,0,0,1,0,7", "'0,0,0,0,1,0,7'"),
-        ("0;1,,0", "'1,,0'"),
-        ("0,0.5", "'0,0.5'"),
-        ("-1", "'-1,0,0,0,1,0'"),
-        ("0,-1", "'0,-1,0,0,1,0'"),
-        ("0,0,0,0,0", "'0,0,0,0,0,0'"),
-        ("0,0,0,0,1,1.5", "'0,0,0,0,1,1.5'"),
-        ("0,0,0,0,1,nan", "'0,0,0,0,1,nan'"),
-    ],
-)
-def test_bad_mask_strategy_names_the_group(strategy, group):
-    with pytest.raises(ValueError, match="mask strategy") as caught:
-        parse_mask_strategy(strategy)
-    assert group in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def latents(*frames: float) -> torch.Tensor:
-    """A reference [2, len(frames), 1, 1] that holds one number per latent frame."""
-    return torch.tensor(frames)[None, :, None, None].expand(2, -1, 1, 1).clone()
-
-
-def test_references_are_written_and_masked():
-    z = torch.zeros(3, 2, 5, 1, 1)
-    references = [[latents(1.0), latents(2.0, 3.0, 4.0)], [latents(5.0)], []]
-    mask = apply_mask_strategy(z, references, ["0;0,1,-2,-2,9,0.3", "1", ""])
-    assert z[0, 0, :, 0, 0].tolist() == [1, 0, 0, 3, 4]
-    assert torch.equal(z[0, 0], z[0, 1])
-    assert z[1:].count_nonzero() == 0
-    assert mask.dtype == torch.float32
-    torch.testing.assert_close(mask, torch.tensor([[0, 1, 1, 0.3, 0.3], [1.0] * 5, [1.0] * 5]))
-
-
-def test_starts_are_aligned():
-    z = torch.zeros(1, 2, 15, 1, 1)
-    mask = apply_mask_strategy(z, [[latents(*range(1, 16))]], ["0,0,-1,4,20"], align=5)
-    assert z[0, 0, :, 0, 0].tolist() == [0] * 5 + [11, 12, 13, 14, 15] + [0] * 5
-    assert mask[0].tolist() == [1] * 5 + [0] * 5 + [1] * 5
-
-
-@pytest.mark.parametrize("strategy", ["", "1", "0,0,0,0,1,1"])
-def test_no_mask_where_everything_is_generated(strategy):
-    z = torch.zeros(1, 2, 5, 1, 1)
-    assert apply_mask_strategy(z, [[latents(1.0)]], [strategy]) is None
-    assert z.count_nonzero() == 0
-
-
-def test_parsed_groups_and_later_loops_apply():
-    z = torch.zeros(1, 2, 5, 1, 1, dtype=torch.bfloat16)
-    group = MaskStrategy(loop=2, reference=0, reference_start=-1, length=1)
-    mask = apply_mask_strategy(z, [[latents(1.0, 7.0)]], [[group]], loop=2)
-    assert z[0, 0, :, 0, 0].tolist() == [7, 0, 0, 0, 0]
-    assert mask.tolist() == [[0, 1, 1, 1, 1]]
-
-
-@pytest.mark.parametrize(
-    "strategy, reason",
-    [
-        ("0,1", "names reference 1"),
-        ("0,0,2", "reference_start 2"),
-        ("0,0,-3", "reference_start -3"),
-        ("0,0,0,5", "target_start 5"),
-        ("0,0,0,-6", "target_start -6"),
-    ],
-)
-def test_a_group_beyond_the_latents_is_refused_before_anything_is_written(strategy, reason):
-    z = torch.zeros(1, 2, 5, 1, 1)
-    with pytest.raises(ValueError, match=reason):
-        apply_mask_strategy(z, [[latents(1.0, 2.0)]], ["0;" + strategy])
-    assert z.count_nonzero() == 0
-
-
-def test_references_of_another_size_are_refused():
-    with pytest.raises(ValueError, match="encode it at the size of the video"):
-        apply_mask_strategy(torch.zeros(1, 2, 5, 3, 3), [[latents(1.0)]], ["0"])
-    with pytest.raises(ValueError, match="for 2 videos, got 1 and 1"):
-        apply_mask_strategy(torch.zeros(2, 2, 5, 1, 1), [[latents(1.0)]], ["0"])
-
-
 def test_prompt_files_are_read_by_range(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("\ufeffa cat\n\n  a dog \r\nünï\n", encoding="utf-8")
@@ -191,6 +88,14 @@ def test_prompt_files_are_read_by_range(tmp_path):
     assert read_prompts(path, 1) == ["a dog", "ünï"]
     assert read_prompts(str(path), 0, 1) == ["a cat"]
     assert read_prompts(path, 2, 100) == ["ünï"]
+
+
+def test_lines_end_at_line_ends_only(tmp_path, data_folder):
+    given = read_prompts(data_folder / "cases" / "separators.txt")
+    assert len(given) == 3
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("a\u2028b\r\nc\x0bd\x0ce\rf\x85g\n\x1ch\u2029i\x1ej".encode())
+    assert read_prompts(path) == ["a\u2028b", "c\x0bd\x0ce", "f\x85g", "h\u2029i\x1ej"]
 
 
 @pytest.mark.parametrize("start, end", [(3, None), (0, 0), (2, 1), (-1, None), (0, -1)])
@@ -208,6 +113,47 @@ def test_bad_prompt_files_are_refused(tmp_path):
     path.write_text(" \n\n")
     with pytest.raises(ValueError, match="empty"):
         read_prompts(path)
+    path.write_bytes(b"a\0b")
+    with pytest.raises(ValueError, match="null characters"):
+        read_prompts(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="UTF-8"):
         read_prompts(path)
+
+
+PIECES = st.sampled_from(
+    list('{}|0125"; ,:') + ["|0|", "|2|", '{"mask_strategy": "0"}', "reference_path", "\n", "aesthetic score:"]
+)
+PROMPTS = st.one_of(st.text(), st.lists(PIECES).map("".join))
+
+
+@given(PROMPTS, st.integers(1, 4))
+def test_any_prompt_is_read_or_refused_in_one_line(prompt, num_loops):
+    try:
+        text, options = extract_options(prompt)
+        assert set(options) <= {"reference_path", "mask_strategy"}
+        texts, loops = split_prompt(text)
+        merged = merge_prompt([append_score(part, aes=7.0) for part in texts], loops)
+        assert all(extract_loop(merged, loop) for loop in range(num_loops)) or not text
+        line = unused_loops(text, num_loops)
+        assert line is None or len(line.splitlines()) == 1
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(st.lists(st.sampled_from(list("0123456789,;.- e") + ["nan", "inf"])).map("".join))
+def test_any_mask_strategy_is_read_or_refused_in_one_line(strategy):
+    try:
+        assert all(0 <= mask.edit_ratio <= 1 for mask in parse_mask_strategy(strategy))
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(st.binary())
+def test_any_prompt_file_is_read_or_refused_in_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    path.write_bytes(content)
+    try:
+        assert all(prompt.strip() == prompt != "" for prompt in read_prompts(path))
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opensora_adacache.benchmark.vbench import VBenchPrompt
 from opensora_adacache.config import load_config
-from opensora_adacache.generation.jobs import describe, first_difference, plan_jobs
+from opensora_adacache.errors.family import AdaCacheError, AdaCacheWarning, ConfigError
+from opensora_adacache.generation.jobs import plan_jobs
 
 
-@pytest.fixture
-def config(tmp_path, tiny_config):
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, tiny_config):
+    tmp_path = tmp_path_factory.mktemp("jobs")
     path = tmp_path / "tiny.py"
     path.write_text(tiny_config)
 
     def configure(prompts=("a red circle", "a blue square"), image=False, **overrides):
-        values = {"prompt": list(prompts), "save_dir": str(tmp_path / "out"), **overrides}
+        values = {"prompt": prompts and list(prompts), "save_dir": str(tmp_path / "out"), **overrides}
         return load_config(path, {key.replace("__", "."): value for key, value in values.items()}, image=image)
 
     return configure
@@ -51,6 +55,87 @@ def test_prompt_as_path(config):
     assert names == ["a_b |c|.mp4", "x" * 240 + ".mp4"]
     with pytest.raises(ValueError, match="prompts 0 and 1 would both be written to"):
         plan_jobs(config(["same", "same"], prompt_as_path=True))
+
+
+def file_names(config, prompts, **overrides):
+    return [job.path.name for job in plan_jobs(config(prompts, prompt_as_path=True, **overrides))]
+
+
+def test_prompts_that_are_no_file_names(config):
+    prompts = [".", "..", ".hidden", "../x", "a\nb\tc\x1b", "a\u2028b", "run", "RUN", "/etc/x", "\\a"]
+    names = ["_.mp4", "__.mp4", "_hidden.mp4", "___x.mp4", "a_b_c_.mp4", "a_b.mp4", "run_.mp4", "RUN_.mp4"]
+    assert file_names(config, prompts) == [*names, "_etc_x.mp4", "_a.mp4"]
+    assert file_names(config, ["run"], num_sample=2) == ["run-0.mp4", "run-1.mp4"]
+    assert file_names(config, ["un"], sample_name="r") == ["run_.mp4"]
+    with pytest.raises(ConfigError, match="prompts 0 and 1 would both be written to"):
+        file_names(config, ["run", "run_"])
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{\0"), min_size=1), min_size=1),
+    st.one_of(st.none(), st.text(max_size=4)),
+    st.booleans(),
+)
+def test_videos_stay_in_their_folder_whatever_they_are_called(config, prompts, sample_name, as_path):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AdaCacheWarning)
+            jobs = plan_jobs(config(prompts, prompt_as_path=as_path, sample_name=sample_name))
+    except AdaCacheError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    for job in jobs:
+        for path in (job.path, job.record_path):
+            assert path.parent.name == "out" and path.resolve().parent == path.parent.resolve()
+            assert path.name.isprintable() and not path.name.startswith(".") and path.name != "run.json"
+            assert len(path.name.encode()) < 255
+
+
+@pytest.mark.parametrize("name", ["../x", "./clip", "a/b", "..", ".", ".x", "a\\b", "a\nb", ""])
+def test_a_sample_name_that_leaves_the_folder_is_refused(config, name):
+    with pytest.raises(ConfigError, match="sample_name must be the beginning of a file name") as error:
+        config(sample_name=name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "overrides", "message"),
+    [
+        (["|0| dawn |5| dusk"], {"loop": 2}, r"prompt 0 .* has a text for loop \|5\|, but the run has 2 loops"),
+        (["|0| dawn |1| dusk"], {}, r"has a text for loop \|1\|, but the run has 1 loop \(--loop\)"),
+        (["a", "a street |2| at night"], {"loop": 3}, r"prompt 1 .* loop mark \|2\| in the middle"),
+        (["a street |0| at night"], {}, r"loop mark \|0\| in the middle"),
+        (['a {"mask_strategy": "3"}'], {"loop": 2}, "has the mask strategy '3,0,0,0,1,0' for loop 3"),
+    ],
+)
+def test_loop_marks_that_no_loop_uses_are_named(config, prompts, overrides, message):
+    with pytest.warns(AdaCacheWarning, match=message) as warned:
+        plan_jobs(config(prompts, num_frames=34, num_sample=2, **overrides))
+    assert len(warned) == 1 and "\n" not in str(warned[0].message)
+
+
+def test_images_take_the_text_of_the_first_loop_without_a_warning(config):
+    (job,) = plan_jobs(config(["|0| dawn |5| dusk"], num_frames=1))
+    assert job.texts == ("dawn",)
+
+
+@pytest.mark.parametrize(
+    "path", ["https://host/a.png", "http://host/folder", "b.png;s3://bucket/a.png", "file:///tmp/a.png"]
+)
+def test_urls_are_named_as_they_are_and_not_fetched(config, path):
+    url = path.split(";")[-1]
+    with pytest.raises(ConfigError, match=f"reference '{url}' is a URL, which is not fetched"):
+        config(reference_path=path)
+    written = f"a {json.dumps({'reference_path': path, 'mask_strategy': '0'})}"
+    with pytest.raises(ConfigError, match=f"reference '{url}' is a URL, which is not fetched"):
+        plan_jobs(config([written]))
+    with pytest.raises(ConfigError, match=r"prompt_path 'https://x' is a URL"):
+        config(None, prompt_path="https://x")
+
+
+def test_a_home_that_nobody_has_is_a_file_that_does_not_exist(config):
+    with pytest.raises(FileNotFoundError, match="reference '~nouser/x.png' of prompt 0"):
+        plan_jobs(config(["a"], reference_path="~nouser/x.png", mask_strategy="0"))
 
 
 def test_every_stream_is_its_own(config):
@@ -108,30 +193,3 @@ def test_masks_fit_references_and_clip(config, tmp_path, strategy, message):
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=message):
         plan_jobs(config(reference_path=str(tmp_path / "a.png"), mask_strategy=strategy))
-
-
-def test_description_tells_settings_that_change_pixels(config):
-    cache = {"cache__type": "AdaCache", "cache__codebook": {0.1: 2, 1.0: 1}, "cache__moreg": {"steps": [2, 6]}}
-    base = config(**cache)
-    job = plan_jobs(base)[0]
-    described = describe(job, base)
-    assert first_difference(described, describe(plan_jobs(config(**cache))[0], base)) is None
-
-    def difference(**changes):
-        changed = config(**{**cache, **changes})
-        return first_difference(described, describe(plan_jobs(changed)[0], changed))
-
-    assert difference(seed=8) == "seed was 7 and is 8 now"
-    assert difference(scheduler__cfg_scale=2.0) == "scheduler.cfg_scale was 7.0 and is 2.0 now"
-    assert difference(cache__codebook={0.1: 3, 1.0: 1}) == "cache.codebook.0.1 was 2 and is 3 now"
-    assert difference(cache__moreg={"steps": [2, 5]}) == "cache.moreg.steps was [2, 6] and is [2, 5] now"
-    assert difference(aes=7).startswith("texts was")
-    assert difference(verbose=2) is difference(save_dir="elsewhere") is difference(cache__decision="batch")
-    assert dataclasses.replace(base, batch_size=2).decides_per_batch
-
-
-def test_description_holds_the_batch_size_only_where_a_batch_decides(config):
-    cache = {"cache__codebook": {1.0: 1}}
-    for decision, listed in (("batch", True), ("sample", False)):
-        changed = config(**cache, cache__decision=decision, batch_size=2)
-        assert ("batch_size" in describe(plan_jobs(changed)[0], changed)["cache"]) is listed

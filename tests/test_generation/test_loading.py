@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from opensora_adacache.config import load_config
 from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
-from opensora_adacache.generation.loading import load_text_encoder, load_transformer, load_vae
+from opensora_adacache.generation.loading import (
+    describe_source,
+    format_bytes,
+    load_models,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+)
 from opensora_adacache.models import STDiT3, STDiT3Config
 
 CPU = torch.device("cpu")
@@ -42,3 +50,47 @@ def test_bare_weights_take_their_structure_from_the_type(tmp_path, monkeypatch):
     assert model.config.depth == 1
     with pytest.raises(ValueError, match="no config.json beside it"):
         load_transformer(ModelSettings(str(tmp_path / "ema.pt"), "STDiT3"), torch.float32, CPU)
+
+
+def configure(tmp_path, tiny_config, **overrides):
+    path = tmp_path / "tiny.py"
+    path.write_text(tiny_config)
+    values = {"prompt": ["a red circle"], "save_dir": str(tmp_path / "out"), **overrides}
+    return load_config(path, values)
+
+
+def test_every_model_is_announced_with_its_source_and_size(tmp_path, tiny_config, tiny_checkpoints):
+    said = []
+    load_models(configure(tmp_path, tiny_config), [], CPU, say=said.append)
+    for line, (name, folder) in zip(
+        said, (("text encoder", "text_encoder"), ("transformer", "transformer"), ("VAE", "vae")), strict=True
+    ):
+        size = (tiny_checkpoints / folder / "model.safetensors").stat().st_size
+        assert line == f"loading the {name} from '{tiny_checkpoints}/{folder}' ({format_bytes(size)})"
+
+
+def test_a_checkpoint_that_is_not_here_has_no_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert describe_source("nobody/nothing") == "'nobody/nothing' (it is downloaded first)"
+    (tmp_path / "bare.pt").write_bytes(b"x" * 1234)
+    assert describe_source(str(tmp_path / "bare.pt")) == f"'{tmp_path}/bare.pt' (1.23 kB)"
+
+
+def test_the_text_encoder_is_freed_or_kept_with_the_same_features(tmp_path, tiny_config):
+    config = configure(tmp_path, tiny_config)
+    freed = load_models(config, ["a red circle"], CPU)
+    kept = load_models(config, ["a red circle"], CPU, keep_text_encoder=True)
+    assert freed.text_encoder.model is None and kept.text_encoder.model is not None
+    assert freed.encoding_seconds > 0 and freed.loading_seconds > 0
+    for models in (freed, kept):
+        assert torch.equal(models.features_of(["a red circle"]).null(1), freed.features.null(1))
+    first, second = (models.features_of(["a red circle"]).encode(["a red circle"]) for models in (freed, kept))
+    assert torch.equal(first["y"], second["y"]) and torch.equal(first["mask"], second["mask"])
+
+
+def test_the_end_of_a_text_that_is_too_long_is_told(tmp_path, tiny_config):
+    config = configure(tmp_path, tiny_config, **{"text_encoder.offload": True})  # 12 tokens with the end of the text
+    fits, too_long = "a red circle moves left", "a red circle and a blue square move slowly up and down and left"
+    models = load_models(config, [fits, too_long], CPU)
+    assert list(models.cut_texts) == [too_long]
+    assert models.cut_texts[too_long] == "down and left"

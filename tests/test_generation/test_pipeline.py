@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 from functools import partial
 
 import pytest
 import torch
 
 from opensora_adacache.config import load_config
+from opensora_adacache.generation import pipeline as pipeline_module
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import DTYPES, load_text_encoder, load_transformer, load_vae
 from opensora_adacache.generation.pipeline import Pipeline
-from opensora_adacache.media.video import read_reference, write_image, write_video
+from opensora_adacache.media.reading import read_reference
+from opensora_adacache.media.writing import write_image, write_video
 
 PROMPTS = ("a red circle moves left", "a blue square", "a green triangle moves quickly up")
 CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.6: 2, 1.0: 1}, "cache.decision": "sample"}
@@ -141,3 +145,66 @@ def test_a_reference_that_is_no_picture(make, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     with pytest.raises(ValueError, match="cannot be read"):
         make(["a"], reference_path=str(tmp_path / "bad.png"), mask_strategy="0")
+
+
+def test_a_cache_is_attached_once_for_a_block_and_each_run_is_one_of_its_own(config_path, models, monkeypatch):
+    attached = []
+    apply = pipeline_module.apply_cache
+    monkeypatch.setattr(pipeline_module, "apply_cache", lambda *given: attached.append(given) or apply(*given))
+    values = {"prompt": list(PROMPTS), "save_dir": "out", "loop": 2, "num_frames": 34, **CACHE}
+    config = load_config(config_path, values)
+    transformer, vae, encoder = models
+    jobs, pipeline = plan_jobs(config), Pipeline(config, transformer, vae, CPU)
+    singles = [pipeline.generate([job], encoder)[0] for job in jobs]
+    assert len(attached) == 3 and "forward" not in vars(transformer)
+    with pipeline:
+        (two, other), (one,) = pipeline.generate(jobs[:2], encoder), pipeline.generate(jobs[2:], encoder)
+        assert "forward" in vars(transformer)
+    assert len(attached) == 4 and "forward" not in vars(transformer)
+    for clip, single in zip((two, other, one), singles, strict=True):
+        close(clip, single)
+        assert computed(clip) == computed(single)
+    # the peak is that of the batch, not of the largest batch before it
+    assert two.peak_cache_bytes == other.peak_cache_bytes == 2 * one.peak_cache_bytes > 0
+
+
+def test_the_callback_sees_the_steps_of_every_loop(config_path, models):
+    config = load_config(config_path, {"prompt": ["a"], "save_dir": "out", "loop": 2, "num_frames": 34})
+    transformer, vae, encoder = models
+    seen = []
+    Pipeline(config, transformer, vae, CPU).generate(plan_jobs(config), encoder, seen.append)
+    assert [step.index for step in seen] == 2 * list(range(8))
+
+
+class OverflowingEncoder:
+    """A text encoder whose features of one text are NaN, as T5 gives them in float16."""
+
+    def __init__(self, encoder, text):
+        self.encoder, self.text, self.null = encoder, text, encoder.null
+
+    def encode(self, prompts):
+        features = self.encoder.encode(prompts)
+        features["y"][[prompt == self.text for prompt in prompts]] = math.nan
+        return features
+
+
+@pytest.mark.parametrize(("loops", "where"), [(1, ""), (2, " in loop 1")])
+def test_a_video_that_is_not_finite_is_told_and_its_neighbour_is_not_touched(config_path, models, loops, where):
+    prompts = ["|0| a red circle |1| a red square" if loops == 2 else "a red square", "a blue square"]
+    config = load_config(config_path, {"prompt": prompts, "save_dir": "out", "loop": loops, "num_frames": 34})
+    transformer, vae, encoder = models
+    pipeline, jobs = Pipeline(config, transformer, vae, CPU), plan_jobs(config)
+    _, healthy = pipeline.generate(jobs, encoder)
+    first, second = pipeline.generate(jobs, OverflowingEncoder(encoder, "a red square"))
+    assert first.defect == f"denoising gave values that are not finite (NaN or infinity){where}"
+    assert second.defect is healthy.defect is None
+    assert torch.equal(second.frames, healthy.frames)
+
+
+def test_a_decoder_that_overflows_is_told_apart(config_path, models):
+    transformer, vae, encoder = models
+    config = load_config(config_path, {"prompt": ["a"], "save_dir": "out"})
+    broken = copy.deepcopy(vae)
+    broken.scale.fill_(3e38)
+    (clip,) = Pipeline(config, transformer, broken, CPU).generate(plan_jobs(config), encoder)
+    assert clip.defect == "decoding gave values that are not finite (NaN or infinity)"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from opensora_adacache.errors.family import AdaCacheWarning
 from opensora_adacache.generation.references import ReferenceShelf, list_media
+from opensora_adacache.media.reading import read_reference
 
 
 def touch(folder: Path, *names: str) -> str:
@@ -37,9 +39,39 @@ def test_samples_have_images_of_their_own(tmp_path):
 
 
 def test_other_names_are_paired_in_sorted_order(tmp_path):
-    folder = touch(tmp_path / "images", "cat.png", "ant.jpg", "bee.mp4", ".hidden.png", "notes.txt")
+    folder = touch(tmp_path / "images", "cat.png", "ant.jpg", "bee.mp4", ".hidden.png", "cat.json")
     shelf = ReferenceShelf((folder,), num_prompts=4)
     assert [names(shelf.find(i)) for i in range(4)] == [["ant.jpg"], ["bee.mp4"], ["cat.png"], []]
+
+
+def test_numbers_in_names_are_ordered_by_value(tmp_path):
+    folder = touch(tmp_path / "images", "1.png", "10.png", "2.png", "frame2b.png", "Frame10.png", "frame2a.png")
+    shelf = ReferenceShelf((folder,), num_prompts=6)
+    assert [names(shelf.find(i))[0] for i in range(6)] == [
+        *("1.png", "2.png", "10.png", "frame2a.png", "frame2b.png", "Frame10.png")
+    ]
+
+
+def test_a_folder_with_a_gif_is_paired_in_order(data_folder):
+    shelf = ReferenceShelf((str(data_folder / "cases" / "foldermix"),), num_prompts=3)
+    assert [names(shelf.find(i)) for i in range(3)] == [["a_red.gif"], ["b_green.png"], ["c_blue.png"]]
+    colours = [read_reference(shelf.find(i)[0], (8, 8)).mean(dim=(1, 2, 3)).argmax().item() for i in range(3)]
+    assert colours == [0, 1, 2]
+
+
+def test_what_was_left_out_is_named_once(tmp_path):
+    folder = touch(tmp_path / "images", "a.heic", "b.png", "c.psd", "run.json", ".hidden")
+    shelf = ReferenceShelf((folder,), num_prompts=2)
+    with pytest.warns(AdaCacheWarning, match=r"has 2 files of kinds that are not read \(a.heic, c.psd\)") as warned:
+        assert [names(shelf.find(i)) for i in range(2)] == [["b.png"], []]
+    assert len(warned) == 1
+
+
+def test_a_file_of_an_unknown_kind_is_no_folder(tmp_path):
+    (tmp_path / "a.heic").touch()
+    assert names(ReferenceShelf((str(tmp_path / "a.heic"),), 1).find(0)) == ["a.heic"]
+    (tmp_path / "folder.png").mkdir()
+    assert ReferenceShelf((str(tmp_path / "folder.png"),), 1).folder == tmp_path / "folder.png"
 
 
 def test_one_file_is_for_all_and_lists_are_per_prompt():

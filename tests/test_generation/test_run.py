@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import signal
 
 import pytest
 import torch
 
 from opensora_adacache.config import load_config
+from opensora_adacache.generation.batches import plan_batches
+from opensora_adacache.generation.folder import RunFolder
 from opensora_adacache.generation.jobs import plan_jobs
-from opensora_adacache.generation.run import plan_batches, run
-from opensora_adacache.media.video import read_reference, read_video, write_image
+from opensora_adacache.generation.lock import FolderLock
+from opensora_adacache.generation.records import read_run
+from opensora_adacache.generation.run import RunInterrupted, run
+from opensora_adacache.media.reading import read_reference, read_video
+from opensora_adacache.media.writing import write_image
+from opensora_adacache.models import T5TextEncoder
 from opensora_adacache.parallel import ProcessGroup
 
 PROMPTS = ["a red circle moves left", "a blue square", "a green triangle"]
+SAVE = RunFolder.save
 CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.6: 2, 1.0: 1}}
 
 
@@ -201,3 +212,226 @@ def test_the_reference_dialect_makes_the_same_videos(configure, tmp_path, tiny_c
     traces = [json.loads((config.save_dir / "sample_0000.json").read_text())["traces"] for config in (ours, theirs)]
     schedules = [[entry["computed"] for entry in trace] for (trace,) in traces]
     assert schedules[0] == schedules[1] and not all(schedules[0])
+
+
+@pytest.fixture
+def overflowing(monkeypatch):
+    """Lets the text encoder give NaN for the second prompt, as T5 may in float16."""
+    encode = T5TextEncoder.encode
+
+    def overflow(self, prompts):
+        features = encode(self, prompts)
+        features["y"][[prompt == PROMPTS[1] for prompt in prompts]] = math.nan
+        return features
+
+    with monkeypatch.context() as patch:
+        patch.setattr(T5TextEncoder, "encode", overflow)
+        yield patch
+
+
+@pytest.fixture
+def interrupting(monkeypatch):
+    """Lets Ctrl-C come before the second video is saved."""
+    save, saved = RunFolder.save, []
+
+    def interrupted(self, job, *others):
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(save(self, job, *others))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", interrupted)
+        yield patch
+
+
+def test_a_video_that_is_not_finite_is_not_written_and_the_others_are(configure, overflowing, capsys):
+    config = configure(batch_size=2)
+    with pytest.raises(ValueError, match=r"1 of 3 videos .* 'sample_0001.mp4' \(denoising gave values .*NaN") as caught:
+        run(config)
+    assert "\n" not in str(caught.value)
+    assert "warning: '" in capsys.readouterr().err
+    assert sorted(videos(config)) == ["sample_0000.mp4", "sample_0002.mp4"]
+    assert names(config.save_dir) == [
+        *("run.json", "sample_0000.json", "sample_0000.mp4", "sample_0002.json", "sample_0002.mp4")
+    ]
+    record = read_run(config.save_dir)
+    assert (record.state, record.num_finished, list(record.failed)) == ("failed", 2, ["sample_0001.mp4"])
+    overflowing.undo()
+    assert run(config).num_made == 1
+    assert read_run(config.save_dir).state == "complete"
+
+
+def test_with_a_cache_that_meets_nan_the_records_are_json(configure, overflowing):
+    config = configure(prompt=PROMPTS[:2], batch_size=2, **CACHE, **{"cache.decision": "sample"})
+    with pytest.raises(ValueError, match="1 of 2 videos could not be made"):
+        run(config)
+
+    def refuse(text):
+        raise AssertionError(f"{text} is not JSON")
+
+    for path in config.save_dir.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_the_second_run_of_a_folder_is_refused_in_one_line(configure):
+    config = configure(prompt=PROMPTS[:1])
+    with FolderLock(config.save_dir) as lock:
+        lock.acquire()
+        with pytest.raises(OSError, match=f"'{config.save_dir}' is in use by process .* --save-dir") as caught:
+            run(config)
+        assert "\n" not in str(caught.value) and names(config.save_dir) == [".run.lock"]
+    assert run(config).num_made == 1
+    assert names(config.save_dir) == ["run.json", "sample_0000.json", "sample_0000.mp4"]
+
+
+def test_a_finished_run_needs_no_folder_that_can_be_written(configure, monkeypatch):
+    config = configure(prompt=PROMPTS[:1])
+    run(config)
+
+    def refuse(self):
+        raise OSError(f"cannot write '{self.folder}'")
+
+    monkeypatch.setattr(FolderLock, "acquire", refuse)
+    assert run(config).num_skipped == 1
+    with pytest.raises(OSError, match="cannot write"):
+        run(configure(prompt=PROMPTS[:2]))
+
+
+def test_leftovers_of_a_killed_run_go_with_the_next_one(configure):
+    config = configure(prompt=PROMPTS[:1])
+    config.save_dir.mkdir()
+    (config.save_dir / f".{'0' * 32}.part").write_bytes(b"half a video")
+    run(config)
+    assert names(config.save_dir) == ["run.json", "sample_0000.json", "sample_0000.mp4"]
+
+
+def test_a_video_that_was_cut_off_is_made_again_and_kept_aside(configure, capsys):
+    config = configure(prompt=PROMPTS[:2])
+    run(config)
+    before, path = videos(config), config.save_dir / "sample_0001.mp4"
+    for number, name in ((1, "sample_0001.mp4.old"), (2, "sample_0001.mp4.old2")):
+        path.write_bytes(before["sample_0001.mp4"][: 1000 * number])
+        assert run(config).num_made == 1
+        assert videos(config) == before
+        assert (config.save_dir / name).read_bytes() == before["sample_0001.mp4"][: 1000 * number]
+        assert f"is not the file that its record describes; it is kept as '{path}" in capsys.readouterr().err
+
+
+def test_a_record_that_cannot_be_read_stops_the_run_in_one_line(configure):
+    config = configure(prompt=PROMPTS[:1])
+    run(config)
+    record = config.save_dir / "sample_0000.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "seed": "seven"}))
+    with pytest.raises(ValueError, match=r"seed must be a whole number, got 'seven'.*--overwrite, or delete") as caught:
+        run(config)
+    assert "\n" not in str(caught.value)
+    record.unlink()
+    assert run(config).num_made == 0  # a video of unknown origin
+
+
+def test_a_record_of_version_1_counts(configure):
+    config = configure(prompt=PROMPTS[:1])
+    run(config)
+    record = config.save_dir / "sample_0000.json"
+    old = json.loads(record.read_text())
+    for key in ("version", "file", "run"):
+        del old[key]
+    listed = {"model": ("type", "from_pretrained"), "vae": ("from_pretrained", "micro_frame_size")}
+    listed["text_encoder"] = ("from_pretrained", "model_max_length", "dtype")
+    for section, keys in listed.items():
+        old["settings"][section] = {key: old["settings"][section][key] for key in keys}
+    record.write_text(json.dumps(old))
+    assert run(config).num_made == 0
+    with pytest.raises(ValueError, match=r"other settings \(seed was 7 and is 8 now\)"):
+        run(configure(prompt=PROMPTS[:1], seed=8))
+
+
+@pytest.mark.parametrize("prompts_in_file", [False, True])
+def test_an_overwriting_run_that_is_interrupted_gives_advice_that_works(
+    configure, tmp_path, interrupting, prompts_in_file
+):
+    given = {"prompt": PROMPTS}
+    if prompts_in_file:
+        (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+        given = {"prompt": None, "prompt_path": str(tmp_path / "prompts.txt")}
+    config = configure(**given, seed=8, overwrite=True)
+    with pytest.MonkeyPatch.context() as plain:
+        plain.setattr(RunFolder, "save", SAVE)
+        run(configure(**given))
+    with pytest.raises(RunInterrupted) as caught:
+        run(config)
+    interrupting.undo()
+    told = str(caught.value)
+    assert told.startswith(f"interrupted: 1 of 3 videos were made again in '{config.save_dir}'")
+    record = read_run(config.save_dir)
+    assert (record.state, record.num_finished) == ("interrupted", 1)
+    untouched = (config.save_dir / "sample_0000.mp4").stat().st_mtime_ns
+    if prompts_in_file:
+        assert told.endswith("run the same command with --start-index 1 to make the rest again")
+        run(configure(**given, seed=8, overwrite=True, start_index=1))
+        assert (config.save_dir / "sample_0000.mp4").stat().st_mtime_ns == untouched
+    else:
+        assert told.endswith("run the same command again to make all of them again")
+        run(config)
+    assert run(configure(**given, seed=8)).num_made == 0
+    fresh = configure("fresh", **given, seed=8)
+    run(fresh)
+    assert videos(config) == videos(fresh)
+
+
+def test_an_overwriting_run_of_new_videos_goes_on_without_the_flag(configure, interrupting):
+    with pytest.raises(RunInterrupted, match="1 of 3 .* run the same command without --overwrite to make the rest"):
+        run(configure(overwrite=True))
+    interrupting.undo()
+    summary = run(configure())
+    assert (summary.num_made, summary.num_skipped) == (2, 1)
+
+
+def test_an_interrupt_may_come_as_any_exception(configure, monkeypatch):
+    """An import that is interrupted may fail in ways of its own."""
+
+    def load(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ImportError("initialization failed")
+
+    monkeypatch.setattr("opensora_adacache.generation.loading.load_models", load)
+    with pytest.raises(RunInterrupted, match="0 of 3 videos are finished in .*; run the same command again"):
+        run(configure())
+    assert read_run(configure().save_dir).state == "interrupted"
+
+
+def test_a_prompt_that_is_cut_is_told(configure, capsys):
+    long = "a red circle and a blue square move slowly up and down and left"
+    for offload in (False, True):
+        config = configure(str(offload), prompt=["a red circle", long], text_encoder__offload=offload)
+        assert run(config).num_made == 2
+        told = "warning: prompt 1 is longer than 12 tokens; the model does not see its end 'down and left'\n"
+        assert capsys.readouterr().err == told
+
+
+def test_loading_is_announced(configure, tiny_checkpoints, capsys):
+    run(configure(prompt=PROMPTS[:1], verbose=1))
+    shown = capsys.readouterr().out
+    for name, folder in (("text encoder", "text_encoder"), ("transformer", "transformer"), ("VAE", "vae")):
+        assert f"loading the {name} from '{tiny_checkpoints}/{folder}' (" in shown
+
+
+def test_pictures_larger_than_memory_are_refused_before_anything_is_loaded(configure, monkeypatch):
+    monkeypatch.setattr("opensora_adacache.generation.memory.physical_memory", lambda: 10_000_000)
+    options = {"text_encoder__from_pretrained": "no/where", "image_size": [256, 512], "batch_size": 8}
+    told = r"a batch of 51 frames of 256x512 takes 0.0802 GB, but this machine has 0.01 GB of memory; try --cfg-options"
+    with pytest.raises(ValueError, match=told) as caught:
+        run(configure(**options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("num_bytes", [1 << 60, 1 << 62])
+def test_a_cpu_without_memory_is_told_in_one_line(configure, monkeypatch, num_bytes):
+    config = configure(prompt=PROMPTS[:1])
+    load = "opensora_adacache.generation.loading.load_models"
+    monkeypatch.setattr(load, lambda *_, **__: torch.empty(num_bytes, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="this machine is out of memory; try --cfg-options") as caught:
+        run(config)
+    assert "\n" not in str(caught.value)
+    assert read_run(config.save_dir).state == "failed"

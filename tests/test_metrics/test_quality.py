@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from opensora_adacache.media.video import read_video, write_video
+from opensora_adacache.media.reading import read_video
+from opensora_adacache.media.writing import write_video
 from opensora_adacache.metrics import lpips
 from opensora_adacache.metrics.lpips import CHECKPOINT_URL, Lpips, MetricUnavailable
 from opensora_adacache.metrics.quality import METRICS, check_metrics, load_metrics, psnr, ssim

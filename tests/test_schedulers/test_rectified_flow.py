@@ -60,7 +60,7 @@ def _toy(z, t, y, **_):
 
 def test_guidance_and_step_lengths_by_hand():
     z = torch.zeros(1, 1, 1, 1, 1)
-    out = RFLOW(2, cfg_scale=3.0, use_timestep_transform=False).sample(_toy, _Text(), z, ["a"], "cpu", progress=False)
+    out = RFLOW(2, cfg_scale=3.0, use_timestep_transform=False).sample(_toy, _Text(), z, ["a"], "cpu")
     first = 0.0 + (1 + 3 * 1) * 0.5  # v_null = t = 1, v_prompt = v_null + 1, guided = 1 + 3
     second = first + (first * 0.1 + 0.5 + 3) * 0.5
     assert out.item() == pytest.approx(second)
@@ -80,7 +80,6 @@ def test_streams_are_per_video():
             ["a"] * len(rows),
             "cpu",
             mask=mask[rows],
-            progress=False,
             generator=streams,
         )
 
@@ -100,7 +99,6 @@ def test_bad_arguments(change, message):
         "z": torch.zeros(1, 1, 1, 1, 1),
         "prompts": ["a"],
         "device": "cpu",
-        "progress": False,
         **change,
     }
     with pytest.raises(ValueError, match=message):
@@ -116,5 +114,21 @@ def test_transform_needs_sizes():
             ["a"],
             "cpu",
             additional_args={"fps": torch.ones(1)},
-            progress=False,
         )
+
+
+def test_the_callback_sees_every_step_and_may_end_the_run():
+    z, seen = torch.zeros(1, 1, 1, 1, 1), []
+    sampler = RFLOW(4, cfg_scale=3.0, use_timestep_transform=False)
+    out = sampler.sample(_toy, _Text(), z, ["a"], "cpu", callback=seen.append)
+    assert [(step.index, step.timestep) for step in seen] == [(0, 1000.0), (1, 750.0), (2, 500.0), (3, 250.0)]
+    assert torch.equal(seen[-1].latents, out) and torch.equal(out, sampler.sample(_toy, _Text(), z, ["a"], "cpu"))
+    first = (1 + 3) * 0.25  # v_null = t = 1 and v_prompt = v_null + 1
+    assert seen[0].latents.item() == pytest.approx(first)
+
+    def stop(step):
+        if step.index == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sampler.sample(_toy, _Text(), z, ["a"], "cpu", callback=stop)

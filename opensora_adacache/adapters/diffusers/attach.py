@@ -1,24 +1,30 @@
-"""Host of the transformers of diffusers: checks that a cache fits the model, then attaches one.
+"""Adapter of the transformers of diffusers: checks that a cache fits the model, then attaches one.
 
-What differs between models is in `diffusers_models`. A hook in diffusers' own registry spans each call of the model: by
-it a pipeline's ``cache_context`` names the guidance branch, and a pipeline that ends says so.
+What differs between models is in `models`. A wrapper outside of all hooks spans each call of the model; what a pipeline
+says to the caches of a model (the guidance branch, its end) comes through a listener in diffusers' registry.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
-from diffusers.hooks._helpers import TransformerBlockRegistry
-from diffusers.hooks.hooks import BaseState, HookRegistry, ModelHook, StateManager
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.branches import BranchedSession
+from opensora_adacache.adapters.diffusers._compat import (
+    BLOCK_LIST_NAMES,
+    CACHE_CONFIG,
+    CacheMark,
+    Listener,
+    block_metadata,
+    hooks_of,
+)
 from opensora_adacache.adapters.diffusers.models import MODELS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
@@ -46,18 +52,16 @@ def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: 
     warn_of_misfit(config, num_sampling_steps, type(model).__name__)
 
     session = BranchedSession(config, num_sampling_steps)
-    stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames)
+    stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, partial(_blocks, model, known))
+    listener = Listener(HOOK, session.end_of_sampling)
     patches = Patches()
     stack.wrap(patches)
-    patches.set(model, "_cache_config", config)  # makes the model's own enable_cache refuse
-    registry = HookRegistry.check_if_exists_or_initialize(model)
-    had_forward = "forward" in model.__dict__
-    registry.register_hook(_ModelCall(session, stack, model, known), HOOK)
+    patches.set(model, CACHE_CONFIG, CacheMark())  # makes the model's own enable_cache refuse
+    patches.wrap_call(model, partial(_call, session, stack, model, known, listener))
+    leave = listener.attach(model)
 
     def detach() -> None:
-        registry.remove_hook(HOOK, recurse=False)
-        if not had_forward:
-            del model.__dict__["forward"]
+        leave()
         patches.restore()
 
     session.on_detach = detach
@@ -76,9 +80,11 @@ def describe(model: nn.Module) -> DiffusersModel:
     stacks = [
         name
         for name, child in model.named_children()
-        if name in _ALL_TRANSFORMER_BLOCK_IDENTIFIERS and isinstance(child, nn.ModuleList) and len(child)
+        if name in BLOCK_LIST_NAMES and isinstance(child, nn.ModuleList) and len(child)
     ]
-    unknown = {type(block).__name__ for name in stacks for block in getattr(model, name) if not _registered(block)}
+    unknown = {
+        type(block).__name__ for name in stacks for block in getattr(model, name) if block_metadata(type(block)) is None
+    }
     missing = {"hidden_states", "timestep"} - set(inspect.signature(type(model).forward).parameters)
     why = None
     if missing:
@@ -92,44 +98,32 @@ def describe(model: nn.Module) -> DiffusersModel:
     return generic_model(tuple(stacks))
 
 
-class _ModelCall(ModelHook):
-    """Spans each call of the model. Stateful, so that `cache_context` and the end of a pipeline reach it."""
+def _call(
+    session: BranchedSession,
+    stack: BlockStack,
+    model: nn.Module,
+    known: DiffusersModel,
+    listener: Listener,
+    original: Callable,
+) -> Callable:
+    """Run each call of the model as one step of the branch that the pipeline names."""
+    signature = inspect.signature(type(model).forward)
 
-    _is_stateful = True
-
-    def __init__(self, session: BranchedSession, stack: BlockStack, model: nn.Module, known: DiffusersModel) -> None:
-        super().__init__()
-        self.session = session
-        self.stack = stack
-        self.known = known
-        self.contexts = StateManager(BaseState)  # type: ignore[arg-type]  # only its context is used
-        self._signature = inspect.signature(type(model).forward)
-
-    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Run the model on one step of the branch that the context names."""
-        arguments = self._signature.bind(module, *args, **kwargs).arguments
+    def call(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind(model, *args, **kwargs).arguments
         latents = arguments["hidden_states"]
-        context = self.contexts._context
-        if self.session.at_start:
-            _check_other_caches(module)
-        timestep = falling_timestep(arguments["timestep"], latents, self.known.rising_timestep)
-        step_index = getattr(context, "step_index", None)
-        with self.session.model_call(getattr(context, "name", ""), latents, timestep, step_index) as branch:
-            grid = self.known.grid(module.config, arguments)  # type: ignore[arg-type]
-            out = self.stack.run(branch, latents.shape[0], grid, lambda: self._forward(*args, **kwargs))
+        if session.at_start:
+            _check_other_caches(model)
+        timestep = falling_timestep(arguments["timestep"], latents, known.rising_timestep)
+        with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
+            grid = known.grid(model.config, arguments)  # type: ignore[arg-type]
+            out = stack.run(branch, latents.shape[0], grid, lambda: original(*args, **kwargs))
             if isinstance(out, tuple):
                 return (branch.correct(out[0]), *out[1:])
             out.sample = branch.correct(out.sample)
             return out
 
-    def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        assert self.fn_ref is not None and self.fn_ref.original_forward is not None  # set by the registry
-        return self.fn_ref.original_forward(*args, **kwargs)
-
-    def reset_state(self, module: nn.Module) -> nn.Module:
-        """Take note that the pipeline ended: diffusers resets its stateful hooks there."""
-        self.session.end_of_sampling()
-        return module
+    return call
 
 
 def falling_timestep(timestep: Any, latents: Tensor, rises: bool) -> Tensor:
@@ -139,20 +133,17 @@ def falling_timestep(timestep: Any, latents: Tensor, rises: bool) -> Tensor:
     return TIMESTEP_RANGE - t if rises else t
 
 
-def _registered(block: nn.Module) -> bool:
-    try:
-        TransformerBlockRegistry.get(type(block))
-    except ValueError:
-        return False
-    return True
-
-
 def _layers(model: nn.Module, known: DiffusersModel) -> list[list[tuple[str, nn.Module]]]:
     """Return the blocks in order of execution, grouped into layers: list name and block."""
     lists = [[(name, block) for block in getattr(model, name)] for name in known.stacks]
     if known.interleaved:
         return [list(layer) for layer in zip(*lists, strict=True)]
     return [[block] for blocks in lists for block in blocks]
+
+
+def _blocks(model: nn.Module, known: DiffusersModel) -> list[nn.Module]:
+    """Return the blocks in order of execution."""
+    return [block for layer in _layers(model, known) for _, block in layer]
 
 
 def _stack_blocks(
@@ -179,7 +170,7 @@ def _stack_blocks(
 
 def _check_model(model: nn.Module) -> None:
     """Raise ValueError where something on the model would not work together with a cache."""
-    if HOOK in getattr(getattr(model, "_diffusers_hook", None), "hooks", {}):
+    if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
     if getattr(model, "is_cache_enabled", False):
         raise ValueError("this model has a cache of diffusers enabled: call its disable_cache() first")
@@ -190,18 +181,18 @@ def _check_model(model: nn.Module) -> None:
             "model.compile_repeated_blocks() or block.compile()"
         )
     if getattr(model, "_parallel_config", None) is not None:
-        raise ValueError("this model is split over several devices, which this host does not support: load it without")
+        raise ValueError(
+            "this model is split over several devices, which is not supported with a cache: load it without"
+        )
 
 
 def _check_other_caches(model: nn.Module) -> None:
     """Raise ValueError where another cache has hooks on the model, ours aside."""
     if getattr(model, CACHE_DIT_MARK, False):
         raise ValueError("this model has a cache of cache-dit enabled: call cache_dit.disable_cache first")
-    for module in model.modules():
-        hooks: Mapping[str, ModelHook] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
-        for name, hook in hooks.items():
-            if hook._is_stateful and not isinstance(hook, _ModelCall):
-                raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
+    for name, hook in hooks_of(model):
+        if hook._is_stateful and not isinstance(hook, Listener):
+            raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
 
 
 def _check_config(

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from diffusers.hooks._helpers import TransformerBlockMetadata
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
+from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata
 from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid, unknown_grid
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
@@ -45,15 +46,15 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
         raise ValueError("on upstream's STDiT3 cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")
     if getattr(model, "enable_sequence_parallelism", False):
         raise ValueError("upstream's sequence parallelism is not supported with a cache: build the model without it")
-    if "forward" in model.__dict__:
-        raise ValueError("this model's forward is replaced already: detach that session first")
+    if model.__dict__.get(CALL) is not None:
+        raise ValueError("this model has a cache attached already, or is compiled: detach that session first")
 
     warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
-    stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, needs_grid=True)
+    stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, True, partial(_blocks, model))
     patches = Patches()
     stack.wrap(patches)
-    patches.wrap(model, "forward", lambda original: _forward(session, stack, model, original))
+    patches.wrap_call(model, partial(_call, session, stack, model))
     session.on_detach = patches.restore
     return session
 
@@ -101,6 +102,11 @@ def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     return list(zip(*lists, strict=True))  # type: ignore[arg-type]
 
 
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    pairs = zip(*(getattr(model, name) for name in UPSTREAM.stacks), strict=True)
+    return [block for pair in pairs for block in pair]
+
+
 def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig) -> list[StackBlock]:
     probed: tuple[int, ...] = ()
     which = 1
@@ -121,11 +127,11 @@ def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig
     ]
 
 
-def _forward(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
-    def forward(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _call(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
+    def call(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
         grid = Grid(*model.get_dynamic_size(x))
         with session.model_call(x, timestep):
             out = stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
             return session.correct(out)
 
-    return forward
+    return call

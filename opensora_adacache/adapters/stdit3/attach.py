@@ -6,6 +6,7 @@ Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     session = CacheSession(config, num_sampling_steps)
     patches = Patches()
     session.on_detach = patches.restore
-    patches.wrap(model, "forward", lambda original: _forward(session, original))
+    patches.wrap_call(model, partial(_call, session))
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
         return session
@@ -74,12 +75,12 @@ class _Flag:
     rows: Tensor | None = None
 
 
-def _forward(session: CacheSession, original: Callable) -> Callable:
-    def forward(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
+def _call(session: CacheSession, original: Callable) -> Callable:
+    def call(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
         with session.model_call(x, timestep):
             return session.correct(original(x, timestep, *args, **kwargs))
 
-    return forward
+    return call
 
 
 def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:

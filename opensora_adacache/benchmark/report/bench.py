@@ -14,7 +14,7 @@ from opensora_adacache.benchmark.results import MOTIONS, ResultRow, read_results
 from opensora_adacache.benchmark.summary import BASELINE, summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import write_csv, write_latex, write_markdown
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 PAGE_BYTES = 5_000_000
 

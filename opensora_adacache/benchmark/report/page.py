@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opensora_adacache.benchmark.report.runs import ComparedRun
 from opensora_adacache.benchmark.report.template import data_uri, render
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 
 def write_page(path: Path, runs: list[ComparedRun], title: str) -> None:

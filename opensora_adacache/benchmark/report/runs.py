@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from opensora_adacache.media.video import read_video
+from opensora_adacache.media.reading import read_video
 from opensora_adacache.metrics.quality import psnr
 
 RECORD_KEYS = ("video", "prompt", "seed", "num_steps", "computed_steps", "seconds", "peak_cache_bytes", "traces")

@@ -49,7 +49,7 @@ class _MeasuredForecast:
 class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
     """Forecast the stack residual, and compute again where the error of the forecast is about to matter.
 
-    Ours; docs/forecast_cache.md has the equations. One of `tolerance`, `computed_steps` and `speedup` is the knob.
+    Equations: docs/guide/forecast_cache.md. One of `tolerance`, `computed_steps` and `speedup` is the knob.
 
     Attributes:
         tolerance: weighted error that one stretch of skipped steps may gather, in relative error × share of the run.

@@ -72,6 +72,11 @@ class EasyCachePolicy(AccumulatingPolicy):
         view.store.put(self.PREVIOUS, view.x)
         return sums
 
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        if self._pair is not None:
+            self._pair = self._pair[rows]
+
     def signal(self, group: int, sums: list[float]) -> float:
         moved, output, output_change, input_change = sums
         return output_change / input_change * moved / output if input_change and output else 0.0

@@ -48,6 +48,10 @@ class StackResidual(ABC):
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at a step, for those rows [r, N, C]; arguments as in `update`."""
 
+    def keep_rows(self, rows: Tensor) -> None:
+        """Go on with some rows only, int64 [r], which are 0..r−1 from now on; the store has dropped the others."""
+        self.num_rows = len(rows)
+
     def take_measurements(self) -> Tensor | None:
         """Return what `update` measured and is to be read on the host, float32 [r, sums]; None: nothing."""
         return None

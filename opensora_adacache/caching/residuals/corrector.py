@@ -74,6 +74,13 @@ class Corrector:
             self._moved = out.detach() - self.store.get(self.BASE)  # 0 where rows computed
         return corrected
 
+    def keep_rows(self, rows: Tensor) -> None:
+        """Go on with some rows only, int64 [r], which are 0..r−1 from now on; the store has dropped the others."""
+        if self.BASE in self.store:
+            self._since, self._area = self._since[rows], self._area[rows]
+        if self._moved is not None:
+            self._moved = self._moved[rows]
+
     def _gather(self, moved: Tensor, length: Tensor) -> None:
         """Add up what a step with skipped rows moved the latents by, now that its length is known."""
         if self.DRIFT not in self.store:

@@ -73,6 +73,11 @@ class MeasuredForecast(StackResidual):
                 out.addcmul_(self.store.get(name, rows), over_rows(weights[:, i], out))
         return out
 
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        self.rows = [self.rows[row] for row in rows.tolist()]
+        self._coefficients = self._coefficients[rows]
+
     def take_measurements(self) -> Tensor | None:
         """Return the products of the step, float32 [r, sums]; None at the first computed one."""
         sums, self._sums = self._sums, None

@@ -43,6 +43,11 @@ class ResidualStore:
         else:
             torch.sub(after.detach(), before.detach(), out=stored)
 
+    def keep_rows(self, rows: Tensor) -> None:
+        """Forget all rows but those named; they are 0..r−1 from now on."""
+        for name in list(self._residuals):
+            self.put(name, self._residuals[name][rows])
+
     def num_bytes(self) -> int:
         """Return the bytes held now."""
         return self._num_bytes

@@ -52,6 +52,10 @@ class TaylorResidual(StackResidual):
                 out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
         return out
 
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        self._computed_at, self._count = self._computed_at[rows], self._count[rows]
+
     def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
         return (step - self._computed_at[row_index(rows)])[:, None, None]
 

@@ -17,7 +17,7 @@ import torch
 
 from opensora_adacache.benchmark.description import write_comparison
 from opensora_adacache.benchmark.results import append_result
-from opensora_adacache.media.video import write_video
+from opensora_adacache.media.writing import write_video
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

@@ -9,7 +9,7 @@ from opensora_adacache.benchmark.report.page import write_page
 from opensora_adacache.benchmark.report.plots import quality_against_speed
 from opensora_adacache.benchmark.report.runs import ComparedRun, ComparedVideo, VideoRecord
 from opensora_adacache.benchmark.summary import summarize
-from opensora_adacache.media.video import write_file
+from opensora_adacache.media.files import write_file
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import torch
 
 from opensora_adacache.benchmark.report.page import write_page
 from opensora_adacache.benchmark.report.runs import compare, format_table, read_run
-from opensora_adacache.media.video import write_video
+from opensora_adacache.media.writing import write_video
 
 
 def make_run(folder, noise, computed, seconds, prompts=("a red <circle>", "a square")):

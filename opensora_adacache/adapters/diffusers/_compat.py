@@ -1,0 +1,124 @@
+"""The private names of diffusers that the adapters need, in one place; known to work with diffusers 0.42.
+
+diffusers tells its caches two things through hooks in a model's registry: the guidance branch that a pipeline names
+(``cache_context``), and that a pipeline ended. A hook also replaces the model's `forward`, which other hooks replace
+and restore as well, in any order; ours only listens and replaces nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.hooks.hooks import BaseState, HookFunctionReference, HookRegistry, ModelHook, StateManager
+from torch import nn
+
+BLOCK_LIST_NAMES: tuple[str, ...] = tuple(_ALL_TRANSFORMER_BLOCK_IDENTIFIERS)
+"""Names under which diffusers looks for lists of blocks."""
+REGISTRY = "_diffusers_hook"
+CACHE_CONFIG = "_cache_config"
+"""Attribute of a transformer that says which of diffusers' caches is enabled."""
+
+__all__ = ["BLOCK_LIST_NAMES", "CACHE_CONFIG", "CacheMark", "Listener", "TransformerBlockMetadata", "block_metadata"]
+
+
+def block_metadata(block_class: type[nn.Module]) -> TransformerBlockMetadata | None:
+    """Return what diffusers knows of a class of blocks; None where it is not registered."""
+    try:
+        return TransformerBlockRegistry.get(block_class)
+    except ValueError:
+        return None
+
+
+class CacheMark:
+    """Stands in a transformer's `_cache_config`, so that its own `enable_cache` refuses; a copy has None there."""
+
+    def __deepcopy__(self, memo: dict) -> None:
+        return None
+
+    def __reduce__(self) -> tuple:
+        return type(None), ()
+
+
+class Listener(ModelHook):
+    """Hears what a pipeline says to the caches of a model.
+
+    Args:
+        name: in the registry.
+        on_end: called when a pipeline ends.
+    """
+
+    _is_stateful = True
+
+    def __init__(self, name: str, on_end: Callable[[], None]) -> None:
+        super().__init__()
+        self.name = name
+        self.on_end = on_end
+        self.contexts = StateManager(BaseState)  # type: ignore[arg-type]  # only its context is used
+
+    @property
+    def branch(self) -> str:
+        """The guidance branch that the pipeline named; "" where it named none."""
+        return getattr(self.contexts._context, "name", None) or ""
+
+    @property
+    def step_index(self) -> int | None:
+        """The step that the pipeline is at, where it tells."""
+        return getattr(self.contexts._context, "step_index", None)
+
+    def reset_state(self, module: nn.Module) -> nn.Module:
+        """diffusers resets its stateful hooks when a pipeline ends."""
+        self.on_end()
+        return module
+
+    def __deepcopy__(self, memo: dict) -> Listener:
+        return Listener(self.name, _nothing)
+
+    def __reduce__(self) -> tuple:
+        return Listener, (self.name, _nothing)
+
+    def attach(self, model: nn.Module) -> Callable[[], None]:
+        """Enter the model's registry in front of all hooks, whose chain of forwards stays as it is.
+
+        Returns:
+            What takes the listener out again, and the registry if it was made for it and holds nothing else.
+        """
+        had_registry = hasattr(model, REGISTRY)
+        registry = HookRegistry.check_if_exists_or_initialize(model)
+        if self.name in registry.hooks:  # left by a copy
+            _remove(registry, self.name)
+        registry.hooks[self.name] = self
+        registry._hook_order.insert(0, self.name)
+        registry._fn_refs.insert(0, HookFunctionReference())
+        registry.invalidate_child_registries_cache()
+
+        def detach() -> None:
+            _remove(registry, self.name)
+            if not had_registry and not registry.hooks:
+                del model.__dict__[REGISTRY]
+
+        return detach
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a session listens; not in a copy of a model."""
+        return self.on_end is not _nothing
+
+
+def hooks_of(model: nn.Module) -> Iterator[tuple[str, ModelHook]]:
+    """Give the hooks of a model and its submodules with their names."""
+    for module in model.modules():
+        hooks: Mapping[str, ModelHook] = getattr(getattr(module, REGISTRY, None), "hooks", {})
+        yield from hooks.items()
+
+
+def _remove(registry: Any, name: str) -> None:
+    index = registry._hook_order.index(name)
+    del registry.hooks[name], registry._hook_order[index], registry._fn_refs[index]
+    registry.invalidate_child_registries_cache()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,48 @@
+"""The keys of a config: which there are, which have no effect, and which want texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from opensora_adacache.config.settings import (
+    ModelSettings,
+    RunConfig,
+    SchedulerSettings,
+    TextEncoderSettings,
+    VaeSettings,
+)
+
+LOADED: dict[str, type[Any]] = {"model": ModelSettings, "vae": VaeSettings, "text_encoder": TextEncoderSettings}
+# Keys of the reference that only its training or other launchers of it read.
+IDLE_KEYS = {"model": ("freeze_y_embedder",), "text_encoder": ("shardformer",)}
+
+# Keys at the top level: fields of RunConfig, and what is resolved into them.
+CHECKED_KEYS = ("llm_refine", "multi_resolution")
+_INPUT_TEXTS = ("resolution", "aspect_ratio")
+_INPUT_KEYS = (*_INPUT_TEXTS, "frame_interval", "prompt", "end_index", "logdate_dir")
+KNOWN_KEYS = (
+    *(field.name for field in fields(RunConfig) if field.name not in ("path", "prompts")),
+    *_INPUT_KEYS,
+    *CHECKED_KEYS,
+)
+
+
+def text_keys() -> list[str]:
+    """Return the dotted keys that want one text."""
+    return [*_INPUT_TEXTS, *_hinted(str, str | None, Path)]
+
+
+def text_list_keys() -> list[str]:
+    """Return the dotted keys that want one text or a list of texts."""
+    return ["prompt", "image.prompt", *_hinted(tuple[str, ...])]
+
+
+def _hinted(*types: Any) -> Iterator[str]:
+    sections = {"": RunConfig, "image.": RunConfig, "scheduler.": SchedulerSettings}
+    for prefix, section in (sections | {f"{name}.": section for name, section in LOADED.items()}).items():
+        for name, hint in get_type_hints(section).items():
+            if hint in types:
+                yield prefix + name

@@ -1,0 +1,35 @@
+"""Values in messages: short, and on one line."""
+
+from __future__ import annotations
+
+import reprlib
+
+LONGEST_LINE = 2000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 4
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 8
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message, cut where it is long or deep.
+
+    >>> shown([1, "two"]), shown(list(range(20)))
+    ("[1, 'two']", '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
+    """
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except (ValueError, RecursionError):  # whole numbers of more than 4300 digits have no repr
+        return f"a value of type {type(value).__name__}"
+
+
+def one_line(error: object) -> str:
+    """Return the text of an error on one line that any terminal can show, or the name of its class if it has none.
+
+    >>> one_line(ValueError("no\nway")), one_line(KeyError())
+    ('no way', 'KeyError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)

@@ -1,0 +1,94 @@
+"""Which videos of a run are still to be made, and which are denoised together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import RecordError
+from opensora_adacache.generation.description import find_difference
+from opensora_adacache.generation.jobs import VideoJob
+from opensora_adacache.generation.records import read_record
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Videos that are denoised together.
+
+    Attributes:
+        jobs: all of them.
+        wanted: those to write; the others are there already, but the batch decides together.
+    """
+
+    jobs: tuple[VideoJob, ...]
+    wanted: frozenset[Path]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of all loops of all jobs."""
+        return [text for job in self.jobs for text in job.texts]
+
+
+def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
+    """Return the batches with unfinished videos.
+
+    Batches are cut from the whole list, whatever is finished: so a resumed run and one that is shared between
+    processes make the same batches as one that runs through. Finished members of a batch are left out, unless
+    the batch decides together.
+
+    Raises:
+        RecordError: a video is there that was made with other settings, or whose record cannot be read.
+    """
+    unfinished = frozenset(job.path for job in jobs if config.overwrite or not is_finished(job, config))
+    batches = []
+    for start in range(0, len(jobs), config.batch_size):
+        members = tuple(jobs[start : start + config.batch_size])
+        wanted = frozenset(job.path for job in members if job.path in unfinished)
+        if wanted:
+            kept = members if config.decides_per_batch else tuple(job for job in members if job.path in wanted)
+            batches.append(Batch(kept, wanted))
+    return batches
+
+
+def is_finished(job: VideoJob, config: RunConfig) -> bool:
+    """Tell whether the video of a job is there, made with the settings of this run.
+
+    A video without a record was not made by this package; it counts as finished, so that nothing is overwritten
+    unasked. A file that is not the one its record describes was cut off or changed by something else, and does not
+    count (see `set_aside`).
+
+    Raises:
+        RecordError: it was made with other settings, or its record cannot be read.
+    """
+    if not job.path.exists():
+        return False
+    try:
+        record = read_record(job.record_path)
+    except FileNotFoundError:
+        return True
+    except ValueError as error:
+        raise RecordError(f"{error} with --overwrite, or delete the record to keep the video as it is") from None
+    if not record.is_of(job.path):
+        return False
+    difference = find_difference(record.settings, record.version, job, config)
+    if difference:
+        raise RecordError(
+            f"'{job.path}' was made with other settings ({difference}); pass --overwrite to make it again, or "
+            "--save-dir for another folder"
+        )
+    return True
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that its record does not describe, so that making the video again does not destroy it.
+
+    Returns:
+        Its new path: the name with ``.old`` at its end, and a number if there is one already.
+    """
+    number, aside = 1, path.with_name(f"{path.name}.old")
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.old{number}")
+    return path.rename(aside)

@@ -1,0 +1,174 @@
+"""What the pixels of a video depend on, as plain JSON values.
+
+The description stands in the record beside the video, so that a run with other settings does not take an old video for
+its own. It is derived from `RunConfig` itself: a field counts unless it is listed here with the reason why it cannot
+change the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.jobs import VideoJob
+
+NOT_IN_PIXELS = {
+    "path": "the config file; its content counts",
+    "prompts": "the job's texts count",
+    "prompt_path": "the job's texts count",
+    "aes": "part of the job's texts",
+    "flow": "part of the job's texts",
+    "camera_motion": "part of the job's texts",
+    "seed": "the job's seed counts",
+    "start_index": "part of the job's seed",
+    "num_sample": "the number of the job's sample counts",
+    "reference_path": "the content of the job's references counts",
+    "mask_strategy": "the job's masks count",
+    "batch_size": "counts where a cache decides for the whole batch, see `describe`",
+    "save_dir": "where files go",
+    "sample_name": "how files are named",
+    "prompt_as_path": "how files are named",
+    "overwrite": "which videos are made",
+    "verbose": "what is printed",
+    "model.qk_norm": "a check of the checkpoint",
+    "model.enable_layernorm_kernel": "has no effect",
+    "model.enable_flash_attn": "the same sums in another order",
+    "model.attention_backend": "the same sums in another order",
+    "vae.micro_batch_size": "the same work in other portions",
+    "text_encoder.offload": "when weights are freed",
+}
+"""Dotted names of fields of `RunConfig` -> why they cannot change the pixels of a video beyond rounding."""
+
+_ONLY_IN_LOOPS = ("condition_frame_length", "condition_frame_edit")
+
+
+def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
+    """Return everything the pixels of a video depend on, as plain JSON values."""
+    settings = {
+        "texts": list(job.texts),
+        "seed": job.seed,
+        "sample": job.sample,
+        "references": [_digest(path) for path in job.references],
+        "masks": [str(mask) for mask in job.masks],
+        **_describe_section(config),
+    }
+    if config.loop == 1:
+        for name in _ONLY_IN_LOOPS:
+            del settings[name]
+    if config.cache is not None:
+        # Not the name in configs: a policy may be a user's own class.
+        settings["cache"] = {"type": type(config.cache).__name__.removesuffix("Config"), **settings["cache"]}
+        if config.decides_per_batch:
+            settings["cache"]["batch_size"] = config.batch_size
+    return settings
+
+
+def find_difference(old: Mapping[str, Any], version: int, job: VideoJob, config: RunConfig) -> str | None:
+    """Name the first setting in which a recorded description differs from that of a job, with both values.
+
+    A field that did not exist when the record was written counts as its default, which is what the package did then.
+
+    Args:
+        old: a description as it was recorded.
+        version: of the record.
+        job: the job now.
+        config: likewise.
+    """
+    new = describe(job, config)
+    if version == 1:
+        new = _as_version_1(new)
+    return first_difference(_with_defaults(old, new, config), new)
+
+
+def first_difference(old: Any, new: Any, name: str = "") -> str | None:
+    """Name the first entry in which two descriptions differ, with both values; None if they are equal.
+
+    >>> first_difference({"scheduler": {"cfg_scale": 7.0}}, {"scheduler": {"cfg_scale": 4.0}})
+    'scheduler.cfg_scale was 7.0 and is 4.0 now'
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            if found:
+                return found
+        return None
+    return None if old == new else f"{name} was {old!r} and is {new!r} now"
+
+
+def plain(value: Any) -> Any:
+    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists.
+
+    >>> plain({0.10: (4, 3), "a": None})
+    {'0.1': [4, 3], 'a': None}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _describe_section(section: Any, prefix: str = "") -> dict[str, Any]:
+    described = {}
+    for field in fields(section):
+        name, value = prefix + field.name, getattr(section, field.name)
+        if name not in NOT_IN_PIXELS:
+            described[field.name] = _describe_section(value, f"{name}.") if is_dataclass(value) else plain(value)
+    return described
+
+
+def _with_defaults(old: Mapping[str, Any], new: Mapping[str, Any], section: Any) -> dict[str, Any]:
+    """Return an old description with the defaults of the fields that it lacks."""
+    filled = dict(old)
+    known = {field.name: field for field in fields(section)}
+    for name in known.keys() & new.keys():
+        value = getattr(section, name)
+        if name not in old:
+            filled[name] = plain(_default(known[name]))
+        elif is_dataclass(value) and isinstance(old[name], Mapping) and isinstance(new[name], Mapping):
+            filled[name] = _with_defaults(old[name], new[name], value)
+    return filled
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
+
+
+# What the sections held in records of version 1, which listed what counts; of a cache everything did.
+_SECTIONS_OF_VERSION_1 = {
+    "model": ("type", "from_pretrained"),
+    "vae": ("from_pretrained", "micro_frame_size"),
+    "text_encoder": ("from_pretrained", "model_max_length", "dtype"),
+}
+
+
+def _as_version_1(description: dict[str, Any]) -> dict[str, Any]:
+    listed = {name: {key: description[name][key] for key in keys} for name, keys in _SECTIONS_OF_VERSION_1.items()}
+    return {**description, **listed, "cache": _with_short_numbers(description["cache"])}
+
+
+def _with_short_numbers(value: Any) -> Any:
+    """Return settings with the thresholds of codebooks as version 1 wrote them: "1", not "1.0"."""
+    if not isinstance(value, Mapping):
+        return value
+    return {_short_number(key): _with_short_numbers(entry) for key, entry in value.items()}
+
+
+def _short_number(key: str) -> str:
+    try:
+        return f"{float(key):g}"
+    except ValueError:
+        return key
+
+
+def _digest(path: Path) -> str:
+    """Return a name of the content of a file."""
+    return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"

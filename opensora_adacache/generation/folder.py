@@ -1,0 +1,202 @@
+"""The folder that a run writes into."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.caching.trace import computed_steps, trace_to_json
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import FolderInUseError
+from opensora_adacache.generation.batches import Batch, plan_batches, set_aside
+from opensora_adacache.generation.description import describe, first_difference, plain
+from opensora_adacache.generation.interrupts import Interrupts
+from opensora_adacache.generation.jobs import VideoJob
+from opensora_adacache.generation.lock import FolderLock
+from opensora_adacache.generation.records import (
+    RUN_NAME,
+    RunRecord,
+    VideoRecord,
+    installed_versions,
+    list_videos,
+    read_record,
+    read_run,
+    to_json,
+)
+from opensora_adacache.generation.saving import finish_interrupted, save
+from opensora_adacache.media.files import write_file
+from opensora_adacache.media.watermark import add_watermark
+from opensora_adacache.media.writing import encode_image, encode_video
+
+if TYPE_CHECKING:
+    from opensora_adacache.generation.pipeline import Clip
+
+
+class RunFolder:
+    """Videos with their records, ``run.json``, and the lock that lets one run at a time write them.
+
+    Args:
+        config: of the run.
+        jobs: of the run.
+        run: name of the run, the same in all its processes.
+        interrupts: they wait while a video gets its name.
+    """
+
+    def __init__(self, config: RunConfig, jobs: Sequence[VideoJob], run: str, interrupts: Interrupts) -> None:
+        self.config = config
+        self.jobs = jobs
+        self.run = run
+        self._interrupts = interrupts
+        self._lock = FolderLock(config.save_dir)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def prepare(self) -> list[Batch]:
+        """Lock the folder, finish or remove what killed runs have left in it, and plan what is to be made.
+
+        One process does this for all of a run.
+
+        Raises:
+            OSError: another run writes into the folder, or it is not writable.
+            ValueError: as `plan_batches`.
+        """
+        try:
+            self._lock.acquire()
+        except FolderInUseError:
+            raise
+        except OSError:  # nothing can be written, which is an error only if something must be
+            if batches := plan_batches(self.jobs, self.config):
+                raise
+            return batches
+        finish_interrupted(self.config.save_dir)
+        batches = plan_batches(self.jobs, self.config)
+        if not self.config.overwrite:
+            for path in sorted(path for batch in batches for path in batch.wanted if path.exists()):
+                warn(f"'{path}' is not the file that its record describes; it is kept as '{set_aside(path)}'")
+        if not batches:
+            self._complete()
+        return batches
+
+    def save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
+        """Write a video and its record.
+
+        Raises:
+            OSError: the folder is not writable, the disk is full, or another run has taken the folder over.
+        """
+        num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
+        record = VideoRecord(
+            video=job.path.name,
+            run=self.run,
+            prompt=job.prompt,
+            seed=job.seed,
+            index=job.index,
+            sample=job.sample,
+            settings=describe(job, self.config),
+            num_steps=num_steps,
+            computed_steps=sum(len(computed_steps(trace)) for trace in clip.traces) if clip.traces else num_steps,
+            batch_size=batch_size,
+            seconds={"denoising": clip.denoising_seconds, "decoding": clip.decoding_seconds},
+            peak_cache_bytes=clip.peak_cache_bytes,
+            traces=[trace_to_json(trace) for trace in clip.traces],
+        )
+        frames = add_watermark(clip.frames) if self.config.watermark else clip.frames
+        content = encode_image(frames) if self.config.makes_images else encode_video(frames, self.config.save_fps)
+        self._lock.check()
+        with self._interrupts.held():
+            save(job.path.parent, content, record)
+
+    def finished(self) -> list[VideoRecord | None]:
+        """Return the records of the videos that are finished (None: a video of unknown origin).
+
+        Of a run that overwrites they are those that it made itself.
+        """
+        found: list[VideoRecord | None] = []
+        for job in self.jobs:
+            record = None
+            if job.path.exists():
+                with contextlib.suppress(OSError, ValueError):
+                    record = read_record(job.record_path)
+                if not self.config.overwrite or (record and record.run == self.run):
+                    found.append(record)
+        return found
+
+    def write_run(
+        self,
+        state: str,
+        device: dict[str, Any],
+        seconds: Sequence[Mapping[str, float]],
+        failed: Mapping[str, str],
+    ) -> None:
+        """Write ``run.json``.
+
+        Args:
+            state: "running", "complete", "interrupted" or "failed".
+            device: see `records.describe_device`.
+            seconds: for each process its timings.
+            failed: names of videos that could not be made -> why.
+
+        Raises:
+            OSError: the folder is not writable or the disk is full.
+        """
+        finished = self.finished()
+        record = RunRecord(
+            run=self.run,
+            state=state,
+            config_file=str(self.config.path),
+            config=plain(self.config),
+            versions=installed_versions(),
+            device=device,
+            num_processes=len(seconds),
+            seconds=list(seconds),
+            num_videos=len(self.jobs),
+            num_finished=len(finished),
+            failed=dict(failed),
+            videos=list_videos([record for record in finished if record]),
+        )
+        with self._interrupts.held():
+            write_file(self.config.save_dir / RUN_NAME, to_json(record))
+
+    def _complete(self) -> None:
+        """Note in ``run.json`` that this run is complete if it was killed after its last video."""
+        with contextlib.suppress(OSError, ValueError):
+            record = read_run(self.config.save_dir)
+            # Another run may have had other prompts.
+            same = (
+                first_difference(record.config, {**plain(self.config), "overwrite": record.config.get("overwrite")})
+                is None
+            )
+            if same and record.state != "complete":
+                finished = self.finished()
+                videos = list_videos([video for video in finished if video])
+                record = replace(record, state="complete", num_finished=len(finished), failed={}, videos=videos)
+                write_file(self.config.save_dir / RUN_NAME, to_json(record))
+
+    def how_to_go_on(self) -> str:
+        """Tell in one line what an interrupted run has finished and which command makes the rest."""
+        total, folder = len(self.jobs), self.config.save_dir
+        finished = self.finished()
+        if not self.config.overwrite:
+            state = f"{len(finished)} of {total} videos are finished in '{folder}'"
+            return f"interrupted: {state}; run the same command again to make the rest"
+        made = {record.video for record in finished if record}
+        rest = [job for job in self.jobs if job.path.name not in made]
+        if not any(job.path.exists() for job in rest):
+            advice = "run the same command without --overwrite to make the rest"
+        elif self.config.prompt_path:
+            advice = f"run the same command with --start-index {rest[0].index} to make the rest again"
+        else:
+            advice = "run the same command again to make all of them again"
+        state = f"{len(made)} of {total} videos were made again in '{folder}' and the others are as before"
+        return f"interrupted: {state}; {advice}"
+
+
+def warn(line: str) -> None:
+    """Print a line on stderr that matters even where nothing else is printed."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM end a run in order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupts:
+    """Within a ``with`` block, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread.
+
+    Within `held`, they wait for the end of that block. Handlers that somebody else has set, and signals that are
+    ignored, stay as they are.
+
+    Attributes:
+        came: whether such a signal came. What an interrupted import or extension module raises may be any exception.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._holds = 0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) == default:
+                    self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a signal wait for the end of this block."""
+        came_before = self.came
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+        if self.came and not came_before and not self._holds:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        if not self._holds:
+            raise KeyboardInterrupt

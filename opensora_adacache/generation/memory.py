@@ -1,0 +1,49 @@
+"""Whether a run fits into memory, before it starts and after it failed."""
+
+from __future__ import annotations
+
+import os
+
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.errors.family import TooLargeError
+
+_ADVICE = (
+    "try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, a smaller --batch-size, fewer --num-frames or "
+    "a smaller --resolution"
+)
+# What PyTorch's allocator on the CPU says, and what it says of sizes beyond 64 bits.
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed", "invalid size")
+
+
+def check_memory(config: RunConfig) -> None:
+    """Find out whether the frames of one batch fit into the machine's memory, where they are collected as float32.
+
+    Raises:
+        TooLargeError: they do not.
+    """
+    height, width = config.image_size
+    num_videos = min(config.batch_size, len(config.prompts) * config.num_sample)
+    num_frames = num_videos * config.loop * config.num_frames
+    needed = num_frames * 3 * height * width * 4
+    there = physical_memory()
+    if needed > there:
+        raise TooLargeError(
+            f"a batch of {num_frames} frames of {height}x{width} takes {needed / 1e9:.4g} GB, but this machine has "
+            f"{there / 1e9:.4g} GB of memory; {_ADVICE}"
+        )
+
+
+def physical_memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_error(error: BaseException) -> TooLargeError | None:
+    """Return an error for users if memory ran out, on a GPU or a CPU, else None."""
+    is_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
+    is_cpu = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
+    )
+    if not is_gpu and not is_cpu:
+        return None
+    return TooLargeError(f"{'the GPU is' if is_gpu else 'this machine is'} out of memory; {_ADVICE}")

@@ -1,0 +1,58 @@
+"""Write a video and its record so that the two never disagree, whatever dies when.
+
+Both are written under temporary names first. As soon as the temporary record is complete, the video counts as made:
+what is left are two renames, and `finish_interrupted` does them if the process died before or between them. An old
+video and its record are replaced by those renames only, so they stay if anything before fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from opensora_adacache.generation.records import FileDigest, VideoRecord, from_json, record_path, to_json
+from opensora_adacache.media.files import rename, unfinished_files, write_unfinished
+
+
+def save(folder: Path, content: bytes | memoryview, record: VideoRecord) -> None:
+    """Write a video and its record into a folder; the record gets the digest of the video.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; what was there before stays.
+    """
+    record = replace(record, file=FileDigest.of(content))
+    path = folder / record.video
+    video_part = write_unfinished(path, content)
+    try:
+        record_part = write_unfinished(record_path(path), to_json(record))
+    except BaseException:
+        video_part.unlink(missing_ok=True)
+        raise
+    rename(video_part, path)
+    rename(record_part, record_path(path))
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Do what processes that were killed while they wrote into a folder left undone, and remove their temporary files.
+
+    No other run may be writing into it.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    parts = unfinished_files(folder)
+    records: dict[Path, VideoRecord] = {}
+    for part in parts:
+        try:
+            records[part] = from_json(VideoRecord, part.read_bytes())
+        except ValueError:  # a video, run.json, or a record that was not written to its end
+            continue
+    videos = {FileDigest.of(part): part for part in parts if part not in records}
+    for part, record in records.items():
+        path = folder / record.video
+        if record.file in videos:
+            rename(videos[record.file], path)
+        if record.file is not None and path.is_file() and record.is_of(path):
+            rename(part, record_path(path))
+    for part in parts:
+        part.unlink(missing_ok=True)

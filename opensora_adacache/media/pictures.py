@@ -1,0 +1,93 @@
+"""Turn a picture of any kind into plain RGB: 16 bits, floating point, transparency, cameras held upright."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.errors.family import MediaError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from PIL.Image import Image
+
+# What shows through transparent pictures.
+GROUND = (255, 255, 255)
+
+
+def plain_picture(image: Image) -> Image:
+    """Return a picture as RGB with 8 bits, upright, on white where it is transparent.
+
+    Pillow's own conversion clips values of more than 8 bits, and drops transparency with whatever colour lay under it.
+
+    Raises:
+        MediaError: it is not known which of its values is white.
+    """
+    from PIL import ImageOps
+
+    image = _eight_bits(image)
+    # Cameras store pictures lying down and note how to turn them.
+    image = ImageOps.exif_transpose(image)
+    has_alpha = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
+    return _on_ground(image.convert("RGBA")) if has_alpha else image.convert("RGB")
+
+
+def _on_ground(image: Image) -> Image:
+    from PIL import Image as images
+
+    return images.alpha_composite(images.new("RGBA", image.size, (*GROUND, 255)), image).convert("RGB")
+
+
+def _eight_bits(image: Image) -> Image:
+    """Scale grey values of 16 bits and of floating point in 0..1 to 0..255."""
+    import numpy as np
+    from PIL import Image as images
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        if not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
+            given = f"{values.min():g}..{values.max():g}"
+            raise MediaError(f"its floating-point values lie in {given}, expected 0..1; save it with 8 bits")
+        levels = values * 255
+    elif image.mode.startswith("I;16") or image.format == "PNG":  # older versions of Pillow call such a png "I"
+        levels = values / 257
+    else:
+        raise MediaError("it has whole numbers of 32 bits, whose white is not known; save it with 8 or 16 bits")
+    scaled = images.fromarray(np.round(levels).astype(np.uint8))
+    orientation = image.getexif().get(0x0112)
+    if orientation is not None:
+        scaled.getexif()[0x0112] = orientation
+    return scaled
+
+
+def upright(frame: VideoFrame) -> Image:
+    """Return a frame of a video as RGB, turned as its display matrix says (phones note there how they were held)."""
+    from PIL.Image import Transpose, fromarray
+
+    if any(component.is_alpha for component in frame.format.components):
+        image = _on_ground(fromarray(frame.to_ndarray(format="rgba")))
+    else:
+        image = frame.to_image()
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # A point (x, y) of the picture is shown at (a·x + c·y, b·x + d·y), y downwards; see ISO/IEC 14496-12, 8.2.2.
+    a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
+    turns = {
+        (1, 0, 0, 1): None,
+        (-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT,
+        (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
+        (-1, 0, 0, -1): Transpose.ROTATE_180,
+        (0, 1, 1, 0): Transpose.TRANSPOSE,
+        (0, 1, -1, 0): Transpose.ROTATE_270,  # Pillow turns anticlockwise
+        (0, -1, 1, 0): Transpose.ROTATE_90,
+        (0, -1, -1, 0): Transpose.TRANSVERSE,
+    }
+    turn = turns.get((_sign(a), _sign(b), _sign(c), _sign(d)))
+    return image if turn is None else image.transpose(turn)
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)

@@ -1,0 +1,176 @@
+"""Read images and videos, as references at a given size or as they are.
+
+Pictures are float32 tensors [3, F, H, W] in -1..1: F frames, H rows, W columns. Videos are decoded frame by frame, and
+only frames that are asked for are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opensora_adacache.errors.family import MediaError, MissingFileError
+from opensora_adacache.errors.shown import one_line
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from PIL.Image import Image
+    from torch import Tensor
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif")
+
+
+def read_reference(path: str | Path, image_size: tuple[int, int]) -> Tensor:
+    """Read an image (F = 1) or a video as [3, F, H, W] in -1..1 at `image_size` (H, W).
+
+    Each frame is turned upright, resized (bicubic, same factor in both directions) until it covers the size, then
+    cropped around its centre. Transparent pictures lie on white. The reference implementation resizes the frames of
+    videos bilinearly; here images and videos are treated alike.
+
+    Raises:
+        MissingFileError: no such file.
+        MediaError: the suffix is unknown or the file cannot be decoded.
+    """
+    return _to_tensor(_resize_to_cover(make(), image_size) for make in _open_reference(path))
+
+
+def read_chunks(
+    path: str | Path, image_size: tuple[int, int], length: int, wanted: Collection[int]
+) -> Iterator[tuple[int, Tensor | None]]:
+    """Read a reference in chunks of `length` frames, one at a time in memory, up to the last one that is wanted.
+
+    Args:
+        path: of an image or a video.
+        image_size: see `read_reference`, which also says what is raised.
+        length: frames of a chunk; the last one can be shorter.
+        wanted: numbers of chunks, from 0.
+
+    Yields:
+        The number of frames of each chunk, and the frames [3, F, H, W] of a chunk that is wanted (else None).
+    """
+    stop = (max(wanted) + 1) * length
+    pictures = iter(_open_reference(path, stop))
+    for chunk in count():
+        images = [
+            _resize_to_cover(make(), image_size) if chunk in wanted else None for make in islice(pictures, length)
+        ]
+        if images:
+            yield len(images), _to_tensor(filter(None, images)) if chunk in wanted else None
+        if len(images) < length:
+            return
+
+
+def check_reference(path: str | Path, stop: int | None = None) -> None:
+    """Decode a reference up to frame `stop` and keep nothing; raises as `read_reference` does."""
+    count_frames(path, stop)
+
+
+def count_frames(path: str | Path, stop: int | None = None) -> int:
+    """Return the number of frames of a reference, up to `stop`.
+
+    They are decoded to be counted: what a file says of itself can be wrong, and some kinds say nothing.
+    """
+    return sum(1 for _ in _open_reference(path, stop))
+
+
+def read_video(path: str | Path) -> Tensor:
+    """Read all frames of a video as [3, F, H, W] in -1..1 at their own size.
+
+    Raises:
+        MissingFileError: no such file.
+        MediaError: the file cannot be decoded as a video, or was cut off: a file that lists its frames first may
+            end after any of them and still be readable.
+    """
+    from opensora_adacache.media.pictures import upright
+
+    return _to_tensor(upright(frame) for frame in _decode(_existing(path, "video"), whole=True))
+
+
+def _open_reference(path: str | Path, stop: int | None = None) -> Iterator[Callable[[], Image]]:
+    """Yield for each frame what makes a picture of it, which costs more than to decode it."""
+    from opensora_adacache.media.pictures import upright
+
+    path = _existing(path, "reference")
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+        raise MediaError(
+            f"reference '{path}' has suffix '{path.suffix}'; expected an image ({' '.join(IMAGE_SUFFIXES)}) "
+            f"or a video ({' '.join(VIDEO_SUFFIXES)})"
+        )
+    if suffix in IMAGE_SUFFIXES:
+        image = _read_image(path)
+        yield lambda: image
+    else:
+        for frame in _decode(path, stop):
+            yield partial(upright, frame)
+
+
+def _existing(path: str | Path, kind: str) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{kind} '{path}' does not exist; pass the path of a local file")
+    return path
+
+
+def _read_image(path: Path) -> Image:
+    from PIL import Image
+
+    from opensora_adacache.media.pictures import plain_picture
+
+    try:
+        with Image.open(path) as image:
+            return plain_picture(image)
+    except MediaError as error:
+        raise MediaError(f"image '{path}' cannot be read: {error}") from None
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError) as error:
+        raise MediaError(f"image '{path}' cannot be read: {one_line(error)}; save it again as png") from None
+
+
+def _decode(path: Path, stop: int | None = None, whole: bool = False) -> Iterator[VideoFrame]:
+    """Yield the frames of a video one at a time, up to `stop`.
+
+    With `whole`, as many as the file says it has, or raise MediaError.
+    """
+    import av
+
+    num_frames = num_listed = 0
+    try:
+        with av.open(str(path)) as container:
+            if container.streams.video:
+                num_listed = container.streams.video[0].frames  # 0 in formats that do not say
+                for frame in islice(container.decode(video=0), stop):
+                    num_frames += 1
+                    yield frame
+    except av.FFmpegError as error:
+        reason = one_line(error.strerror or error)
+        raise MediaError(f"video '{path}' cannot be read: {reason}; save it again as mp4") from None
+    if not num_frames:
+        raise MediaError(f"video '{path}' holds no frames; save it again as mp4")
+    if whole and num_frames < num_listed:
+        raise MediaError(f"video '{path}' was cut off: it holds {num_frames} of its {num_listed} frames; make it again")
+
+
+def _resize_to_cover(image: Image, image_size: tuple[int, int]) -> Image:
+    """Resize (bicubic, keeping proportions) to cover (H, W), then crop around the centre."""
+    from PIL import Image
+
+    height, width = image_size
+    factor = max(height / image.height, width / image.width)
+    # max() guards against a side that rounds to one pixel less than it must cover.
+    covering = max(width, round(image.width * factor)), max(height, round(image.height * factor))
+    left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
+    resized = image.resize(covering, Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + width, top + height))
+
+
+def _to_tensor(images: Iterable[Image]) -> Tensor:
+    """Stack RGB pictures of one size into [3, F, H, W] in -1..1."""
+    import numpy as np
+    import torch
+
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    return pixels.permute(3, 0, 1, 2).float().div(127.5).sub(1).contiguous()
