@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
 
-.PHONY: demo bench test test-slow check format clean
+.PHONY: demo bench test test-slow test-gpu check format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -23,6 +23,9 @@ test: $(VENV)/.installed-dev  ## the fast tests
 
 test-slow: $(VENV)/.installed-dev  ## the slow ones: pages in a headless Chromium, where there is one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
+
+test-gpu:  ## those that need a CUDA device, with the Python at hand: torch, einops, safetensors, tqdm and pytest will do
+	$(PYTHON) -m pytest -q -W default -m gpu --noconftest tests/test_gpu
 
 check: $(VENV)/.installed-dev  ## format, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--text-tokens",
         type=int,
         metavar="N",
-        help="text tokens that cross-attention sees (default: a padded prompt, as the model here computes; beside a "
-        "table of the paper 20, since the reference drops padding and its prompts are short)",
+        help="text tokens that cross-attention sees (default: as many as a prompt may have; beside a table of the "
+        "paper 20, since its prompts are short)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return run_command(plan, parser.parse_args(arguments))

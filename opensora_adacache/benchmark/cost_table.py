@@ -40,8 +40,8 @@ COMPARISON_COLUMNS = (
     ("cache GB, block", "cache_gb_block", "{:.3g}"),
 )
 RUN_NOTE = """
-Per video, guidance included. TFLOPs: 2 per multiply-accumulate, padding of the text counted; a run computes
-every step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
+Per video, guidance included. TFLOPs: 2 per multiply-accumulate, of the longest prompt; a run computes every
+step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
 """
 COMPARISON_NOTE = """
 Per video, denoising with guidance, {text_tokens} text tokens. TFLOPs: 2 per multiply-accumulate. GB: 10^9 bytes of

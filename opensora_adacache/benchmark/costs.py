@@ -29,7 +29,7 @@ def comparison_rows(comparison: Comparison, num_text_tokens: int | None = None) 
     Args:
         comparison: the settings.
         num_text_tokens: tokens cross-attention sees; None: `SHORT_PROMPT_TOKENS` beside a table of the paper, else
-            all of a padded prompt.
+            as many as a prompt may have.
 
     Raises:
         ValueError: the paper has no such table, or the table no such method.

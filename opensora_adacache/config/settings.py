@@ -37,6 +37,8 @@ class ModelSettings:
         enable_flash_attn: let PyTorch choose its fused attention; False keeps flash attention out.
         enable_layernorm_kernel: accepted from configs of the reference; PyTorch's own layer norm is used.
         attention_backend: overrides `enable_flash_attn`.
+        compile: compile the blocks with torch.compile; the first step takes longer, the others are faster.
+        exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
     """
 
     from_pretrained: str
@@ -44,7 +46,9 @@ class ModelSettings:
     qk_norm: bool | None = None
     enable_flash_attn: bool = True
     enable_layernorm_kernel: bool = False
-    attention_backend: Literal["auto", "no-flash", "xformers"] | None = None
+    attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
+    compile: bool = False
+    exact_embeddings: bool = False
 
     @property
     def backend(self) -> str:

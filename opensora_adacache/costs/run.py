@@ -26,7 +26,7 @@ def count_run(
     Args:
         config: the run, with its cache.
         computed_steps: of a policy that decides as it goes, measured or planned; a fixed schedule needs none.
-        num_text_tokens: tokens cross-attention sees; None: all of a padded prompt, as the model here computes.
+        num_text_tokens: tokens cross-attention sees; None: as many as a prompt may have.
         attention_products: as in `flops.count_step`.
 
     Returns:

@@ -130,7 +130,7 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
         model = _load_bare_weights(path, settings, dtype)
     else:
-        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend)
+        model = STDiT3.from_pretrained(settings.from_pretrained, dtype, settings.backend, settings.exact_embeddings)
     expected: dict[str, object] = dict(VARIANTS.get(settings.type, {}))
     if settings.qk_norm is not None:
         expected["qk_norm"] = settings.qk_norm
@@ -141,6 +141,8 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
                 f"model '{settings.from_pretrained}' has {name} {found}, but the config wants {value} "
                 f"(type {settings.type}); correct the config or choose another checkpoint"
             )
+    if settings.compile:
+        model.compile_blocks()
     return model.to(device)
 
 
@@ -153,7 +155,7 @@ def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) 
         )
     config = STDiT3Config(**structure, qk_norm=settings.qk_norm is not False)
     with torch.device("meta"):
-        model = STDiT3(config, settings.backend)
+        model = STDiT3(config, settings.backend, settings.exact_embeddings)
     return checkpoint.load_into(model, checkpoint.read_state_dict(path), source=path, dtype=dtype).eval()
 
 

@@ -1,6 +1,6 @@
 """Layers of STDiT3.
 
-Letters: B rows of a batch, N tokens, L text tokens, C channels, H heads, D = C / H.
+Letters: B rows of a batch, T frames, S places of a frame, N tokens, L text tokens, C channels, H heads, D = C / H.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-ATTENTION_BACKENDS = ("auto", "no-flash", "xformers")
+from opensora_adacache.models import frame_attention, linear_gelu
+
+ATTENTION_BACKENDS = ("auto", "sdpa", "no-flash", "xformers")
+MAX_ATTENTION_BATCH = 65535
+"""Rows of a batch that CUDA kernels of attention take: they are an axis of the kernel's grid."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
@@ -23,7 +27,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend:
         k: keys [B, H, M, D].
         v: values [B, H, M, D].
         mask: bool [B, 1, 1, M], true where a key takes part; None for all.
-        backend: one of `ATTENTION_BACKENDS`: "auto" lets torch choose, "no-flash" keeps its flash kernels
+        backend: one of `ATTENTION_BACKENDS`: "auto" and "sdpa" let torch choose, "no-flash" keeps its flash kernels
             out, "xformers" calls ``memory_efficient_attention``. All compute the same function.
 
     Returns:
@@ -61,7 +65,7 @@ def check_attention_backend(backend: str) -> str:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return x·(1 + scale) + shift; `shift` and `scale` broadcast against `x`."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def sinusoidal_embedding(values: Tensor, num_features: int) -> Tensor:
@@ -73,7 +77,12 @@ def sinusoidal_embedding(values: Tensor, num_features: int) -> Tensor:
 
 
 def position_embedding_2d(
-    num_rows: int, num_columns: int, channels: int, scale: Tensor | float, device: torch.device
+    num_rows: int,
+    num_columns: int,
+    channels: int,
+    scale: Tensor | float,
+    device: torch.device,
+    rounding: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return the 2-D sine-cosine position embedding of one frame.
 
@@ -87,6 +96,7 @@ def position_embedding_2d(
         scale: sqrt(height · width) / input_sq_size, a number or a 0-d tensor on `device` (so that reading it
             needs no synchronisation).
         device: where to compute.
+        rounding: dtype that the frequencies are rounded to; the angles are float32 in any case.
 
     Returns:
         float32 [num_rows · num_columns, C], row-major.
@@ -94,6 +104,7 @@ def position_embedding_2d(
     base = round(math.sqrt(num_rows * num_columns))
     half = channels // 2
     frequencies = 10000.0 ** (torch.arange(0, half, 2, dtype=torch.float32, device=device) / -half)
+    frequencies = frequencies.to(rounding).float()
 
     def features(count: int) -> Tensor:
         coordinates = torch.arange(count, dtype=torch.float32, device=device) / scale * base / count
@@ -106,14 +117,21 @@ def position_embedding_2d(
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis, computed in float32 (eps 1e-6), with a weight."""
+    """Root-mean-square norm over the last axis (eps 1e-6), with a weight; torch computes it in float32."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=1e-6).to(x.dtype)
+        return F.rms_norm(x, x.shape[-1:], self.weight, eps=1e-6)
+
+
+def _weights(q_norm: nn.Module, k_norm: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Return the weights of the norms of queries and keys; None where there are no norms."""
+    if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+        return q_norm.weight, k_norm.weight
+    return None
 
 
 class RotaryEmbedding(nn.Module):
@@ -127,22 +145,34 @@ class RotaryEmbedding(nn.Module):
         freqs = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         self.freqs = nn.Parameter(freqs, requires_grad=False)
 
-    def forward(self, num_positions: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines [num_positions, D / 2] in float32."""
-        positions = torch.arange(num_positions, dtype=torch.float32, device=self.freqs.device)
-        angles = positions[:, None] * self.freqs.float()
+    def forward(self, num_positions: int, rounding: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines [num_positions, D / 2] in dtype `rounding`, of angles rounded to that dtype."""
+        positions = torch.arange(num_positions, dtype=rounding, device=self.freqs.device)
+        angles = positions[:, None] * self.freqs.to(rounding)
         return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each pair (x[2i], x[2i+1]) of x [..., N, D] by its position's angle, in float32."""
-    cos, sin = rotary
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    """Rotate each pair (x[2i], x[2i+1]) of x [B, T, S, H, D] by the angle of its frame.
+
+    Args:
+        x: queries or keys.
+        rotary: cosines and sines [T, D / 2]; where they are float32, so is the arithmetic.
+    """
+    cos, sin = (table[:, None, None] for table in rotary)
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).to(x.dtype)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with fused projection, norms of queries and keys, and optional rotation."""
+    """Multi-head self-attention over places or frames, with fused projection and norms of queries and keys.
+
+    Args:
+        channels: C.
+        num_heads: H.
+        qk_norm: whether queries and keys are normed.
+        backend: see `attend`; "auto" takes the kernel of `frame_attention` over frames where it can.
+    """
 
     def __init__(self, channels: int, num_heads: int, qk_norm: bool, backend: str) -> None:
         super().__init__()
@@ -154,13 +184,39 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Map [B, N, C] to [B, N, C]."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        """Map [B, T, S, C] to [B, T, S, C]: over the places of each frame, or over the frames of each place.
+
+        Args:
+            x: tokens.
+            rotary: cosines and sines of the frames; the attention is over frames where they are given.
+        """
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.unbind(-3)
+        if rotary is not None and x.shape[1] == 1:
+            return self.proj(v.flatten(-2))  # attention over a single key returns its value
+        if rotary is not None and self.backend == "auto" and frame_attention.is_supported(qkv):
+            norms = _weights(self.q_norm, self.k_norm)
+            return self.proj(frame_attention.attend_over_frames(qkv, norms, rotary).flatten(-2))
         q, k = self.q_norm(q), self.k_norm(k)
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
-        out = attend(q, k, v, backend=self.backend)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        if rotary is None:
+            out = self._over_places(q, k, v)
+        else:
+            out = self._over_frames(rotate(q, rotary), rotate(k, rotary), v)
+        return self.proj(out.flatten(-2))
+
+    def _over_places(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        num_frames = q.shape[1]
+        q, k, v = (part.flatten(0, 1).transpose(1, 2) for part in (q, k, v))  # [B·T, H, S, D]
+        return attend(q, k, v, backend=self.backend).transpose(1, 2).unflatten(0, (-1, num_frames))
+
+    def _over_frames(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend row by row through views [S, H, T, D]: the places of several rows are no single axis of a view."""
+        rows = []
+        for row in zip(queries, keys, values, strict=True):
+            parts = [part.permute(1, 2, 0, 3).split(MAX_ATTENTION_BATCH) for part in row]
+            outs = [attend(q, k, v, backend=self.backend) for q, k, v in zip(*parts, strict=True)]
+            rows.append((outs[0] if len(outs) == 1 else torch.cat(outs)).permute(2, 0, 1, 3))
+        return torch.stack(rows)
 
 
 class CrossAttention(nn.Module):
@@ -174,10 +230,14 @@ class CrossAttention(nn.Module):
         self.kv_linear = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, y: Tensor, text_mask: Tensor | None) -> Tensor:
-        """Map x [B, N, C] with text y [B, L, C] and its bool mask [B, 1, 1, L] to [B, N, C]."""
+    def keys_and_values(self, y: Tensor) -> Tensor:
+        """Map text [B, L, C] to its keys and values [2, B, H, L, D]."""
+        return self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
+        """Map x [B, N, C] with keys and values [2, B, H, L, D] and their bool mask [B, 1, 1, L] to [B, N, C]."""
         q = self.q_linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k, v = self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = text.unbind(0)
         out = attend(q, k, v, text_mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2))
 
@@ -191,6 +251,8 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if linear_gelu.is_supported(x):
+            return self.fc2(linear_gelu.linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 

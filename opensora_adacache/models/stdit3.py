@@ -8,28 +8,29 @@ Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-STDi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from opensora_adacache.models import checkpoint
+from opensora_adacache.models.block import BlockInputs, Compiler, STDiT3Block, allow_variants
+from opensora_adacache.models.conditioning import Conditioning
 from opensora_adacache.models.layers import (
     CaptionEmbedder,
-    CrossAttention,
-    FeedForward,
     FinalLayer,
     PatchEmbedder,
     RotaryEmbedding,
     ScalarEmbedder,
-    SelfAttention,
     check_attention_backend,
-    modulate,
     position_embedding_2d,
 )
+
+__all__ = ["VARIANTS", "BlockInputs", "STDiT3", "STDiT3Block", "STDiT3Config"]
 
 VARIANTS: dict[str, dict[str, int]] = {
     "STDiT3-XL/2": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
@@ -76,107 +77,22 @@ class STDiT3Config:
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
-@dataclass(frozen=True)
-class BlockInputs:
-    """What every block of one forward pass reads beside x.
-
-    Attributes:
-        text: projected text [B, L, C].
-        text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
-        modulation: six vectors per row and frame [6, B, T or 1, 1, C].
-        rotary: cosines and sines [T, D / 2] of the frames.
-        num_frames: T.
-        frame_size: rows and columns of patches; S is their product.
-    """
-
-    text: Tensor
-    text_mask: Tensor | None
-    modulation: Tensor
-    rotary: tuple[Tensor, Tensor]
-    num_frames: int
-    frame_size: tuple[int, int]
-
-    def rows(self, index: Tensor) -> BlockInputs:
-        """Return the inputs of the rows named by `index` (int64 [R])."""
-        mask = None if self.text_mask is None else self.text_mask[index]
-        return replace(self, text=self.text[index], text_mask=mask, modulation=self.modulation[:, index])
-
-
-class STDiT3Block(nn.Module):
-    """One spatial or temporal block: attention residual, cross-attention residual, MLP residual.
-
-    The residuals, and the sum of the last two, are methods of their own, so that something outside can watch or
-    replace one.
-    """
-
-    def __init__(self, config: STDiT3Config, temporal: bool, attention_backend: str) -> None:
-        super().__init__()
-        channels = config.hidden_size
-        self.temporal = temporal
-        self.attn = SelfAttention(channels, config.num_heads, config.qk_norm, attention_backend)
-        self.cross_attn = CrossAttention(channels, config.num_heads, attention_backend)
-        self.mlp = FeedForward(channels, int(channels * config.mlp_ratio), channels)
-        self.scale_shift_table = nn.Parameter(torch.randn(6, channels) / channels**0.5)
-
-    def _modulation(self, inputs: BlockInputs, first: int) -> tuple[Tensor, ...]:
-        """Return shift, scale and gate, each [B, T or 1, 1, C]: of attention (first = 0) or of the MLP (3)."""
-        vectors = self.scale_shift_table[first : first + 3, None, None, None] + inputs.modulation[first : first + 3]
-        return vectors.unbind(0)
-
-    def _modulated_norm(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """Return the modulated layer norm of x [B, T, S, C]."""
-        return modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale)
-
-    def modulated_input(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return what the attention reads, the modulated norm of x, [B, N, C]."""
-        shift, scale, _ = self._modulation(inputs, 0)
-        return self._modulated_norm(x.unflatten(1, (inputs.num_frames, -1)), shift, scale).flatten(1, 2)
-
-    def attention_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return gate · Attention(modulated norm of x), [B, N, C]: over a frame, or over the frames of a place."""
-        frames = inputs.num_frames
-        gate = self._modulation(inputs, 0)[2]
-        h = self.modulated_input(x, inputs).unflatten(1, (frames, -1))
-        if self.temporal:
-            h = self.attn(rearrange(h, "B T S C -> (B S) T C"), inputs.rotary)
-            h = rearrange(h, "(B S) T C -> B T S C", B=x.shape[0])
-        else:
-            h = self.attn(h.flatten(0, 1)).unflatten(0, (x.shape[0], frames))
-        return (gate * h).flatten(1, 2)
-
-    def cross_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return the cross-attention of x over the text, [B, N, C]; it has no norm and no gate."""
-        return self.cross_attn(x, inputs.text, inputs.text_mask)
-
-    def mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return gate · MLP(modulated norm of x), [B, N, C]."""
-        shift, scale, gate = self._modulation(inputs, 3)
-        h = x.unflatten(1, (inputs.num_frames, -1))
-        return (gate * self.mlp(self._modulated_norm(h, shift, scale))).flatten(1, 2)
-
-    def cross_mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return the sum of the cross-attention residual of x and the MLP residual that follows it, [B, N, C]."""
-        cross = self.cross_residual(x, inputs)
-        return cross + self.mlp_residual(x + cross, inputs)
-
-    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Map [B, N, C] to [B, N, C]."""
-        x = x + self.attention_residual(x, inputs)
-        return x + self.cross_mlp_residual(x, inputs)
-
-
 class STDiT3(nn.Module):
     """Spatial-temporal diffusion transformer that predicts the velocity of rectified flow.
 
     Args:
         config: its structure.
-        attention_backend: "auto", "no-flash" or "xformers" (see `layers.attend`).
+        attention_backend: "auto", "sdpa", "no-flash" or "xformers" (see `layers.attend` and `layers.SelfAttention`).
+        exact_embeddings: in half precision, embed the timestep, the size and the positions of frames from float32
+            numbers. By default they are rounded to the dtype of the weights first, as in the reference
+            implementation, whose published weights and codebooks come from that function. Without effect in float32.
     """
 
-    def __init__(self, config: STDiT3Config, attention_backend: str = "auto") -> None:
+    def __init__(self, config: STDiT3Config, attention_backend: str = "auto", exact_embeddings: bool = False) -> None:
         super().__init__()
         check_attention_backend(attention_backend)
         self.config = config
+        self.exact_embeddings = exact_embeddings
         channels = config.hidden_size
         num_outputs = config.patch_size[1] * config.patch_size[2] * config.out_channels
         self.x_embedder = PatchEmbedder(config.patch_size, config.in_channels, channels)
@@ -186,10 +102,10 @@ class STDiT3(nn.Module):
         self.y_embedder = CaptionEmbedder(config.caption_channels, channels, config.model_max_length)
         self.rope = RotaryEmbedding(channels // config.num_heads)
         self.spatial_blocks = nn.ModuleList(
-            STDiT3Block(config, temporal=False, attention_backend=attention_backend) for _ in range(config.depth)
+            STDiT3Block(config, 2 * layer, attention_backend) for layer in range(config.depth)
         )
         self.temporal_blocks = nn.ModuleList(
-            STDiT3Block(config, temporal=True, attention_backend=attention_backend) for _ in range(config.depth)
+            STDiT3Block(config, 2 * layer + 1, attention_backend) for layer in range(config.depth)
         )
         self.final_layer = FinalLayer(channels, num_outputs)
         self._initialize()
@@ -214,55 +130,101 @@ class STDiT3(nn.Module):
         return self.x_embedder.proj.weight.dtype
 
     @property
+    def embedding_dtype(self) -> torch.dtype:
+        """The dtype that numbers are rounded to before they are embedded."""
+        return torch.float32 if self.exact_embeddings else self.dtype
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.x_embedder.proj.weight.device
+
+    def prepare(
+        self,
+        y: Tensor,
+        mask: Tensor | None = None,
+        fps: Tensor | None = None,
+        height: Tensor | None = None,
+        width: Tensor | None = None,
+        *,
+        latent_size: Sequence[int],
+        **_: object,
+    ) -> Conditioning:
+        """Work out what the steps of a run share.
+
+        Args:
+            y: text features [B, 1, L, caption_channels]; tokens that no row reads cost time (`trim_text`).
+            mask: 1 at real text tokens, [B or a divisor of B, L]; fewer rows are repeated (the null half of
+                guidance has the prompt's mask). None: all tokens are real.
+            fps: frames per second, [B or a divisor of B].
+            height: of the video in pixels, [B or a divisor of B]; row 0 counts, as in the reference.
+            width: likewise.
+            latent_size: latents (T, H, W).
+        """
+        if fps is None or height is None or width is None:
+            raise ValueError("STDiT3 needs fps, height and width (tensors with a value per row), got None")
+        num_rows, rounding = y.shape[0], self.embedding_dtype
+        num_frames, rows, columns = grid = self._grid(latent_size)
+        height, width = height.to(rounding), width.to(rounding)
+        scale = (height[0].float() * width[0].float()).sqrt() / self.config.input_sq_size
+        position = position_embedding_2d(rows, columns, self.config.hidden_size, scale, y.device, rounding)
+        text = self.y_embedder(y.to(self.dtype).squeeze(1))
+        return Conditioning(
+            text=torch.stack([block.cross_attn.keys_and_values(text) for block in self.blocks()]),
+            text_mask=None if mask is None else _repeat_rows(mask, num_rows).bool()[:, None, None],
+            fps=self.fps_embedder(_repeat_rows(fps, num_rows).to(rounding)),
+            position=position.to(self.dtype),
+            rotary=self.rope(num_frames, rounding),
+            grid=grid,
+        )
 
     def forward(
         self,
         x: Tensor,
         timestep: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         mask: Tensor | None = None,
         x_mask: Tensor | None = None,
         fps: Tensor | None = None,
         height: Tensor | None = None,
         width: Tensor | None = None,
+        conditioning: Conditioning | None = None,
         **_: object,
     ) -> Tensor:
         """Predict the velocity.
 
         Args:
             x: latents [B, in_channels, T, H', W'].
-            timestep: [B], 0 (clean) to 1000 (noise).
-            y: text features [B, 1, L, caption_channels].
-            mask: 1 at real text tokens, [B or a divisor of B, L]; fewer rows are repeated (the null half of
-                guidance has the prompt's mask). None: all tokens are real.
+            timestep: [B] in 0..1000, 1000 is pure noise.
+            y: text features, as for `prepare`.
+            mask: of the text, likewise.
             x_mask: bool [B, T]; false marks clean frames that condition the others: they are modulated as at
                 timestep 0. Unlike the reference, which feeds such frames through the final norm twice (and then
                 discards them), they get the plain final layer here.
-            fps: frames per second, [B or a divisor of B].
-            height: of the video in pixels, [B or a divisor of B]; row 0 counts, as in the reference.
+            fps: as for `prepare`.
+            height: likewise.
             width: likewise.
+            conditioning: what `prepare` returned, in the place of text, fps, height and width.
 
         Returns:
             float32 [B, out_channels, T, H', W']; the first `in_channels` are the velocity.
         """
-        if fps is None or height is None or width is None:
-            raise ValueError("STDiT3 needs fps, height and width (tensors with a value per row), got None")
         num_rows, latent_size = x.shape[0], x.shape[2:]
+        if conditioning is None:
+            if y is None:
+                raise ValueError("STDiT3 needs text features y, or the conditioning that model.prepare returns")
+            conditioning = self.prepare(y, mask, fps, height, width, latent_size=latent_size)
+        conditioning.check(num_rows, self._grid(latent_size))
+        num_frames, rows, columns = conditioning.grid
         x = self.x_embedder(x.to(self.dtype))
-        num_frames, rows, columns = x.shape[2:]
-        scale = (height[0].float() * width[0].float()).sqrt() / self.config.input_sq_size
-        position = position_embedding_2d(rows, columns, self.config.hidden_size, scale, x.device)
-        x = (rearrange(x, "B C T H W -> B T (H W) C") + position.to(x.dtype)).flatten(1, 2)
+        x = (rearrange(x, "B C T H W -> B T (H W) C") + conditioning.position).flatten(1, 2)
 
-        t, modulation = self._embed_time(timestep, fps, x_mask, num_rows)
+        t, modulation = self._embed_time(timestep, conditioning.fps, x_mask)
         inputs = BlockInputs(
-            text=self.y_embedder(y.to(self.dtype).squeeze(1)),
-            text_mask=None if mask is None else _repeat_rows(mask, num_rows).bool()[:, None, None],
+            text=conditioning.text,
+            text_mask=conditioning.text_mask,
             modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
-            rotary=self.rope(num_frames),
+            rotary=conditioning.rotary,
             num_frames=num_frames,
             frame_size=(rows, columns),
         )
@@ -270,9 +232,10 @@ class STDiT3(nn.Module):
         x = self.final_layer(x.unflatten(1, (num_frames, -1)), t)
         return self._unpatch(x, rows, latent_size).float()
 
-    def blocks(self) -> list[nn.Module]:
+    def blocks(self) -> list[STDiT3Block]:
         """Return the blocks in order of execution: spatial block i, then temporal block i."""
-        return [block for pair in zip(self.spatial_blocks, self.temporal_blocks, strict=True) for block in pair]
+        pairs = zip(self.spatial_blocks, self.temporal_blocks, strict=True)
+        return [cast(STDiT3Block, block) for pair in pairs for block in pair]
 
     def forward_blocks(self, x: Tensor, inputs: BlockInputs, start: int = 0, stop: int | None = None) -> Tensor:
         """Run the block stack on [B, N, C]: blocks `start` to `stop` (excluded) in order of execution."""
@@ -280,17 +243,37 @@ class STDiT3(nn.Module):
             x = block(x, inputs)
         return x
 
-    def _embed_time(self, timestep: Tensor, fps: Tensor, x_mask: Tensor | None, num_rows: int) -> tuple[Tensor, Tensor]:
+    def compile_blocks(self, backend: Compiler = "inductor") -> None:
+        """Compile the blocks when they next run, each kind into one graph that all blocks share.
+
+        Further graphs are made for another number of rows or size of video, not for another length of text. A cache
+        may be attached before or after.
+
+        Args:
+            backend: of torch.compile.
+        """
+        allow_variants()
+        for block in self.blocks():
+            block.compiler = backend
+
+    def _grid(self, latent_size: Sequence[int]) -> tuple[int, int, int]:
+        """Return the patches of latents (T, H, W) along each axis."""
+        time, height, width = (
+            -(-size // patch) for size, patch in zip(latent_size, self.config.patch_size, strict=True)
+        )
+        return time, height, width
+
+    def _embed_time(self, timestep: Tensor, fps: Tensor, x_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the embedding of timestep and fps [B, T or 1, C] and the blocks' modulation [B, T or 1, 6·C].
 
         There is one for each frame where x_mask tells frames apart, else one for each row.
         """
-        fps_embedding = self.fps_embedder(_repeat_rows(fps, num_rows))
-        t = self.t_embedder(timestep) + fps_embedding
+        timestep = timestep.to(self.embedding_dtype)
+        t = self.t_embedder(timestep) + fps
         if x_mask is None:
             return t[:, None], self.t_block(t)[:, None]
-        clean = self.t_embedder(torch.zeros_like(timestep)) + fps_embedding
-        noisy = _repeat_rows(x_mask, num_rows)[..., None]
+        clean = self.t_embedder(torch.zeros_like(timestep)) + fps
+        noisy = _repeat_rows(x_mask, t.shape[0])[..., None]
         modulation = torch.where(noisy, self.t_block(t)[:, None], self.t_block(clean)[:, None])
         return torch.where(noisy, t[:, None], clean[:, None]), modulation
 
@@ -302,7 +285,11 @@ class STDiT3(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_hub_name: str | Path, dtype: torch.dtype | None = None, attention_backend: str = "auto"
+        cls,
+        folder_or_hub_name: str | Path,
+        dtype: torch.dtype | None = None,
+        attention_backend: str = "auto",
+        exact_embeddings: bool = False,
     ) -> STDiT3:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
@@ -315,7 +302,7 @@ class STDiT3(nn.Module):
         folder = checkpoint.resolve(folder_or_hub_name)
         config = STDiT3Config.from_dict(checkpoint.read_config(folder))
         with torch.device("meta"):
-            model = cls(config, attention_backend)
+            model = cls(config, attention_backend, exact_embeddings)
         state = checkpoint.read_state_dict(folder)
         return checkpoint.load_into(model, state, source=str(folder_or_hub_name), dtype=dtype).eval()
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from opensora_adacache.models.conditioning import trim_text
+
 
 class TextEncoder(Protocol):
     """Anything that turns prompts into text features."""
@@ -114,7 +116,8 @@ class RFLOW:
 
         Args:
             model: called as ``model(z, t, y=…, mask=…, x_mask=…, **additional_args)`` on [z; z] and
-                [prompt; null]; returns [2B, C or 2C, T, H, W].
+                [prompt; null], text that no row reads cut off; returns [2B, C or 2C, T, H, W]. One with a method
+                `prepare` is asked once what all steps share, and called as ``model(z, t, conditioning=…, x_mask=…)``.
             text_encoder: gives text features of the prompts and of the null prompt.
             z: noise (or references where `mask` keeps frames) [B, C, T, H, W].
             prompts: B prompts.
@@ -141,7 +144,10 @@ class RFLOW:
         conditions: dict[str, Any] = dict(additional_args or {})
         conditions.update(text_encoder.encode(prompts))
         conditions["y"] = torch.cat([conditions["y"], text_encoder.null(len(prompts)).to(conditions["y"])])
+        conditions["y"], conditions["mask"] = trim_text(conditions["y"], conditions.get("mask"))
         conditions = {key: _to(value, device) for key, value in conditions.items()}
+        if hasattr(model, "prepare"):
+            conditions = {"conditioning": model.prepare(**conditions, latent_size=z.shape[2:])}
         timesteps = self.timesteps(*_size(additional_args)) if self.use_timestep_transform else self.timesteps()
         z = z.to(device)
         frames = None if mask is None else FrameMask(mask, self.num_timesteps)
@@ -156,7 +162,7 @@ class RFLOW:
             prompt, null = velocity.chunk(2)
             following = timesteps[i + 1] if i + 1 < len(timesteps) else 0.0
             step = (t - following) / self.num_timesteps
-            z_next = z + (null + scale * (prompt - null)).to(z.dtype) * step
+            z_next = z.add(torch.lerp(null, prompt, scale).to(z.dtype), alpha=step)
             z = z_next if frames is None else frames.put_back(z_next, kept)
             if callback is not None:
                 callback(SampledStep(i, t, z))
@@ -164,7 +170,9 @@ class RFLOW:
 
 
 class FrameMask:
-    """Which frames a masked run generates at each step; decided on the host, once per step, without device reads.
+    """Which frames a masked run generates at each step; decided on the host, without device reads.
+
+    Each pattern of frames goes to the device once: copies from the host make it wait.
 
     Args:
         mask: [B, T] in 0..1.
@@ -176,6 +184,7 @@ class FrameMask:
         self.start = mask.detach().to("cpu", torch.float64) * num_timesteps
         self.noised = self.start == num_timesteps
         self.generated = self.noised
+        self._on_device: dict[tuple[object, ...], Tensor] = {}
 
     def add_noise(self, z: Tensor, t: float, noise: Tensor) -> Tensor:
         """Begin the step at `t`: frames generated from now on, and not before, get noise of that level."""
@@ -191,7 +200,7 @@ class FrameMask:
         """Return x_mask for both guidance halves, bool [2B, T]; None when every frame is generated."""
         if self.generated.all():
             return None
-        return self.generated.repeat(2, 1).to(device)
+        return self._upload(self.generated.repeat(2, 1), device)
 
     def put_back(self, z: Tensor, kept: Tensor) -> Tensor:
         """End the step: frames that are not generated yet return to what they were."""
@@ -200,7 +209,13 @@ class FrameMask:
         return torch.where(self._frames(self.generated, z), z, kept)
 
     def _frames(self, frames: Tensor, z: Tensor) -> Tensor:
-        return frames[:, None, :, None, None].to(z.device)
+        return self._upload(frames, z.device)[:, None, :, None, None]
+
+    def _upload(self, frames: Tensor, device: torch.device) -> Tensor:
+        key = (device, frames.shape[0], *frames.flatten().tolist())
+        if key not in self._on_device:
+            self._on_device[key] = frames.to(device)
+        return self._on_device[key]
 
 
 def _randn_like(z: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:

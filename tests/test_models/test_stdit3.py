@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -119,5 +121,37 @@ def test_impossible_structure(change, message):
 
 
 def test_unknown_attention_backend():
-    with pytest.raises(ValueError, match="one of auto, no-flash, xformers, got 'fast'"):
+    with pytest.raises(ValueError, match="one of auto, sdpa, no-flash, xformers, got 'fast'"):
         STDiT3(STDiT3Config(depth=1, hidden_size=8, num_heads=2), attention_backend="fast")
+
+
+def _bf16_cases(data_folder):
+    """Yield the inputs, the timestep and the reference's output of each vector in bfloat16."""
+    vectors = load_file(data_folder / "stdit3_forward_bf16.safetensors")
+    for key in sorted(key.removesuffix(".out") for key in vectors if key.endswith(".out")):
+        case = _case(data_folder, key.partition(".")[0])
+        case.pop("out")
+        yield {**case, "timestep": vectors[f"{key}.timestep"]}, vectors[f"{key}.out"]
+
+
+def _relative_error(out, expected):
+    return float((out - expected).norm() / expected.norm())
+
+
+@torch.no_grad()
+def test_bfloat16_matches_the_reference(golden_model, data_folder):
+    model = golden_model.to(torch.bfloat16)
+    errors = [_relative_error(model(**case), expected) for case, expected in _bf16_cases(data_folder)]
+    assert len(errors) == 9 and max(errors) < 0.015
+
+
+@torch.no_grad()
+def test_exact_embeddings_are_those_of_float32(golden_model, data_folder):
+    """Without rounding first, bfloat16 is near the float32 function, and far from the reference's in bfloat16."""
+    exact = copy.deepcopy(golden_model).to(torch.bfloat16)
+    exact.exact_embeddings = True
+    for case, expected in _bf16_cases(data_folder):
+        out = exact(**case)
+        assert _relative_error(out, golden_model(**case)) < 0.015
+        rounds = bool((case["timestep"].bfloat16() != case["timestep"]).any())
+        assert rounds and _relative_error(out, expected) > 0.012

@@ -1,0 +1,194 @@
+"""The block of STDiT3, eager or compiled.
+
+Letters: B rows of a batch, T latent frames, S patches per frame, N = T·S tokens, L text tokens, C channels, H heads,
+D features per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from opensora_adacache.models.layers import CrossAttention, FeedForward, SelfAttention, modulate
+
+if TYPE_CHECKING:
+    from opensora_adacache.models.stdit3 import STDiT3Config
+
+Compiler: TypeAlias = "str | Callable"
+"""A backend of torch.compile."""
+COMPILED_VARIANTS = 64
+"""Graphs that dynamo may keep of one function: spatial or temporal, times numbers of rows and sizes of video."""
+
+
+@dataclass(frozen=True)
+class BlockInputs:
+    """What every block of one forward pass reads beside x.
+
+    Attributes:
+        text: keys and values of the text for each block [blocks, 2, B, H, L, D] (see `Conditioning`).
+        text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
+        modulation: six vectors per row and frame [6, B, T or 1, 1, C].
+        rotary: cosines and sines [T, D / 2] of the frames.
+        num_frames: T.
+        frame_size: rows and columns of patches; S is their product.
+    """
+
+    text: Tensor
+    text_mask: Tensor | None
+    modulation: Tensor
+    rotary: tuple[Tensor, Tensor]
+    num_frames: int
+    frame_size: tuple[int, int]
+
+    def rows(self, index: Tensor) -> BlockInputs:
+        """Return the inputs of the rows named by `index` (int64 [R])."""
+        mask = None if self.text_mask is None else self.text_mask[index]
+        return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[:, index])
+
+
+class STDiT3Block(nn.Module):
+    """One spatial or temporal block: attention residual, cross-attention residual, MLP residual.
+
+    The residuals, and the sum of the last two, are methods of their own, so that something outside can watch or
+    replace one on a single block. A compiled block runs as one graph where none of them is replaced; where one is,
+    each method is a graph of its own, and what replaces it stays outside of graphs.
+
+    Args:
+        config: of the model.
+        place: in the order of execution; odd ones are temporal.
+        attention_backend: see `layers.attend`.
+    """
+
+    def __init__(self, config: STDiT3Config, place: int, attention_backend: str) -> None:
+        super().__init__()
+        channels = config.hidden_size
+        self.place = place
+        self.temporal = place % 2 == 1
+        self.compiler: Compiler | None = None
+        self.attn = SelfAttention(channels, config.num_heads, config.qk_norm, attention_backend)
+        self.cross_attn = CrossAttention(channels, config.num_heads, attention_backend)
+        self.mlp = FeedForward(channels, int(channels * config.mlp_ratio), channels)
+        self.scale_shift_table = nn.Parameter(torch.randn(6, channels) / channels**0.5)
+
+    def modulated_input(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return what the attention reads, the modulated norm of x, [B, N, C]."""
+        return self._run(_modulated_input, x, inputs)
+
+    def attention_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return gate · Attention(modulated norm of x), [B, N, C]: over a frame, or over the frames of a place."""
+        return self._run(_attention_residual, x, inputs)
+
+    def cross_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the cross-attention of x over the text, [B, N, C]; it has no norm and no gate."""
+        return self._run(_cross_residual, x, inputs)
+
+    def mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return gate · MLP(modulated norm of x), [B, N, C]."""
+        return self._run(_mlp_residual, x, inputs)
+
+    def cross_mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the sum of the cross-attention residual of x and the MLP residual that follows it, [B, N, C]."""
+        if self._replaces("cross_residual", "mlp_residual"):
+            cross = self.cross_residual(x, inputs)
+            return cross + self.mlp_residual(x + cross, inputs)
+        return self._run(_cross_mlp_residual, x, inputs)
+
+    def forward(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Map [B, N, C] to [B, N, C]."""
+        if self._replaces("attention_residual", "cross_mlp_residual", "cross_residual", "mlp_residual"):
+            x = x + self.attention_residual(x, inputs)
+            return x + self.cross_mlp_residual(x, inputs)
+        return self._run(_block, x, inputs)
+
+    def _replaces(self, *methods: str) -> bool:
+        """Tell whether this instance has another method in the place of one of its class's."""
+        return any(method in self.__dict__ for method in methods)
+
+    def _run(self, function: Callable, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Call a function below, compiled or not, with this block's own part of the text."""
+        text, mask = inputs.text[self.place], inputs.text_mask
+        if self.compiler is not None:
+            function = _compiled(function, self.compiler)
+            _let_vary(text, 3)
+            if mask is not None:
+                _let_vary(mask, 3)
+        return function(self, x, _OwnInputs(text, mask, inputs.modulation, inputs.rotary, inputs.num_frames))
+
+
+class _OwnInputs(NamedTuple):
+    """`BlockInputs` of one block: `text` holds its keys and values alone, [2, B, H, L, D]."""
+
+    text: Tensor
+    text_mask: Tensor | None
+    modulation: Tensor
+    rotary: tuple[Tensor, Tensor]
+    num_frames: int
+
+
+@cache
+def _compiled(function: Callable, compiler: Compiler) -> Callable:
+    """Return a function compiled into one graph per size; all blocks of a kind share it."""
+    return torch.compile(function, fullgraph=True, dynamic=False, backend=compiler)
+
+
+def _let_vary(tensor: Tensor, axis: int) -> None:
+    """Let graphs take any length along an axis: prompts have many lengths, and each would need graphs of its own."""
+    torch._dynamo.maybe_mark_dynamic(tensor, axis)
+
+
+def allow_variants() -> None:
+    """Raise dynamo's limit of graphs per function to `COMPILED_VARIANTS`."""
+    import torch._dynamo.config as config
+
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.6
+    setattr(config, name, max(getattr(config, name), COMPILED_VARIANTS))
+
+
+# The arithmetic of a block, free of everything that tells one block from another, so that one graph serves all.
+
+
+def _block(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    x = x + _attention_residual(block, x, own)
+    return x + _cross_mlp_residual(block, x, own)
+
+
+def _attention_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    shift, scale, gate = _vectors(block, own, 0)
+    h = _modulated_norm(x, own, shift, scale)
+    return (gate * block.attn(h, own.rotary if block.temporal else None)).flatten(1, 2)
+
+
+def _cross_mlp_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    cross = _cross_residual(block, x, own)
+    return cross + _mlp_residual(block, x + cross, own)
+
+
+def _cross_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    return block.cross_attn(x, own.text, own.text_mask)
+
+
+def _mlp_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    shift, scale, gate = _vectors(block, own, 3)
+    return (gate * block.mlp(_modulated_norm(x, own, shift, scale))).flatten(1, 2)
+
+
+def _modulated_input(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    shift, scale, _ = _vectors(block, own, 0)
+    return _modulated_norm(x, own, shift, scale).flatten(1, 2)
+
+
+def _vectors(block: STDiT3Block, own: _OwnInputs, first: int) -> tuple[Tensor, ...]:
+    """Return shift, scale and gate, each [B, T or 1, 1, C]: of the attention (first = 0) or of the MLP (3)."""
+    table = block.scale_shift_table[first : first + 3, None, None, None]
+    return (table + own.modulation[first : first + 3]).unbind(0)
+
+
+def _modulated_norm(x: Tensor, own: _OwnInputs, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return the modulated layer norm of x [B, N, C], by frames: [B, T, S, C]."""
+    return modulate(F.layer_norm(x.unflatten(1, (own.num_frames, -1)), x.shape[-1:], eps=1e-6), shift, scale)
