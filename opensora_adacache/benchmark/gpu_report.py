@@ -22,7 +22,7 @@ from opensora_adacache.benchmark.random_video import SIZES, TINY, RandomVideo, r
 from opensora_adacache.benchmark.reference_vectors import forward_errors, recorded_runs
 from opensora_adacache.models.layers import attend
 from opensora_adacache.models.linear_gelu import linear_gelu
-from opensora_adacache.models.stdit3 import STDiT3Config
+from opensora_adacache.models.structure import STDiT3Config
 
 Figures = dict[str, Any]
 NUM_TEXT_TOKENS = 20

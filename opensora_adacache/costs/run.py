@@ -116,7 +116,7 @@ def latent_size(config: RunConfig) -> tuple[int, int, int]:
 def structure(settings: ModelSettings) -> STDiT3Config:
     """Return the structure of a local checkpoint, or that of the type where it lies on the hub."""
     from opensora_adacache.models import STDiT3Config, checkpoint
-    from opensora_adacache.models.stdit3 import VARIANTS
+    from opensora_adacache.models.structure import VARIANTS
 
     path = locate(settings.from_pretrained)
     if settings.type in VARIANTS and not path.is_dir():

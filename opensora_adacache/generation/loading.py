@@ -14,7 +14,7 @@ from opensora_adacache.config.settings import ModelSettings, RunConfig, TextEnco
 from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.generation.text_features import TextFeatures
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
-from opensora_adacache.models.stdit3 import VARIANTS
+from opensora_adacache.models.structure import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

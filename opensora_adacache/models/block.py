@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opensora_adacache.models.layers import CrossAttention, FeedForward, SelfAttention, modulate
-
-if TYPE_CHECKING:
-    from opensora_adacache.models.stdit3 import STDiT3Config
+from opensora_adacache.models.structure import STDiT3Config
 
 Compiler: TypeAlias = "str | Callable"
 """A backend of torch.compile."""

@@ -20,7 +20,7 @@ from opensora_adacache.config.dialect import REFERENCE_KEYS
 from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
 from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.generation.description import plain as plain_values
-from opensora_adacache.models.stdit3 import VARIANTS
+from opensora_adacache.models.structure import VARIANTS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PUBLISHED = sorted(CONFIGS.glob("sample*.py"))

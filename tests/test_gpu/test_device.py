@@ -17,7 +17,7 @@ from opensora_adacache.benchmark.reference_vectors import exact_float32, forward
 from opensora_adacache.costs.flops import count_cache_bytes, count_tokens
 from opensora_adacache.models import frame_attention
 from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, FeedForward, RotaryEmbedding, SelfAttention
-from opensora_adacache.models.stdit3 import STDiT3Config
+from opensora_adacache.models.structure import STDiT3Config
 
 pytestmark = [
     pytest.mark.gpu,

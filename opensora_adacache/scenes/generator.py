@@ -1,0 +1,244 @@
+"""Train the bundled model's transformer and text encoder together, by rectified flow on encoded clips.
+
+z_t = (1 - tau) z0 + tau noise with tau = timestep / 1000; the model predicts z0 - noise, the direction in which the
+sampler walks from noise to video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opensora_adacache.models import layers
+from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
+from opensora_adacache.scenes.autoencoder import descend
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.pool import Pool
+from opensora_adacache.scenes.render import to_device
+from opensora_adacache.scenes.stage import Budget, Stage, learning_rate, set_rate
+from opensora_adacache.scenes.text import MAX_TOKENS, TEXT_CHANNELS, Tags, Tokens, build_text_encoder, tag_targets
+from opensora_adacache.scenes.words import BASE_SIZE, FPS
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """Rates and weights of the transformer stage.
+
+    The text encoder learns from captions alone for `tag_steps` first; `tag_weight` keeps what it learnt. Four timesteps
+    in five are logit-normal, shifted towards noise by `timestep_shift`, the fifth is uniform. One chunk of the pool is
+    renewed every `renew_every` steps.
+    """
+
+    batch: int = 320
+    learning_rate: float = 1.3e-3
+    warm_up: int = 300
+    decay_from: float = 0.45
+    ema_decay: float = 0.999
+    empty_share: float = 0.1
+    uniform_share: float = 0.2
+    timestep_shift: float = 0.8
+    tag_steps: int = 400
+    tag_weight: float = 0.1
+    pool: int = 24576
+    renew_every: int = 4
+    seed: int = 0
+
+
+class Generator(nn.Module):
+    """What learns together: the transformer, the text encoder, and the heads that keep it reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_encoder = build_text_encoder()
+        self.tags = Tags()
+        self.transformer = STDiT3(
+            STDiT3Config(
+                depth=6,
+                hidden_size=192,
+                num_heads=6,
+                caption_channels=TEXT_CHANNELS,
+                model_max_length=MAX_TOKENS,
+                input_sq_size=BASE_SIZE,
+            )
+        )
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [B, L, D] and the mask [B, L] of tokens [B, L]."""
+        mask = (tokens > 0).long()
+        # Given the plain mask, transformers asks the device whether there is padding and waits for the answer.
+        hidden = ((1 - mask) * -1e9)[:, None, None].expand(-1, -1, tokens.shape[1], -1)
+        return self.text_encoder(input_ids=tokens, attention_mask=hidden).last_hidden_state, mask
+
+    def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
+        """Return the predicted velocity, of the shape of z."""
+        rows = torch.ones_like(timestep)
+        out = self.transformer(
+            z, timestep, y[:, None], mask=mask, fps=rows * FPS, height=rows * size, width=rows * size
+        )
+        return out[:, : z.shape[1]]
+
+
+class Average:
+    """Exponential moving average of the parameters of a module."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.values = {name: value.detach().clone() for name, value in module.named_parameters()}
+        self.present: list[Tensor] = list(module.parameters())
+        self.decay = decay
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the present values; early averages forget faster."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        torch._foreach_lerp_(list(self.values.values()), self.present, 1 - decay)
+
+    def copy(self) -> Generator:
+        """Return a generator with the averaged weights, for sampling, on the CPU."""
+        model = Generator()
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.copy_(self.values[name])
+        return model.eval().requires_grad_(False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        for name, value in state["values"].items():
+            self.values[name].copy_(value)
+
+
+def draw_timesteps(recipe: GeneratorRecipe, device: torch.device) -> Tensor:
+    """Return timesteps [batch] in 0..1000."""
+    normal = (torch.randn(recipe.batch, device=device) + recipe.timestep_shift).sigmoid()
+    uniform = torch.rand(recipe.batch, device=device)
+    chosen = torch.rand(recipe.batch, device=device) < recipe.uniform_share
+    return torch.where(chosen, uniform, normal) * 1000
+
+
+@contextmanager
+def fast_attention_over_few_tokens() -> Iterator[None]:
+    """Attend over at most eight tokens by products and sums, which a compiler fuses into a few passes over memory.
+
+    Temporal blocks attend over the five latent frames of each place: so many so small that attention kernels, made for
+    long rows, would take most of a training step.
+    """
+    usual = layers.attend
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
+        if mask is not None or q.shape[-2] > 8:
+            return usual(q, k, v, mask, backend)
+        scores = (q.unsqueeze(-2) * k.unsqueeze(-3)).sum(-1, dtype=torch.float32) * q.shape[-1] ** -0.5
+        weights = scores.softmax(-1).to(v.dtype)
+        return (weights.unsqueeze(-1) * v.unsqueeze(-3)).sum(-2, dtype=torch.float32).to(v.dtype)
+
+    layers.attend = attend
+    try:
+        yield
+    finally:
+        layers.attend = usual
+
+
+def learn_tags(model: Generator, recipe: GeneratorRecipe, device: torch.device) -> float:
+    """Train heads and text encoder on captions alone; return the fraction of roles right over the last 20 steps."""
+    trained = nn.ModuleList([model.tags, model.text_encoder])
+    optimizer = torch.optim.AdamW(trained.parameters(), 1e-3, weight_decay=0.0)
+    words, shares = Tokens(), []
+    for step in range(recipe.tag_steps):
+        rng = np.random.default_rng([recipe.seed, 3, step])
+        specs = draw_specs(rng, 256)
+        captions = [write_caption(specs[row], int(rng.integers(2**31))) for row in range(len(specs))]
+        tokens = to_device(words(captions), device)
+        things, clip = (to_device(part, device) for part in tag_targets(specs))
+        loss, right = model.tags(model.read(tokens)[0], tokens, things, clip)
+        set_rate(optimizer, 1e-3 * min(1.0, 4 * (recipe.tag_steps - step) / recipe.tag_steps))
+        descend(loss, trained, optimizer)
+        shares.append(right)
+    return torch.stack(shares[-20:]).mean().item() if shares else 0.0
+
+
+def train_generator(
+    recipe: GeneratorRecipe,
+    pool: Pool,
+    folder: Path,
+    budget: Budget,
+    *,
+    compiled: bool = False,
+    fill_seconds: float | None = None,
+    stop_after: int | None = None,
+    on_save: Callable[[Average], None] | None = None,
+) -> Average:
+    """Train, or go on training, transformer and text encoder; return their averaged weights.
+
+    Args:
+        recipe: rates and weights.
+        pool: encoded clips; filled here.
+        folder: of checkpoints and losses.
+        budget: of the stage, with what it took before and the filling of the pool.
+        compiled: compile the blocks.
+        fill_seconds: time after which the pool is used as full as it is.
+        stop_after: end early, after this step, with a checkpoint.
+        on_save: called with the averaged weights after every checkpoint.
+    """
+    torch.manual_seed(recipe.seed)
+    device, size = pool.render.device, pool.render.size
+    model = Generator().to(device).train()
+    average = Average(model, recipe.ema_decay)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    stage = Stage(
+        folder,
+        "transformer",
+        budget,
+        {"model": model, "optimizer": optimizer, "average": average},
+        stop_after=stop_after,
+        on_save=(lambda: on_save(average)) if on_save else None,
+    )
+    resumed = stage.checkpoint.exists()
+    stage.resume(device)
+    if not resumed:
+        right = learn_tags(model, recipe, device)
+        print(f"captions: {100 * right:.1f} % of roles right after {recipe.tag_steps} steps", flush=True)
+        average.load_state_dict(Average(model, recipe.ema_decay).state_dict())
+    pool.fill(stage.step // recipe.renew_every, fill_seconds)
+    print(f"{pool.filled} clips encoded, {stage.seconds:.0f} s", flush=True)
+    if compiled:
+        # The first block reads what every other one does, float32, so that all share two compiled forms.
+        model.transformer.x_embedder.register_forward_hook(lambda module, inputs, x: x.float())
+        for block in model.transformer.blocks():
+            block.compile()
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    with fast_attention_over_few_tokens():
+        for step in stage:
+            set_rate(
+                optimizer, learning_rate(recipe.learning_rate, stage.fraction, step, recipe.warm_up, recipe.decay_from)
+            )
+            torch.manual_seed(recipe.seed * 1_000_003 + step)
+            batch = pool.draw(recipe.batch)
+            z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, device)
+            tau = (timestep / 1000)[:, None, None, None, None]
+            empty = torch.rand(recipe.batch, device=device) < recipe.empty_share
+            with half:
+                y, mask = model.read(batch.tokens)
+                tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)
+                # As in the null half of guidance: the null features under the prompt's own mask.
+                y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
+                predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
+            loss = (predicted - (z0 - noise)).square().mean()
+            descend(loss + recipe.tag_weight * tag_loss, model, optimizer)
+            average.update()
+            stage.note(loss)
+            if (step + 1) % recipe.renew_every == 0:
+                pool.put(pool.num_chunks + step // recipe.renew_every)
+    return average

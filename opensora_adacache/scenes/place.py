@@ -1,0 +1,232 @@
+"""Give the things of scenes sizes and paths: what is drawn, frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from opensora_adacache.scenes.outlines import reach
+from opensora_adacache.scenes.spec import Specs
+from opensora_adacache.scenes.words import (
+    BASE_SIZE,
+    COLOURS,
+    DIRECTIONS,
+    GROUNDS,
+    KINDS,
+    LAYOUTS,
+    MAX_OBJECTS,
+    NUM_FRAMES,
+    RATES,
+    SPEED_JITTER,
+    TURNS,
+    WAYS,
+)
+
+MARGIN = 1.0
+RADIUS = (9.0, 13.0)
+_ORBIT_GAP = (1.5, 4.0)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """N scenes ready to be drawn: K things, F frames, float32; lengths in pixels of a frame of ``BASE_SIZE``.
+
+    Attributes:
+        shape: [N, K] index into ``SHAPES``; things are painted last to first.
+        colour: [N, K, 3] in -1..1.
+        x: [N, K, F] centres of the things, in pixels from the left.
+        y: [N, K, F] likewise, from the top.
+        radius: [N, K, F]; 0 for a thing that is not there.
+        angle: [N, K, F] in radians, clockwise.
+        tones: [N, 2, 3] colours of the ground in -1..1.
+        texture: [N] index into ``TEXTURES``.
+        period: [N] of a pattern.
+        upright: [N] 1 where stripes stand and gradients run from side to side.
+        shift: [N, F, 2] by how much the ground has moved, x and y, its phase included.
+    """
+
+    shape: np.ndarray
+    colour: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+    tones: np.ndarray
+    texture: np.ndarray
+    period: np.ndarray
+    upright: np.ndarray
+    shift: np.ndarray
+
+    def rows(self, index: np.ndarray | slice) -> Scenes:
+        """Return some of the scenes."""
+        return Scenes(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def frames(self, chosen: np.ndarray) -> Scenes:
+        """Return the scenes at the frames `chosen` [N, f] of each."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("x", "y", "radius", "angle"):
+            values[name] = np.take_along_axis(values[name], chosen[:, None], 2)
+        values["shift"] = np.take_along_axis(self.shift, chosen[..., None], 1)
+        return Scenes(**values)
+
+
+def _unit(rgb: np.ndarray) -> np.ndarray:
+    return (rgb / 127.5 - 1).astype(np.float32)
+
+
+def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> Scenes:
+    """Place things so that they stay inside the frame, in their lanes.
+
+    Args:
+        specs: what to show.
+        rng: draws sizes, rates and places.
+        num_frames: F.
+    """
+    size, slots = len(specs), np.arange(MAX_OBJECTS)
+    count, kind = specs.count, specs.kind
+    is_kind = {name: kind == number for number, name in enumerate(KINDS)}
+    time = np.arange(num_frames)
+    used = slots < count[:, None]
+    arms = np.where(used, reach()[np.maximum(specs.shapes, 0)], 0.0)
+
+    table = np.array([RATES[name] for name in KINDS])
+    rate = table[kind, np.maximum(specs.speed, 0)] * rng.uniform(1 - SPEED_JITTER, 1 + SPEED_JITTER, size)
+    ways = np.array([WAYS.get(name, (0.0, 0.0)) for name in DIRECTIONS] + [(0.0, 0.0)])
+    way = ways[specs.direction]
+    turns = np.array([TURNS.get(name, 0) for name in DIRECTIONS] + [0])
+    turn = turns[specs.direction]
+
+    radius = _radii(specs, rng, rate, arms, is_kind, time)
+    extent = radius * arms[..., None]
+
+    # Paths from wherever a thing starts, [N, K, F, 2].
+    steps = time * rate[:, None]
+    path = np.zeros((size, MAX_OBJECTS, num_frames, 2))
+    straight = is_kind["move"]
+    path += np.where(straight[:, None], steps, 0.0)[:, None, :, None] * way[:, None, None]
+    turning_point = rng.uniform(5.0, num_frames - 6.0, size) if num_frames > 12 else np.full(size, num_frames / 2)
+    there_and_back = turning_point[:, None] - np.abs(time - turning_point[:, None])
+    bouncing = np.where(is_kind["bounce"][:, None], there_and_back * rate[:, None], 0.0)
+    path += bouncing[:, None, :, None] * way[:, None, None]
+    # The camera goes one way, everything in view the other.
+    panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]
+    path += panning[:, None]
+    path += _orbits(specs, rng, rate * turn, extent, is_kind["orbit"], time)
+    path += _passes(rng, steps, way, is_kind["pass"], num_frames)
+
+    # Room for the start, [N, K, 2]: so that the whole path keeps inside the lane.
+    low, high = np.zeros((size, MAX_OBJECTS, 2)), np.full((size, MAX_OBJECTS, 2), float(BASE_SIZE))
+    width = BASE_SIZE / count[:, None]
+    for name, axis in (("beside", 0), ("above", 1)):
+        laned = (specs.layout == LAYOUTS.index(name))[:, None]
+        low[..., axis] = np.where(laned, slots * width, low[..., axis])
+        high[..., axis] = np.where(laned, (slots + 1) * width, high[..., axis])
+    hitting = (is_kind["bounce"][:, None] & (way != 0))[:, None]
+    margin = np.where(hitting, 0.0, MARGIN)
+    low = low + margin + (extent[..., None] - path).max(2)
+    high = high - margin - (extent[..., None] + path).max(2)
+    middle = (low + high) / 2
+    low, high = np.minimum(low, middle), np.maximum(high, middle)
+    draws = rng.random(low.shape)
+    # A bounce touches the border at its turning point.
+    draws = np.where(hitting, np.where(way > 0, 1.0, 0.0)[:, None], draws)
+    start = low + draws * (high - low)
+    # Those that meet share one middle.
+    meeting = is_kind["orbit"] | is_kind["pass"]
+    shared_low, shared_high = (
+        low.max(1, where=used[..., None], initial=0),
+        high.min(1, where=used[..., None], initial=BASE_SIZE),
+    )
+    shared = shared_low + draws[:, 0] * np.maximum(shared_high - shared_low, 0)
+    shared = np.where(shared_high < shared_low, (shared_low + shared_high) / 2, shared)
+    start = np.where(meeting[:, None, None], shared[:, None], start)
+    centre = start[:, :, None] + path
+
+    spinning = is_kind["spin"][:, None, None]
+    angle = np.where(spinning, rng.uniform(0, 2 * np.pi, (size, MAX_OBJECTS, 1)), 0.0)
+    angle = angle + np.where(spinning, (rate * turn)[:, None, None] * time, 0.0)
+
+    palette = _unit(np.array(list(COLOURS.values())))
+    tones = _unit(np.array(list(GROUNDS.values())))
+    scenes = Scenes(
+        shape=np.maximum(specs.shapes, 0),
+        colour=palette[np.maximum(specs.colours, 0)],
+        x=centre[..., 0].astype(np.float32),
+        y=centre[..., 1].astype(np.float32),
+        radius=np.where(used[..., None], radius, 0.0).astype(np.float32),
+        angle=angle.astype(np.float32),
+        tones=tones[specs.ground],
+        texture=specs.texture,
+        period=rng.uniform(18, 26, size).astype(np.float32),
+        # The stripes of a pan lie across its direction.
+        upright=np.where(is_kind["pan"], way[:, 0] != 0, rng.random(size) < 0.5).astype(np.float32),
+        shift=(panning + rng.uniform(0, BASE_SIZE, (size, 1, 2))).astype(np.float32),
+    )
+    return _hide(scenes, specs.behind == 1)
+
+
+def _radii(
+    specs: Specs,
+    rng: np.random.Generator,
+    rate: np.ndarray,
+    arms: np.ndarray,
+    is_kind: dict[str, np.ndarray],
+    time: np.ndarray,
+) -> np.ndarray:
+    """Return radii [N, K, F]."""
+    span = len(time) - 1
+    room = BASE_SIZE / specs.count / 2 - MARGIN
+    growing = is_kind["grow"] | is_kind["shrink"]
+    gain = np.where(growing, rate * span, 0.0)[:, None, None]
+    travel = np.where(is_kind["move"] | is_kind["pan"] | is_kind["pass"], rate * span, 0.0)
+    along = (BASE_SIZE - travel) / 2 - MARGIN
+    most = np.minimum(room, along)[:, None] / np.maximum(arms, 0.9)
+    # An orbit needs room for the thing in the middle and twice the other around it, with a gap.
+    around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP[1]) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
+    orbit = np.minimum(10.0, np.where(specs.count == 2, around, 10.0))
+    most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
+    low, high = RADIUS
+    first = rng.uniform(low, high, arms.shape)
+    first = np.where(growing[:, None], rng.uniform(6.5, 7.5, arms.shape), first)
+    first = np.minimum(first, most - gain[..., 0])
+    progress = np.where(is_kind["shrink"][:, None], span - time, time) / max(span, 1)
+    return first[..., None] + gain * progress[:, None]
+
+
+def _orbits(
+    specs: Specs, rng: np.random.Generator, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+    """Return paths [N, K, F, 2] around a middle: slot 0 goes round, slot 1, if any, stays there."""
+    alone = rng.uniform(16.0, 26.0, len(specs))
+    around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(*_ORBIT_GAP, len(specs))
+    distance = np.where(specs.count == 1, alone, around)
+    phase = rng.uniform(0, 2 * np.pi, (len(specs), 1)) + rate[:, None] * time
+    circle = distance[:, None, None] * np.stack([np.cos(phase), np.sin(phase)], -1)
+    path = np.zeros((len(specs), MAX_OBJECTS, len(time), 2))
+    path[:, 0] = np.where(chosen[:, None, None], circle, 0.0)
+    return path
+
+
+def _passes(
+    rng: np.random.Generator, steps: np.ndarray, way: np.ndarray, chosen: np.ndarray, num_frames: int
+) -> np.ndarray:
+    """Return paths [N, K, F, 2] across a middle for slot 0; slot 1 stays there."""
+    size = len(way)
+    middle = steps[:, -1] * rng.uniform(0.42, 0.58, size)
+    aside = rng.uniform(-4.0, 4.0, size)
+    across = way[:, ::-1] * np.array([-1.0, 1.0])
+    line = (steps - middle[:, None])[..., None] * way[:, None] + aside[:, None, None] * across[:, None]
+    path = np.zeros((size, MAX_OBJECTS, num_frames, 2))
+    path[:, 0] = np.where(chosen[:, None, None], line, 0.0)
+    return path
+
+
+def _hide(scenes: Scenes, behind: np.ndarray) -> Scenes:
+    """Swap the first two things where the first is hidden by the second: the last painted is in front."""
+    values = {field.name: getattr(scenes, field.name) for field in fields(scenes)}
+    for name in ("shape", "colour", "x", "y", "radius", "angle"):
+        swapped = values[name].copy()
+        swapped[behind, 0], swapped[behind, 1] = values[name][behind, 1], values[name][behind, 0]
+        values[name] = swapped
+    return Scenes(**values)

@@ -1,0 +1,97 @@
+"""A pool of encoded clips on the device that the transformer learns from, renewed while it learns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.render import Renderer, to_device
+from opensora_adacache.scenes.text import MAX_TOKENS, Tokens, tag_targets
+from opensora_adacache.scenes.words import MAX_OBJECTS
+
+CHUNK = 32
+WORDINGS = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of the transformer learns from.
+
+    Attributes:
+        latents: [B, 4, T, h, w], normalised.
+        tokens: [B, L] int64.
+        things: [B, K, 3] and clip [B, 5]: what the captions say (`text.tag_targets`).
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    things: Tensor
+    clip: Tensor
+
+
+class Pool:
+    """Holds encoded clips; chunk number c replaces the oldest one and depends on the seed and c alone.
+
+    Args:
+        encode: clips [B, F, 3, H, W] to normalised latents.
+        render: draws them.
+        size: clips, a multiple of ``CHUNK``.
+        seed: of the clips.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], render: Renderer, size: int, seed: int) -> None:
+        if size < CHUNK or size % CHUNK:
+            raise ValueError(f"expected a pool of a multiple of {CHUNK} clips, got {size}")
+        self.encode, self.render, self.seed = encode, render, seed
+        self.num_chunks = size // CHUNK
+        self.filled = 0
+        self.words = Tokens()
+        self.latents: Tensor | None = None
+        device = render.device
+        self.tokens = torch.zeros(size, WORDINGS, MAX_TOKENS, dtype=torch.int64, device=device)
+        self.things = torch.zeros(size, MAX_OBJECTS, 3, dtype=torch.int64, device=device)
+        self.clip = torch.zeros(size, 5, dtype=torch.int64, device=device)
+
+    def fill(self, renewed: int, seconds: float | None = None) -> None:
+        """Encode chunks until the pool is what it is after `renewed` renewals, or until the time is over."""
+        until = time.monotonic() + seconds if seconds else None
+        for chunk in range(renewed, renewed + self.num_chunks):
+            self.put(chunk)
+            if until and time.monotonic() > until:
+                break
+
+    def put(self, chunk: int) -> None:
+        """Encode chunk number `chunk` in place of the oldest."""
+        rng = np.random.default_rng([self.seed, 2, chunk])
+        specs = draw_specs(rng, CHUNK)
+        scenes = place(specs, rng)
+        variants = rng.integers(2**31, size=(CHUNK, WORDINGS))
+        captions = [write_caption(specs[row], int(variant)) for row in range(CHUNK) for variant in variants[row]]
+        pixels, _ = self.render(scenes)
+        latents = self.encode(pixels)
+        if self.latents is None:
+            self.latents = latents.new_zeros(self.num_chunks * CHUNK, *latents.shape[1:])
+        things, clip = tag_targets(specs)
+        place_at = slice((chunk % self.num_chunks) * CHUNK, (chunk % self.num_chunks + 1) * CHUNK)
+        self.latents[place_at] = latents
+        device = self.latents.device
+        self.tokens[place_at] = to_device(self.words(captions), device).unflatten(0, (CHUNK, WORDINGS))
+        self.things[place_at] = to_device(things, device)
+        self.clip[place_at] = to_device(clip, device)
+        self.filled = max(self.filled, place_at.stop)
+
+    def draw(self, count: int) -> Batch:
+        """Return clips drawn by torch's global stream of the device."""
+        assert self.latents is not None, "fill the pool first"
+        device = self.latents.device
+        rows = torch.randint(self.filled, (count,), device=device)
+        wording = torch.randint(WORDINGS, (count,), device=device)
+        return Batch(self.latents[rows].float(), self.tokens[rows, wording], self.things[rows], self.clip[rows])

@@ -1,0 +1,195 @@
+"""The whole recipe: three stages one after the other within a budget of wall time, and what comes of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch._dynamo.config as torch_compiler_config
+from torch import Tensor
+
+from opensora_adacache.models.text_encoder import T5TextEncoder
+from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.scenes import warm
+from opensora_adacache.scenes.autoencoder import (
+    SpatialRecipe,
+    TemporalRecipe,
+    encode_clips,
+    train_spatial,
+    train_temporal,
+)
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.export import export_generator, export_vae
+from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, train_generator
+from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.spec import Spec
+from opensora_adacache.scenes.stage import Budget
+from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
+from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
+from opensora_adacache.schedulers.rectified_flow import RFLOW
+
+# Kept back for the last export and the samples.
+RESERVE_SECONDS = 22.0
+STAGES = ("spatial", "temporal", "transformer")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long everything takes, and how large it is; on a CPU the batches are smaller.
+
+    Attributes:
+        minutes: of wall time, over all runs in one folder.
+        shares: of that time, for the spatial and the temporal half of the VAE; the transformer gets the rest.
+        size: height and width of the clips in pixels.
+        seed: of everything.
+    """
+
+    minutes: float = 6.0
+    shares: tuple[float, float] = (0.15, 0.15)
+    size: int = BASE_SIZE
+    seed: int = 0
+
+    def stages(self, device: torch.device) -> tuple[SpatialRecipe, TemporalRecipe, GeneratorRecipe]:
+        """Return the recipes of the stages for a device."""
+        spatial = SpatialRecipe(seed=self.seed)
+        temporal, generator = TemporalRecipe(seed=self.seed), GeneratorRecipe(seed=self.seed)
+        if device.type == "cuda":
+            return spatial, temporal, generator
+        return (
+            replace(spatial, clips=8, frames=1, crop_frames=1, warm_up=20),
+            replace(temporal, clips=2, frames=2, warm_up=20),
+            replace(generator, batch=16, pool=4 * CHUNK, renew_every=8, warm_up=50, tag_steps=100, ema_decay=0.99),
+        )
+
+
+def _seconds_before(folder: Path, stage: str) -> float:
+    path = folder / f"{stage}.pt"
+    return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
+
+
+def train(
+    recipe: Recipe, folder: Path, device: torch.device, compiled: bool, num_samples: int, start: float | None = None
+) -> None:
+    """Train all stages, or go on; write ``weights/`` at every checkpoint, ``samples.png`` at the end.
+
+    Args:
+        recipe: what to do.
+        folder: of checkpoints, losses and results.
+        device: where.
+        compiled: compile the transformer's blocks, on a GPU.
+        num_samples: clips of held-out prompts to make at the end.
+        start: when the program began, by ``time.monotonic``.
+    """
+    start = time.monotonic() if start is None else start
+    total = recipe.minutes * 60
+    before = {stage: _seconds_before(folder, stage) for stage in STAGES}
+    deadline = start + total - sum(before.values())
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        # A block that cannot be compiled runs as it is.
+        torch_compiler_config.suppress_errors = True
+    spatial_recipe, temporal_recipe, generator_recipe = recipe.stages(device)
+    compiled = compiled and device.type == "cuda"
+    ahead = warm.start(generator_recipe.batch, recipe.size) if compiled else None
+    target = folder / "weights"
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - start:.0f} s: {what}", flush=True)
+
+    tell("spatial VAE")
+    spatial = train_spatial(spatial_recipe, folder, Budget(total * recipe.shares[0]), device, recipe.size)
+    tell("temporal VAE")
+    vae = train_temporal(temporal_recipe, spatial, folder, Budget(total * recipe.shares[1]), device, recipe.size)
+    export_vae(vae, target)
+    tell(f"VAE written; signal to noise of held-out clips {reconstruction(vae, recipe.size):.1f} dB")
+
+    pool = Pool(
+        lambda clips: encode_clips(vae, clips), Renderer(device, recipe.size), generator_recipe.pool, recipe.seed
+    )
+    warm.finish(ahead)
+    left = deadline - time.monotonic() - RESERVE_SECONDS
+    average = train_generator(
+        generator_recipe,
+        pool,
+        folder,
+        Budget(max(left + before["transformer"], 1.0)),
+        compiled=compiled,
+        fill_seconds=max(0.09 * left, 1.0),
+        on_save=lambda average: export_generator(average.copy(), target),
+    )
+    tell("transformer written")
+    if num_samples:
+        sheet(average, vae, num_samples, recipe.size, folder / "samples.png")
+        tell("samples drawn")
+
+
+@torch.no_grad()
+def reconstruction(vae: OpenSoraVAE, size: int, count: int = 16) -> float:
+    """Return the mean PSNR in dB of held-out clips that go through the VAE, by its ordinary encode and decode."""
+    rng = np.random.default_rng(7)
+    pixels, _ = Renderer(vae.device, size)(place(draw_specs(rng, count, held_out=True), rng))
+    clips = pixels.transpose(1, 2)
+    decoded = vae.decode(vae.encode(clips), NUM_FRAMES).clamp(-1, 1)
+    errors = ((decoded - clips) / 2).square().mean((1, 2, 3, 4))
+    return float((-10 * errors.log10()).mean())
+
+
+def heldout_prompts(count: int, seed: int) -> list[tuple[str, Spec]]:
+    """Return captions and specs whose combination of attributes is never trained on."""
+    rng = np.random.default_rng([seed, 4])
+    specs = draw_specs(rng, count, held_out=True)
+    return [(write_caption(specs[row], int(rng.integers(2**31))), specs[row]) for row in range(count)]
+
+
+class _Captions:
+    """The text encoder as the sampler wants it, without the cleaning of prompts that captions do not need."""
+
+    def __init__(self, model: Generator, device: torch.device) -> None:
+        self.inner = T5TextEncoder(model.text_encoder, build_tokenizer(), MAX_TOKENS)
+        self.inner.attach_null(model.transformer.y_embedder.y_embedding)
+        self.model, self.device = model, device
+
+    def encode(self, prompts: list[str]) -> dict[str, Tensor]:
+        tokens = self.inner.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
+        features, mask = self.model.read(tokens.input_ids.to(self.device))
+        return {"y": features[:, None], "mask": mask}
+
+    def null(self, n: int) -> Tensor:
+        return self.inner.null(n)
+
+
+@torch.no_grad()
+def sample(average: Average, vae: OpenSoraVAE, prompts: list[str], size: int, steps: int = 30) -> Tensor:
+    """Return clips [B, 3, F, H, W] in -1..1 of prompts, made with guidance 3 from the noise of seed 0."""
+    device = vae.device
+    model = average.copy().to(device)
+    shape = (len(prompts), vae.out_channels, *vae.latent_size((NUM_FRAMES, size, size)))
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(len(prompts))
+    conditions = {"height": ones * size, "width": ones * size, "num_frames": ones * NUM_FRAMES, "fps": ones * FPS}
+    scheduler = RFLOW(num_sampling_steps=steps, cfg_scale=3.0, use_timestep_transform=False)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        latents = scheduler.sample(
+            model.transformer, _Captions(model, device), z, prompts, device, additional_args=conditions
+        )
+    return vae.decode(latents.float(), NUM_FRAMES).clamp(-1, 1)
+
+
+def sheet(average: Average, vae: OpenSoraVAE, count: int, size: int, path: Path) -> None:
+    """Draw five frames of clips of held-out prompts, two clips a row, and write the prompts beside the picture."""
+    from PIL import Image
+
+    prompts = heldout_prompts(count, seed=0)
+    clips = sample(average, vae, [prompt for prompt, _ in prompts], size)
+    frames = clips[:, :, :: NUM_FRAMES // 4].permute(0, 3, 2, 4, 1)  # [B, H, 5, W, 3]
+    rows = frames.reshape(count, size, -1, 3).mul(127.5).add(127.5).round().byte().cpu().numpy()
+    halves = [np.concatenate(list(rows[first::2])) for first in (0, 1)]
+    height = min(map(len, halves))
+    Image.fromarray(np.concatenate([half[:height] for half in halves], 1)).save(path)
+    path.with_suffix(".txt").write_text("\n".join(prompt for prompt, _ in prompts) + "\n")

@@ -1,0 +1,183 @@
+"""Find the things of a clip by their colours: soft silhouettes, their places, sizes, shapes and angles. numpy only.
+
+Things are colourful and grounds are not, whatever their texture; no two things of a clip share a colour. So a pixel
+belongs to the colour of the palette whose hue is nearest, by as much as it is colourful.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from opensora_adacache.scenes.outlines import AREA, TILE, TILE_REACH, atlas
+from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
+
+SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest thing drawn covers about 100
+# Turns that leave a shape as it is.
+SYMMETRY = {
+    "circle": 0,
+    "ring": 0,
+    "square": 4,
+    "cross": 4,
+    "triangle": 3,
+    "star": 5,
+    "heart": 1,
+    "moon": 1,
+    "arrow": 1,
+}
+_PALETTE = np.array(list(COLOURS.values()), float)
+
+
+def chroma(rgb: np.ndarray) -> np.ndarray:
+    """Return colours [..., 3] without their lightness: [..., 3] of mean 0."""
+    return rgb - rgb.mean(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Silhouette:
+    """One thing in one frame: coverage in 0..1 [H, W], centre and area in pixels of a 96 pixel frame."""
+
+    soft: np.ndarray
+    x: float
+    y: float
+    area: float
+    pieces: int
+
+
+def _label(mask: np.ndarray) -> np.ndarray:
+    """Number the 4-connected components of a mask [H, W]; 0 outside."""
+    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        padded = np.pad(labels, 1)
+        around = np.maximum.reduce([labels, padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+        around = np.where(mask, around, 0)
+        if np.array_equal(around, labels):
+            return labels
+        labels = around
+
+
+def grow(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with the neighbours of its pixels."""
+    padded = np.pad(mask, 1)
+    return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
+def hues(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for pixels [..., 3] in 0..255 the index of the nearest hue of the palette, and how colourful they are.
+
+    The second is 1 where a pixel has as much chroma as the palette's colour, 0 where it has that of the ground [3].
+    """
+    base = chroma(ground)
+    wanted = chroma(_PALETTE) - base
+    length = np.linalg.norm(wanted, axis=1)
+    along = (chroma(pixels) - base) @ (wanted / length[:, None]).T
+    nearest = along.argmax(-1)
+    return nearest, np.take_along_axis(along, nearest[..., None], -1)[..., 0] / length[nearest]
+
+
+def ground_colour(frame: np.ndarray) -> np.ndarray:
+    """Return the mean colour [3] of the pixels of a frame [H, W, 3] that have little chroma."""
+    plain = np.linalg.norm(chroma(frame), axis=-1) < 60
+    return frame[plain].mean(0) if plain.any() else frame.reshape(-1, 3).mean(0)
+
+
+def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
+    """Return the things of a frame [H, W, 3] in 0..255 by colour; of each its largest connected piece."""
+    scale = frame.shape[1] / BASE_SIZE
+    nearest, amount = hues(frame, ground_colour(frame))
+    solid = amount > 0.5
+    found = {}
+    for index, name in enumerate(COLOURS):
+        mask = solid & (nearest == index)
+        if mask.sum() < SMALLEST_AREA * scale**2:
+            continue
+        labels = _label(mask)
+        numbers, sizes = np.unique(labels[mask], return_counts=True)
+        large = sizes >= SMALLEST_AREA * scale**2
+        if not large.any():
+            continue
+        rim = grow(grow(labels == numbers[sizes.argmax()]))
+        # A rim pixel that another thing covers is not this one's.
+        soft = np.where(rim & ~(solid & (nearest != index)), np.clip(amount, 0, 1), 0.0)
+        area = soft.sum()
+        x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
+        y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
+        found[name] = Silhouette(soft, x / scale, y / scale, area / scale**2, int(large.sum()))
+    return found
+
+
+@cache
+def _moments() -> dict[str, complex]:
+    """Return the angular moment of every shape at angle 0, of the order of its symmetry."""
+    axis = ((np.arange(TILE) + 0.5) / TILE * 2 - 1) * TILE_REACH
+    inside = np.clip(0.5 - atlas() * TILE / (2 * TILE_REACH), 0, 1)
+    return {
+        shape: _moment(inside[number], axis[None], axis[:, None], SYMMETRY[shape])
+        for number, shape in enumerate(SHAPES)
+        if SYMMETRY[shape]
+    }
+
+
+def _moment(soft: np.ndarray, x: np.ndarray, y: np.ndarray, order: int) -> complex:
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    return complex((soft * radius**3 * np.exp(1j * order * angle)).sum())
+
+
+def draw(shape: str, x: float, y: float, radius: float, angle: float, size: tuple[int, int]) -> np.ndarray:
+    """Return the coverage [H, W] by a shape; lengths in pixels, angle in radians, clockwise."""
+    columns, rows = np.arange(size[1]) + 0.5 - x, (np.arange(size[0]) + 0.5 - y)[:, None]
+    cos, sin = math.cos(angle), math.sin(angle)
+    reach = max(radius, 1e-3) * TILE_REACH
+
+    def texel(values: np.ndarray) -> np.ndarray:
+        return np.clip((values / reach + 1) / 2 * TILE - 0.5, 0, TILE - 1.001)
+
+    u, v = texel(cos * columns + sin * rows), texel(cos * rows - sin * columns)
+    left, top = u.astype(int), v.astype(int)
+    tile, fx, fy = atlas()[SHAPES.index(shape)], u - left, v - top
+    upper = tile[top, left] * (1 - fx) + tile[top, left + 1] * fx
+    lower = tile[top + 1, left] * (1 - fx) + tile[top + 1, left + 1] * fx
+    return np.clip(0.5 - (upper * (1 - fy) + lower * fy) * radius, 0, 1)
+
+
+def turn(shape: str, silhouette: Silhouette) -> float:
+    """Return the angle in radians by which a silhouette is turned, if it is of that shape; 0 for round ones."""
+    order = SYMMETRY[shape]
+    if not order:
+        return 0.0
+    scale = silhouette.soft.shape[1] / BASE_SIZE
+    columns = np.arange(silhouette.soft.shape[1]) + 0.5 - silhouette.x * scale
+    rows = (np.arange(silhouette.soft.shape[0]) + 0.5 - silhouette.y * scale)[:, None]
+    moment = _moment(silhouette.soft, columns, rows, order)
+    return float(np.angle(moment / _moments()[shape])) / order
+
+
+def overlap(shape: str, silhouette: Silhouette) -> float:
+    """Return the intersection over union of a silhouette with a drawn shape of its place, area and angle."""
+    soft = silhouette.soft
+    scale = soft.shape[1] / BASE_SIZE
+    radius = math.sqrt(silhouette.area / AREA) * scale
+    drawn = draw(shape, silhouette.x * scale, silhouette.y * scale, radius, turn(shape, silhouette), soft.shape[:2])
+    return float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum())
+
+
+def roundness_error(silhouette: Silhouette, sectors: int = 16) -> float:
+    """Return the relative deviation of the radius of a filled shape over the directions; about 0 for a circle."""
+    soft = silhouette.soft
+    scale = soft.shape[1] / BASE_SIZE
+    # Rays from the centre, sampled finely with linear interpolation: the length covered is the radius.
+    angles = np.arange(sectors) * 2 * np.pi / sectors
+    reach = np.arange(0, 2.2 * math.sqrt(silhouette.area / math.pi) * scale, 0.25)
+    u = silhouette.x * scale - 0.5 + np.cos(angles)[:, None] * reach
+    v = silhouette.y * scale - 0.5 + np.sin(angles)[:, None] * reach
+    left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+    padded = np.pad(soft, 1)
+    fx, fy = u - left, v - top
+    left, top = (np.clip(part + 1, 0, limit) for part, limit in ((left, soft.shape[1]), (top, soft.shape[0])))
+    upper = padded[top, left] * (1 - fx) + padded[top, left + 1] * fx
+    lower = padded[top + 1, left] * (1 - fx) + padded[top + 1, left + 1] * fx
+    radii = (upper * (1 - fy) + lower * fy).sum(1) * 0.25
+    return float(radii.std() / radii.mean())

@@ -1,0 +1,143 @@
+"""Run a training stage within a budget, resumable, with its losses in a CSV file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a stage lasts: so many seconds, or, for runs that must repeat exactly, so many steps."""
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.steps is None):
+            raise ValueError(f"expected a budget in seconds or in steps, got {self}")
+
+
+@dataclass
+class Stage:
+    """The folder of one training stage: ``NAME.pt`` (last checkpoint) and ``NAME.csv`` (losses).
+
+    Args:
+        folder: where both files go; made if missing.
+        name: their name.
+        budget: when the stage is over.
+        parts: what a checkpoint holds: objects with ``state_dict`` and ``load_state_dict``.
+        save_seconds: time between checkpoints.
+        log_every: steps between rows of the CSV file, unless `log_seconds` are over sooner.
+        log_seconds: most time between rows.
+        stop_after: leave early, after this step, with a checkpoint.
+        on_save: called after every checkpoint.
+    """
+
+    folder: Path
+    name: str
+    budget: Budget
+    parts: dict[str, Any]
+    save_seconds: float = 45.0
+    log_every: int = 50
+    log_seconds: float = 15.0
+    stop_after: int | None = None
+    on_save: Callable[[], None] | None = None
+    step: int = 0
+    _before: float = 0.0
+    _since: float = field(default_factory=time.monotonic)
+    _losses: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.folder / f"{self.name}.pt"
+        self.log = self.folder / f"{self.name}.csv"
+
+    @property
+    def seconds(self) -> float:
+        """Time that the stage has taken so far, earlier runs included."""
+        return self._before + time.monotonic() - self._since
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of the budget that is used up, 0 to 1."""
+        used = self.seconds / self.budget.seconds if self.budget.seconds else self.step / (self.budget.steps or 1)
+        return min(used, 1.0)
+
+    def resume(self, device: torch.device | str = "cpu") -> None:
+        """Load the last checkpoint if there is one."""
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.step, self._before = state["step"], state["seconds"]
+        rows = self.log.read_text().splitlines()[1:] if self.log.exists() else []
+        kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
+        self.log.write_text("\n".join(["step,seconds,loss", *kept]) + "\n")
+        self._since = time.monotonic()
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of the steps to do until the budget is used up; save on the way and at the end."""
+        saved = logged = time.monotonic()
+        while self.fraction < 1 and self.step != self.stop_after:
+            yield self.step
+            self.step += 1
+            if self.step % self.log_every == 0 or time.monotonic() - logged > self.log_seconds:
+                self._record()
+                logged = time.monotonic()
+            if time.monotonic() - saved > self.save_seconds:
+                self.save()
+                saved = time.monotonic()
+        self._record()
+        self.save()
+
+    def note(self, loss: Tensor) -> None:
+        """Keep the loss of a step; it is read from the device only when a row is written."""
+        self._losses.append(loss.detach())
+
+    def _record(self) -> None:
+        if not self._losses:
+            return
+        loss = torch.stack(self._losses).float().mean().item()
+        self._losses.clear()
+        with self.log.open("a") as file:
+            file.write(f"{self.step},{self.seconds:.1f},{loss:.6f}\n")
+        print(f"{self.name} step {self.step} {self.seconds:.0f} s loss {loss:.5f}", flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint under a temporary name and rename it."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state | {"step": self.step, "seconds": self.seconds}, temporary)
+        os.replace(temporary, self.checkpoint)
+        if self.on_save:
+            self.on_save()
+
+
+def learning_rate(peak: float, fraction: float, step: int, warm_up: int, decay_from: float) -> float:
+    """Return the rate: a rise over `warm_up` steps, the peak, then a linear fall to zero from `decay_from` on.
+
+    Args:
+        peak: the highest rate.
+        fraction: of the budget that is used up.
+        step: steps done.
+        warm_up: steps of the rise.
+        decay_from: fraction of the budget at which the fall begins.
+
+    >>> [round(learning_rate(1.0, f, 100, 10, 0.5), 2) for f in (0.2, 0.75, 1.0)]
+    [1.0, 0.5, 0.0]
+    """
+    return peak * min((step + 1) / warm_up, (1 - fraction) / (1 - decay_from), 1.0)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of an optimizer its share of a rate (``share`` in the group, 1 by default)."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("share", 1.0)

@@ -1,0 +1,51 @@
+"""Compile the transformer's training step ahead, in a process of its own while the VAE trains.
+
+What it compiles lands in torch's cache on disk, where the training process finds it. Run as
+``python -m opensora_adacache.scenes.warm BATCH SIZE``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.stage import Budget
+
+
+def start(batch: int, size: int) -> subprocess.Popen:
+    """Begin to compile for this batch and size of clips."""
+    return subprocess.Popen([sys.executable, "-m", __name__, str(batch), str(size)], stdout=subprocess.DEVNULL)
+
+
+def finish(process: subprocess.Popen | None) -> None:
+    """Stop it if it is not done: then the training process compiles what is missing."""
+    if process and process.poll() is None:
+        process.kill()
+    if process:
+        process.wait()
+
+
+def main(batch: int, size: int) -> None:
+    """Take three steps of training on noise."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
+
+    def encode(clips: Tensor) -> Tensor:
+        return torch.randn(len(clips), 4, 5, size // 8, size // 8, device=device)
+
+    recipe = GeneratorRecipe(batch=batch, tag_steps=0, renew_every=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        pool = Pool(encode, Renderer(device, size), CHUNK, 0)
+        train_generator(recipe, pool, Path(folder), Budget(steps=3), compiled=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))

@@ -1,0 +1,73 @@
+"""Name what a scene can show, and the numbers behind the names.
+
+Lengths are pixels of a frame 96 pixels wide, rates are per frame; a larger clip shows the same scene enlarged.
+"""
+
+from __future__ import annotations
+
+import math
+
+BASE_SIZE = 96
+NUM_FRAMES = 17
+FPS = 8
+MAX_OBJECTS = 3
+
+SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon", "arrow")
+# Shapes that look the same from every side: nobody sees them spin.
+ROUND = ("circle", "ring")
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (222, 32, 36),
+    "orange": (248, 132, 20),
+    "yellow": (246, 226, 36),
+    "green": (36, 176, 56),
+    "cyan": (30, 208, 224),
+    "blue": (36, 64, 232),
+    "purple": (140, 44, 196),
+    "pink": (255, 104, 184),
+}
+# Two tones for each: the ground itself, and what gradients and patterns mix into it. None has much chroma.
+GROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "black": ((16, 16, 18), (60, 60, 62)),
+    "gray": ((112, 112, 112), (156, 156, 156)),
+    "white": ((240, 240, 240), (196, 196, 196)),
+    "brown": ((92, 70, 52), (134, 106, 82)),
+}
+TEXTURES = ("plain", "graded", "striped", "checkered", "dotted")
+PATTERNS = ("striped", "checkered", "dotted")
+
+KINDS = ("still", "move", "bounce", "spin", "grow", "shrink", "orbit", "pan", "pass")
+SPEEDS = ("very slow", "slow", "steady", "fast", "very fast")
+_PACE = (0.6, 1.0, 1.6, 2.5, 4.0)  # pixels
+_TURN = tuple(math.radians(degrees) for degrees in (2.7, 4.5, 7.2, 11.0, 18.0))
+_GROWTH = (0.12, 0.2, 0.32, 0.5, 0.8)  # pixels of radius
+_ORBIT = tuple(math.radians(degrees) for degrees in (4.5, 7.0, 10.5, 15.0, 21.0))
+# Rate per frame of each speed; a clip draws its rate within SPEED_JITTER of it, so that speeds never meet.
+RATES: dict[str, tuple[float, ...]] = {
+    "still": (0.0,) * 5,
+    "move": _PACE,
+    "bounce": _PACE,
+    "spin": _TURN,
+    "grow": _GROWTH,
+    "shrink": _GROWTH,
+    "orbit": _ORBIT,
+    "pan": _PACE,
+    "pass": _PACE,
+}
+SPEED_JITTER = 0.04
+
+_DIAGONAL = math.sqrt(0.5)
+WAYS: dict[str, tuple[float, float]] = {
+    "left": (-1, 0),
+    "right": (1, 0),
+    "up": (0, -1),
+    "down": (0, 1),
+    "up left": (-_DIAGONAL, -_DIAGONAL),
+    "up right": (_DIAGONAL, -_DIAGONAL),
+    "down left": (-_DIAGONAL, _DIAGONAL),
+    "down right": (_DIAGONAL, _DIAGONAL),
+}
+STRAIGHT = ("left", "right", "up", "down")
+TURNS: dict[str, int] = {"clockwise": 1, "counterclockwise": -1}
+DIRECTIONS = (*WAYS, *TURNS)
+# "above": slots from top to bottom; "beside": from left to right.
+LAYOUTS = ("alone", "above", "beside")

@@ -1,0 +1,199 @@
+"""The stages of the bundled model's training resume exactly, and what they export loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opensora_adacache.models.stdit3 import STDiT3
+from opensora_adacache.models.text_encoder import T5TextEncoder
+from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.scenes.autoencoder import (
+    Halved,
+    SpatialRecipe,
+    TemporalRecipe,
+    build_spatial,
+    draw_clips,
+    encode_clips,
+    encode_frames,
+    normalise,
+    train_spatial,
+    train_temporal,
+)
+from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.export import export_generator, export_vae
+from opensora_adacache.scenes.generator import (
+    Average,
+    Generator,
+    GeneratorRecipe,
+    fast_attention_over_few_tokens,
+    train_generator,
+)
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.stage import Budget, Stage
+from opensora_adacache.scenes.text import Tags, Tokens, build_tokenizer, tag_targets
+from opensora_adacache.scenes.words import NUM_FRAMES
+
+CPU = torch.device("cpu")
+SIZE = 32
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    return all(torch.equal(a, second.state_dict()[name]) for name, a in first.state_dict().items())
+
+
+def test_interrupted_vae_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    spatial, temporal = SpatialRecipe(clips=2, frames=1), TemporalRecipe(clips=1, frames=2)
+    vaes = []
+    for folder, breaks in ((tmp_path / "whole", (None,)), (tmp_path / "parts", (1, None))):
+        for stop in breaks:
+            half = train_spatial(spatial, folder, Budget(steps=3), CPU, SIZE, stop_after=stop)
+        for stop in breaks:
+            vae = train_temporal(temporal, half, folder, Budget(steps=2), CPU, SIZE, stop_after=stop)
+        vaes.append(vae)
+    assert same(*vaes)
+
+
+def fake_pool(seed: int = 0) -> Pool:
+    """Return a pool whose latents are small pictures of the clips, which needs no VAE."""
+
+    def encode(clips: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.adaptive_avg_pool3d(clips.transpose(1, 2), (5, 4, 4))
+        return torch.cat([small, small[:, :1]], 1)
+
+    return Pool(encode, Renderer(CPU, SIZE), 2 * CHUNK, seed)
+
+
+def test_interrupted_transformer_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    recipe = GeneratorRecipe(batch=2, warm_up=2, tag_steps=2, renew_every=2)
+    whole = train_generator(recipe, fake_pool(), tmp_path / "whole", Budget(steps=4))
+    train_generator(recipe, fake_pool(), tmp_path / "parts", Budget(steps=4), stop_after=2)
+    parts = train_generator(recipe, fake_pool(), tmp_path / "parts", Budget(steps=4))
+    assert same(whole.copy(), parts.copy())
+    assert (tmp_path / "parts" / "transformer.csv").read_text().startswith("step,seconds,loss\n2,")
+
+
+def test_a_stage_needs_one_budget() -> None:
+    with pytest.raises(ValueError, match="in seconds or in steps"):
+        Budget()
+
+
+def test_a_stage_ends_with_its_time(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "short", Budget(seconds=1e-9), {})
+    assert list(stage) == []
+    assert (tmp_path / "short.pt").exists()
+
+
+def test_a_pool_is_the_same_filled_late_or_renewed() -> None:
+    renewed, late = fake_pool(), fake_pool()
+    renewed.fill(0)
+    renewed.put(2)
+    late.fill(1)
+    assert renewed.latents is not None and late.latents is not None
+    assert torch.equal(renewed.latents, late.latents)
+    assert torch.equal(renewed.tokens, late.tokens)
+
+
+def test_normalising_changes_nothing_but_the_latents() -> None:
+    torch.manual_seed(0)
+    vae = build_spatial().eval().requires_grad_(False)
+    clips, _ = draw_clips(np.random.default_rng(0), 2, Renderer(CPU, SIZE))
+    halved = Halved(vae, False)
+    before = encode_frames(halved, clips)
+    decoded = vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample
+    normalise(vae, before)
+    after = encode_frames(halved, clips)
+    torch.testing.assert_close(after.mean((0, 2, 3, 4)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after.std((0, 2, 3, 4)), torch.ones(4))
+    torch.testing.assert_close(vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample, decoded)
+
+
+def test_half_precision_leaves_weights_and_gradients_whole() -> None:
+    torch.manual_seed(0)
+    vae = build_spatial()
+    frames = torch.rand(2, 3, SIZE, SIZE)
+    outputs = [Halved(vae, fast).call("encode", frames).latent_dist.mean for fast in (False, True)]
+    assert outputs[1].dtype == torch.bfloat16
+    torch.testing.assert_close(outputs[1].float(), outputs[0], atol=0.05, rtol=0.05)
+    outputs[1].float().sum().backward()
+    assert vae.encoder.conv_in.weight.grad.dtype == vae.encoder.conv_in.weight.dtype == torch.float32
+
+
+def test_attention_over_few_tokens_is_attention() -> None:
+    torch.manual_seed(0)
+    model = Generator()
+    for parameter in model.transformer.parameters():
+        if parameter.dim() > 1 and parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    tokens = torch.tensor(Tokens()(["a red circle spins", "a blue star"]))
+    features, mask = model.read(tokens)
+    z, timestep = torch.randn(2, 4, 5, 4, 4), torch.tensor([300.0, 900.0])
+    usual = model.velocity(z, timestep, features, mask, SIZE)
+    with fast_attention_over_few_tokens():
+        fast = model.velocity(z, timestep, features, mask, SIZE)
+    assert usual.abs().mean() > 0.1
+    torch.testing.assert_close(fast, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_exported_weights_load_and_do_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Average(Generator(), 0.9).copy()
+    export_generator(model, tmp_path)
+    transformer = STDiT3.from_pretrained(tmp_path / "transformer", dtype=torch.float32)
+    for name, value in model.transformer.state_dict().items():
+        torch.testing.assert_close(transformer.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    text_encoder = T5TextEncoder.from_pretrained(tmp_path, transformer.config.model_max_length)
+    text_encoder.attach_null(transformer.y_embedder.y_embedding)
+    captions = [write_caption(spec) for spec in map(draw_specs(np.random.default_rng(0), 4).__getitem__, range(4))]
+    features, mask = model.read(torch.from_numpy(Tokens()(captions)))
+    encoded = text_encoder.encode(captions)
+    torch.testing.assert_close(encoded["y"][:, 0], features)
+    assert torch.equal(encoded["mask"], mask)
+
+
+def test_the_exported_vae_encodes_as_training_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    half = train_spatial(SpatialRecipe(clips=2, frames=1), tmp_path, Budget(steps=1), CPU, SIZE)
+    vae = train_temporal(TemporalRecipe(clips=1, frames=1), half, tmp_path, Budget(steps=1), CPU, SIZE)
+    export_vae(vae, tmp_path / "weights")
+    loaded = OpenSoraVAE.from_pretrained(tmp_path / "weights" / "vae", dtype=torch.float32)
+    clips, _ = draw_clips(np.random.default_rng(1), 2, Renderer(CPU, SIZE))
+    latents = encode_clips(vae, clips)
+    assert latents.shape == (2, 4, -(-NUM_FRAMES // 4), SIZE // 8, SIZE // 8)
+    torch.testing.assert_close(loaded.encode(clips.transpose(1, 2)), latents, atol=0.02, rtol=0.02)
+
+
+def test_tokens_are_those_of_the_tokenizer() -> None:
+    specs = draw_specs(np.random.default_rng(5), 64)
+    captions = [write_caption(specs[row], 7919 * row) for row in range(64)]
+    usual = build_tokenizer()(captions, padding="max_length", truncation=True, return_tensors="np").input_ids
+    assert np.array_equal(Tokens()(captions), usual)
+
+
+def test_tags_ask_every_word_of_an_object_for_what_it_is() -> None:
+    specs = draw_specs(np.random.default_rng(6), 64)
+    tokens = torch.from_numpy(Tokens()([write_caption(specs[row], 104729 * row) for row in range(64)]))
+    tags = Tags()
+    things, clip = (torch.from_numpy(part) for part in tag_targets(specs))
+    # Two words of each object are looked at, no other.
+    assert torch.isin(tokens, tags.object_words).sum(1).tolist() == (2 * specs.count).tolist()
+    # Features that say one colour of every word: the colour of the first object counts twice, for both its words.
+    features = torch.zeros(1, tokens.shape[1], tags.things.in_features)
+    with torch.no_grad():
+        tags.things.weight.zero_()
+        tags.things.bias.zero_()
+        tags.clip.weight.zero_()
+        tags.clip.bias.zero_()
+    loss, _ = tags(features, tokens[:1], things[:1], clip[:1])
+    uniform = sum(np.log(size) for size in (*tags.sizes, *tags.clip_sizes))
+    assert loss.item() == pytest.approx(uniform, rel=1e-5)
+    with torch.no_grad():
+        tags.things.bias[17 + specs.colours[0, 0]] = 50.0
+    told, _ = tags(features, tokens[:1], things[:1], clip[:1])
+    wrong = (specs.count[0] - 1) / specs.count[0]
+    assert told.item() == pytest.approx(uniform - np.log(8) + 50.0 * wrong, rel=1e-4)
