@@ -11,10 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command, typed_command
+from opensora_adacache.commands.parser import OneLineParser
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", help="a comparison config")
     parser.add_argument("--list", action="store_true", help="print the names of the policies and stop")
     parser.add_argument("--limit", type=int, help="take only the first N prompts")
@@ -27,23 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.config is None:
         parser.error("expected a comparison config, or --list")
-    command = "python scripts/compare.py " + " ".join(sys.argv[1:] if arguments is None else arguments)
-    out = options.out or Path("outputs/compare") / Path(options.config).stem
-    try:
-        return compare(options.config, out, options.limit, command)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options.command = typed_command("scripts/compare.py", arguments)
+    return run_command(compare, options)
 
 
-def compare(config: str, out: Path, limit: int | None, command: str) -> int:
+def compare(options: argparse.Namespace) -> None:
     """Make what is missing, then the report."""
     from tqdm import tqdm
 
     from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.runner import RESULTS, ComparisonRun
 
-    run = ComparisonRun(load_comparison(config), out, limit, command)
+    out = options.out or Path("outputs/compare") / Path(options.config).stem
+    run = ComparisonRun(load_comparison(options.config), out, options.limit, options.command)
     total = run.num_missing
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
@@ -51,14 +51,10 @@ def compare(config: str, out: Path, limit: int | None, command: str) -> int:
             run.run(progress=bar.update)
     except KeyboardInterrupt:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
-        print(f"\ninterrupted: {made}; run the same command again to go on")
-        return 130
-    from opensora_adacache.benchmark.report.bench import write_report
-
+        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to go on") from None
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"{total} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")
-    return 0
 
 
 if __name__ == "__main__":

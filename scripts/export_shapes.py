@@ -6,21 +6,29 @@ python scripts/export_shapes.py [--folder outputs/train_shapes] [--target openso
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 from opensora_adacache.shapes.export import WEIGHTS, export
 from opensora_adacache.shapes.train import Recipe
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
     parser.add_argument("--target", type=Path, default=WEIGHTS)
-    args = parser.parse_args()
+    return run_command(export_weights, parser.parse_args(arguments))
+
+
+def export_weights(args: argparse.Namespace) -> None:
+    """Write the weights and print their size."""
     export(Recipe(), args.folder, args.target)
     size = sum(path.stat().st_size for path in args.target.rglob("*") if path.is_file())
     print(f"{args.target}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,30 +11,31 @@ import argparse
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
 VECTORS = Path(__file__).parents[1] / "tests" / "data"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no further section starts")
     parser.add_argument("--tiny", action="store_true", help="a dry run with a small model on the CPU")
     parser.add_argument("--attention-backend", default="auto", help="as in a config's model section (default: auto)")
-    options = parser.parse_args(arguments)
+    return run_command(report, parser.parse_args(arguments))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Measure, and write the report after each section."""
     import torch
 
     from opensora_adacache.benchmark.gpu_report import GpuReport
 
     if not options.tiny and not torch.cuda.is_available():
-        print("error: no CUDA device found; pass --tiny for a dry run on the CPU", file=sys.stderr)
-        return 2
-    try:
-        GpuReport(options.out, VECTORS, options.tiny, options.budget, options.attention_backend).run()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        raise ValueError("no CUDA device found; pass --tiny for a dry run on the CPU")
+    GpuReport(options.out, VECTORS, options.tiny, options.budget, options.attention_backend).run()
 
 
 if __name__ == "__main__":

@@ -13,93 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from pathlib import Path
-from typing import Any
 
-from opensora_adacache.benchmark.config import is_comparison, load_comparison
-from opensora_adacache.config import load_config
-
-# header, key, format
-RUN_COLUMNS = (
-    ("config", "config", "{}"),
-    ("height x width x frames", "size", "{}"),
-    ("tokens", "tokens", "{}"),
-    ("steps", "steps", "{}"),
-    ("TFLOPs/step", "tflops_step", "{:.4g}"),
-    ("reused step", "tflops_reused_step", "{:.2g}"),
-    ("TFLOPs/run", "tflops_run", "{:.5g}"),
-    ("cache GB, stack", "cache_gb_stack", "{:.3g}"),
-    ("cache GB, block", "cache_gb_block", "{:.3g}"),
-)
-COMPARISON_COLUMNS = (
-    ("setting", "setting", "{}"),
-    ("height x width x frames", "size", "{}"),
-    ("tokens", "tokens", "{}"),
-    ("steps", "steps", "{}"),
-    ("computed", "computed_steps", "{:.4g}"),
-    ("TFLOPs", "tflops", "{:.2f}"),
-    ("ratio", "tflops_ratio", "{:.4f}"),
-    ("paper TFLOPs", "paper_tflops", "{:.2f}"),
-    ("paper ratio", "paper_ratio", "{:.4f}"),
-    ("as published", "tflops_as_published", "{:.2f}"),
-    ("ratio", "ratio_as_published", "{:.4f}"),
-    ("paper s", "paper_latency_s", "{:.2f}"),
-    ("cache GB, stack", "cache_gb_stack", "{:.3g}"),
-    ("cache GB, block", "cache_gb_block", "{:.3g}"),
-)
-RUN_NOTE = """
-Per video, guidance included. TFLOPs: 2 per multiply-accumulate, of the longest prompt; a run computes every
-step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
-"""
-COMPARISON_NOTE = """
-Per video, denoising with guidance, {text_tokens} text tokens. TFLOPs: 2 per multiply-accumulate. GB: 10^9 bytes of
-cached residuals in the dtype of the run; policies of single sites have the block granularity only, ranges of layers
-hold one offset. Empty: not known before a run.
-"""
-PUBLISHED_NOTE = """
-The published TFLOPs seem to be counted in another way: ratios of fixed schedules fit, to 0.1 %, a count without the
-two products inside attention and with the decoding of the video (VAE). "as published" counts so. Ours counts all of the
-transformer and nothing else, which makes attention dearer: ratios of PAB and T-GATE come out 2 to 5 % lower.
-"""
-IMPLIED_NOTE = """{setting}: computed steps are the config's plan. The paper's ratio implies {implied_steps:.1f}
-by our count, {implied_steps_as_published:.1f} if it was counted as the other rows of its table.
-"""
-
-
-def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str], ...]) -> str:
-    """Align the rows under their headers; columns that are empty throughout are left out."""
-    columns = tuple(column for column in columns if any(row.get(column[1]) is not None for row in rows))
-    lines = [[header for header, _, _ in columns]]
-    for row in rows:
-        lines.append(["" if row.get(key) is None else template.format(row[key]) for _, key, template in columns])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
-
-
-def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
-    """Return the table of a comparison with what there is to say about it."""
-    from opensora_adacache.benchmark.paper import find_table
-
-    notes = COMPARISON_NOTE.format(**rows[0])
-    if paper is not None:
-        notes += "\n" + textwrap.fill(f"The paper's columns are quoted: {find_table(paper).source}", 112) + "\n"
-    if rows[0].get("tflops_as_published") is not None:
-        notes += PUBLISHED_NOTE
-    notes += "".join(IMPLIED_NOTE.format(**row) for row in rows if row.get("implied_steps") is not None)
-    hours = sum(row.get("paper_latency_s") or 0.0 for row in rows) * rows[0]["videos"] / 3600
-    if hours:
-        notes += (
-            f"\nA100 hours for {rows[0]['videos']} videos per setting, quoted seconds x videos, not measured: "
-            f"{hours:.2f} in all where a latency is quoted.\n"
-        )
-    return format_table(rows, COMPARISON_COLUMNS) + "\n" + notes.rstrip()
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="+", type=Path, help="config file of a run or of a comparison")
     parser.add_argument(
         "--text-tokens",
@@ -109,36 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
         "paper 20, since its prompts are short)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    args = parser.parse_args(arguments)
-    try:
-        if args.text_tokens is not None and args.text_tokens < 1:
-            raise ValueError(f"--text-tokens must be at least 1, got {args.text_tokens}")
-        rows, text = plan(args.config, args.text_tokens)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(rows, indent=2) if args.json else text)
-    return 0
+    return run_command(plan, parser.parse_args(arguments))
 
 
-def plan(paths: list[Path], num_text_tokens: int | None) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows of all configs, and the text that shows them."""
-    comparisons, runs = {}, []
-    for path in paths:
-        if is_comparison(path):
-            comparisons[path] = load_comparison(path)
-        else:
-            # The costs do not depend on the prompts, so their file need not exist.
-            runs.append(load_config(path, {"prompt": ["any"]}))
-    from opensora_adacache.benchmark.costs import comparison_rows, run_row  # imports torch
+def plan(options: argparse.Namespace) -> None:
+    """Print the costs."""
+    from opensora_adacache.benchmark.cost_table import plan_costs
 
-    rows = [run_row(config, num_text_tokens) for config in runs]
-    texts = [format_table(rows, RUN_COLUMNS) + "\n" + RUN_NOTE.rstrip()] if rows else []
-    for comparison in comparisons.values():
-        compared = comparison_rows(comparison, num_text_tokens)
-        texts.append(describe_comparison(compared, comparison.paper))
-        rows += compared
-    return rows, "\n\n".join(texts)
+    rows, text = plan_costs(options.config, options.text_tokens)
+    print(json.dumps(rows, indent=2) if options.json else text)
 
 
 if __name__ == "__main__":

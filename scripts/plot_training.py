@@ -8,7 +8,11 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
+import sys
 from pathlib import Path
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 STAGES = {
     "spatial": "spatial VAE: weighted L1 + L2 of pixels",
@@ -24,11 +28,16 @@ def read_losses(path: Path) -> tuple[list[int], list[float], float]:
     return [int(r["step"]) for r in rows], [float(r["loss"]) for r in rows], float(rows[-1]["seconds"]) / 60
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
     parser.add_argument("--target", type=Path, default=Path("docs/results/bundled_model"))
-    args = parser.parse_args()
+    return run_command(plot_training, parser.parse_args(arguments), errors=(ImportError,))  # matplotlib may be missing
+
+
+def plot_training(args: argparse.Namespace) -> None:
+    """Copy the losses and draw them."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -51,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

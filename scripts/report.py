@@ -9,10 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description="Rebuild tables and page of a comparison from its results.")
+    parser = OneLineParser(description="Rebuild tables and page of a comparison from its results.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that scripts/compare.py wrote")
     parser.add_argument("--title", help="title of tables and page (default: as in the comparison)")
     parser.add_argument(
@@ -24,16 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.num_videos is not None and options.num_videos < 0:
         parser.error(f"--num-videos must be 0 or more, got {options.num_videos}")
+    return run_command(report, options, errors=(ImportError,))  # matplotlib may be missing
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write tables and page; print their paths."""
     from opensora_adacache.benchmark.report.bench import write_report
 
-    try:
-        write_report(options.folder, options.num_videos, options.title)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write_report(options.folder, options.num_videos, options.title)
     for name in ("table.md", "table.csv", "table.tex", "index.html"):
         print(options.folder / name)
-    return 0
 
 
 if __name__ == "__main__":

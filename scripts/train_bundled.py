@@ -9,6 +9,7 @@ to FOLDER/weights at every checkpoint of the last stage, in the layout that conf
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 START = time.monotonic()
@@ -17,11 +18,14 @@ from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
+from opensora_adacache.commands.main import run_command  # noqa: E402
+from opensora_adacache.commands.parser import OneLineParser  # noqa: E402
 from opensora_adacache.scenes.recipe import Recipe, train  # noqa: E402
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=6.0, help="of all stages, earlier runs included")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_bundled"))
@@ -30,10 +34,14 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="do not compile the transformer's blocks")
     parser.add_argument("--shares", type=float, nargs=2, default=(0.15, 0.15), help="of the time, for the VAE's halves")
     parser.add_argument("--samples", type=int, default=24, help="clips to make at the end for FOLDER/samples.png")
-    args = parser.parse_args()
+    return run_command(train_bundled, parser.parse_args(arguments))
+
+
+def train_bundled(args: argparse.Namespace) -> None:
+    """Train all stages within the minutes."""
     recipe = Recipe(minutes=args.minutes, shares=tuple(args.shares), size=args.size, seed=args.seed)
     train(recipe, args.folder, torch.device(args.device), not args.eager, args.samples, START)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,21 +10,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 from opensora_adacache.shapes.train import STAGES, Recipe, spatial_stage, temporal_stage, transformer_stage
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="train up to and with this stage")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, help="steps of the stage, instead of the recipe's")
-    args = parser.parse_args()
+    return run_command(train, parser.parse_args(arguments))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train up to and with the stage."""
     torch.set_num_threads(args.threads)
     recipe = Recipe()
     if args.steps and args.stage == "temporal":
@@ -38,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

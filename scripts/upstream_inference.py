@@ -11,6 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.main import run_command
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -18,23 +20,23 @@ def main(arguments: list[str] | None = None) -> int:
     if len(arguments) < 2 or arguments[0] in ("-h", "--help"):
         print(__doc__, file=sys.stderr if arguments[:1] != ["--help"] else sys.stdout)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    return run_command(upstream_inference, arguments, errors=(ImportError,))  # upstream may not be installed
+
+
+def upstream_inference(arguments: list[str]) -> None:
+    """Put our models and the cache in place, then hand over to upstream's script."""
     source, config_path, *flags = arguments
     script = Path(source) / "scripts" / "inference.py"
     from opensora_adacache.adapters.opensora.registry import register
     from opensora_adacache.config import load_config
 
-    try:
-        if not script.is_file():
-            raise ValueError(f"'{source}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0")
-        config = load_config(config_path, {})
-        sys.path.insert(0, source)
-        register(config.cache, config.scheduler.num_sampling_steps)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not script.is_file():
+        raise ValueError(f"'{source}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0")
+    config = load_config(config_path, {})
+    sys.path.insert(0, source)
+    register(config.cache, config.scheduler.num_sampling_steps)
     sys.argv = [str(script), config_path, *flags]
     runpy.run_path(str(script), run_name="__main__")
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from opensora_adacache.benchmark.description import Comparison, PaperRow, Setting
+from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow, SettingRecord
 from opensora_adacache.benchmark.results import ResultRow
 from opensora_adacache.models import STDiT3, STDiT3Config
 
@@ -133,9 +133,9 @@ def make_baseline_row(make_row: Callable[..., ResultRow]) -> Callable[..., Resul
 
 
 @pytest.fixture(scope="session")
-def comparison() -> Comparison:
+def comparison() -> ComparisonRecord:
     """What a comparison of three settings, one of them an oracle, says of itself."""
-    return Comparison(
+    return ComparisonRecord(
         config="configs/shapes/compare.py",
         command="python scripts/compare.py configs/shapes/compare.py",
         machine="a laptop",
@@ -145,9 +145,9 @@ def comparison() -> Comparison:
         num_seeds=1,
         title="Policies <compared>",
         settings=(
-            Setting("baseline", "Baseline", "baseline", paper="baseline"),
-            Setting("adacache-fast", "AdaCache & co", "adacache", paper="AdaCache-fast"),
-            Setting("oracle", "Δ_best", "oracle-video", oracle=True),
+            SettingRecord("baseline", "Baseline", "baseline", paper="baseline"),
+            SettingRecord("adacache-fast", "AdaCache & co", "adacache", paper="AdaCache-fast"),
+            SettingRecord("oracle", "Δ_best", "oracle-video", oracle=True),
         ),
         paper="Table 1",
         paper_rows=(

@@ -1,4 +1,4 @@
-# The embedded model: coloured shapes on plain backgrounds, small enough for a laptop's processor.
+# The bundled model: coloured shapes on plain backgrounds, small enough for a laptop's processor.
 
 image_size = (64, 64)
 num_frames = 17

@@ -5,8 +5,7 @@
 run = "../sample.py"
 paper = "ablations"
 
-_fast = {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3}
-_adacache = dict(type="AdaCache", codebook=_fast, cache_res="t-attn", granularity="stack", decision="sample")
+_adacache = dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample")
 
 # Of the 28 layers, 13 is the paper's middle; which ones it calls start, end and multiple is not printed.
 # computed_steps: 100 x the printed latency over that of the baseline (419.6 s), text and decoding included.

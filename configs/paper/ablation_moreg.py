@@ -5,11 +5,8 @@
 run = "../sample.py"
 paper = "ablations"
 
-_fast = {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3}
-_adacache = dict(
-    type="AdaCache", codebook=_fast, cache_res="t-attn", cache_loc=(13,), granularity="stack", decision="sample"
-)
-_moreg = dict(strides=(1,), steps=(0.1, 0.9), center=0.385, power=8, divisor=1, gradient_weight=10)
+_adacache = dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample")
+_moreg = dict(calibrated="open_sora_1_2_100.json#moreg")
 
 # The strides of the multi-step row are not printed.
 # computed_steps: 100 x the printed latency over that of the baseline (419.6 s), text and decoding included.

@@ -5,8 +5,7 @@
 run = "../sample.py"
 paper = "ablations"
 
-_fast = {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3}
-_adacache = dict(type="AdaCache", codebook=_fast, cache_loc=(13,), granularity="stack", decision="sample")
+_adacache = dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample")
 
 # The paper prints cross-attention (83.25, 90.70 s) and MLP (83.62, 99.72 s) apart; its code, as ours, watches their
 # sum, so no printed row stands beside "ca-mlp".

@@ -10,14 +10,7 @@ settings = dict(
     adacache=dict(
         title="AdaCache",
         paper="AdaCache",
-        cache=dict(
-            type="AdaCache",
-            codebook={0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3},
-            cache_res="t-attn",
-            cache_loc=(13,),
-            granularity="stack",
-            decision="sample",
-        ),
+        cache=dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample"),
         computed_steps=22.2,
     ),
 )

@@ -6,10 +6,9 @@ overrides = dict(reference_path=None, mask_strategy="")
 metrics = ("psnr", "ssim", "lpips")
 paper = "open-sora-1.2 (480p, 2s, 30 steps)"
 
-_fast = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
-_slow = {0.08: 3, 0.16: 2, 0.24: 1, 0.32: 1, 0.40: 1, 1.00: 1}
-_adacache = dict(type="AdaCache", cache_res="t-attn", cache_loc=(13,), granularity="stack", decision="sample")
-_moreg = dict(strides=(1,), steps=(4, 26), center=0.385, power=8, divisor=1, gradient_weight=10)
+_fast = dict(calibrated="open_sora_1_2_30.json#adacache-fast", granularity="stack", decision="sample")
+_slow = dict(_fast, calibrated="open_sora_1_2_30.json#adacache-slow")
+_moreg = dict(calibrated="open_sora_1_2_30.json#moreg")
 
 # computed_steps: the printed TFLOPs over those of the baseline, times 30.
 settings = dict(
@@ -22,19 +21,19 @@ settings = dict(
     adacache_fast=dict(
         title="AdaCache (fast)",
         paper="AdaCache-fast",
-        cache=dict(_adacache, codebook=_fast),
+        cache=_fast,
         computed_steps=12.4,
     ),
     adacache_fast_moreg=dict(
         title="AdaCache (fast) + MoReg",
         paper="AdaCache-fast+MoReg",
-        cache=dict(_adacache, codebook=_fast, moreg=_moreg),
+        cache=dict(_fast, moreg=_moreg),
         computed_steps=12.9,
     ),
     adacache_slow=dict(
         title="AdaCache (slow)",
         paper="AdaCache-slow",
-        cache=dict(_adacache, codebook=_slow),
+        cache=_slow,
         computed_steps=20.4,
     ),
 )

@@ -1,12 +1,10 @@
-# Ablation of the probe's layer on the embedded model of six layers.
+# Ablation of the probe's layer on the bundled model of six layers.
 # Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"
 
-# The codebook of sample_adacache.py.
-_codebook = {0.04471: 6, 0.08943: 5, 0.1342: 4, 0.1788: 3, 0.2236: 2, 0.5589: 1}
-_adacache = dict(type="AdaCache", codebook=_codebook, decision="sample")
+_adacache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
 
 settings = dict(
     start=dict(title="location start", paper="location start", cache=dict(_adacache, cache_loc=(0,))),

@@ -1,15 +1,12 @@
-# Ablation of motion regularization on the embedded model.
+# Ablation of motion regularization on the bundled model.
 # Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"
 
-# The codebook of sample_adacache.py.
-_codebook = {0.04471: 6, 0.08943: 5, 0.1342: 4, 0.1788: 3, 0.2236: 2, 0.5589: 1}
-_adacache = dict(type="AdaCache", codebook=_codebook, decision="sample")
+_adacache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
 
-# The constants of sample_adacache_moreg.py.
-_moreg = dict(strides=(1,), steps=(4, 26), center=0.315, power=2, divisor=1, gradient_weight=1)
+_moreg = dict(calibrated="shapes_30.json#moreg")
 
 settings = dict(
     adacache=dict(title="AdaCache", paper="AdaCache", cache=dict(_adacache)),

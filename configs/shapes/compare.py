@@ -1,29 +1,31 @@
-# Every caching policy on the embedded model: make bench.
-# calibrated.py holds the settings that need constants of this model, for 2.2 and 1.5 times fewer computed steps.
-_base_ = ["calibrated.py"]
-
+# Every caching policy on the bundled model: make bench.
 run = "sample.py"
-title = "Caching policies on the embedded model"
+title = "Caching policies on the bundled model"
 # Held-out prompts of a seed that nothing else draws from.
 prompts = dict(heldout=64, seed=41)
 paper = "open-sora-1.2 (480p, 2s, 30 steps)"
 
-# The codebook of sample_adacache.py and the constants of sample_adacache_moreg.py.
-_codebook = {0.04471: 6, 0.08943: 5, 0.1342: 4, 0.1788: 3, 0.2236: 2, 0.5589: 1}
-_moreg = dict(strides=(1,), steps=(4, 26), center=0.315, power=2, divisor=1, gradient_weight=1)
+_calibrated = ("teacache", "fbcache", "magcache", "easycache", "seacache", "dpcache", "lemica")
+_adacache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
+_moreg = dict(calibrated="shapes_30.json#moreg")
 
 settings = {
+    "adacache-1.5x": dict(
+        title="AdaCache (slow)", paper="AdaCache-slow", cache=dict(calibrated="shapes_30.json#adacache-1.5x")
+    ),
+    "adacache-2.2x": dict(cache=dict(calibrated="shapes_30.json#adacache-2.2x")),
+    "easycache-1.5x": dict(cache=dict(calibrated="shapes_30.json#easycache-1.5x")),
+    **{f"{name}-2.2x": dict(cache=dict(calibrated=f"shapes_30.json#{name}-2.2x")) for name in _calibrated},
     "adacache-2.5x": dict(
         title="AdaCache (fast)",
         paper="AdaCache-fast",
-        cache=dict(type="AdaCache", codebook=_codebook, decision="sample"),
+        cache=_adacache,
     ),
     "adacache-2.5x-moreg": dict(
         title="AdaCache (fast) + MoReg",
         paper="AdaCache-fast+MoReg",
-        cache=dict(type="AdaCache", codebook=_codebook, moreg=_moreg, decision="sample"),
+        cache=dict(_adacache, moreg=_moreg),
     ),
-    "adacache-1.5x": dict(title="AdaCache (slow)", paper="AdaCache-slow"),
     "pab-246": dict(title="PAB246", paper="PAB-slow", cache=dict(type="PAB", spatial=2, temporal=4, cross=6)),
     "pab-579": dict(title="PAB579", paper="PAB-fast", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
     "tgate": dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
@@ -33,12 +35,10 @@ settings = {
     ),
     "static-2": dict(title="static, every 2nd step", cache=dict(type="Static", interval=2)),
     "taylorseer-o1-n2": dict(title="TaylorSeer, order 1, N 2", cache=dict(type="TaylorSeer", interval=2, order=1)),
-    # From scripts/calibrate.py --speedup 2.2 on a config with cache=dict(type="Planned", steps=(1,)) and the 24
-    # calibration prompts.
     "oracle-static-14": dict(
         title="best static schedule",
         oracle="static",
-        cache=dict(type="Planned", steps=(1, 2, 3, 4, 6, 9, 12, 15, 18, 21, 24, 27, 29, 30)),
+        cache=dict(calibrated="shapes_30.json#planned-2.2x"),
     ),
     "oracle-video-14": dict(title="best schedule per video", oracle="video", computed_steps=14),
     "oracle-budget-14": dict(title="best schedules, split budget", oracle="budget", computed_steps=14),

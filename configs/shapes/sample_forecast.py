@@ -1,4 +1,4 @@
-# ForecastCache on the embedded model: 14 of 30 steps.
-_base_ = ["sample.py", "forecast_profile.py"]
+# ForecastCache on the bundled model: 14 of 30 steps. One profile serves all numbers of steps.
+_base_ = ["sample.py"]
 
-cache = dict(_base_._forecast, speedup=2.2)
+cache = dict(calibrated="shapes_forecast.json#forecastcache", speedup=2.2, decision="sample")

@@ -23,6 +23,7 @@ from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.run_state import RowSplit
 from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.errors.family import AdaCacheWarning
 
 TEXT = "text"
 
@@ -142,7 +143,7 @@ class BlockStack:
             warnings.warn(
                 "a block of this model ran outside of a call of the model, so the cache took no part: call the model "
                 "itself, model(...), not model.forward(...)",
-                RuntimeWarning,
+                AdaCacheWarning,
                 stacklevel=4,
             )
 

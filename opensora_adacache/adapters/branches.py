@@ -14,6 +14,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.errors.family import AdaCacheWarning
 
 ONE_PROMPT_BRANCHES = ("cond", "uncond")
 """Names of branches whose batch holds videos only; any other may hold both guidance halves of each video."""
@@ -51,7 +52,7 @@ class BranchedSession:
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         self.detach()
         if exception_type is None and (unfinished := self._unfinished()):
-            warnings.warn(f"{unfinished} before the cache was detached: {REMEDY}", stacklevel=2)
+            warnings.warn(f"{unfinished} before the cache was detached: {REMEDY}", AdaCacheWarning, stacklevel=2)
 
     def detach(self) -> None:
         """Take the cache off the model and free the stored residuals; the traces stay."""
@@ -124,7 +125,7 @@ class BranchedSession:
     def end_of_sampling(self) -> None:
         """Take note that a pipeline ended; the next call of each branch begins a new run."""
         if unfinished := self._unfinished():
-            warnings.warn(f"{unfinished} when the pipeline ended: {REMEDY}", stacklevel=2)
+            warnings.warn(f"{unfinished} when the pipeline ended: {REMEDY}", AdaCacheWarning, stacklevel=2)
         self._twins.reset()
         for session in self.branches.values():
             session.end_run()

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 from opensora_adacache.caching.contract import CacheConfig, Probe
+from opensora_adacache.errors.family import AdaCacheWarning
 
 
 def with_middle_layer(probe: Probe, depth: int) -> Probe:
@@ -21,4 +22,4 @@ def warn_of_misfit(config: CacheConfig, num_sampling_steps: int, model_name: str
     """Warn where settings will probably not suit a model; see `CacheConfig.misfit`."""
     doubt = config.misfit(num_sampling_steps, model_name)
     if doubt is not None:
-        warnings.warn(doubt, UserWarning, stacklevel=4)
+        warnings.warn(doubt, AdaCacheWarning, stacklevel=4)

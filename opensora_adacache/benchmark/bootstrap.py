@@ -39,7 +39,7 @@ def bootstrap_interval(
 
     Args:
         values: one per video.
-        clusters: of each value its prompt; None: each is a cluster of its own.
+        clusters: the prompt of each value; None makes each value its own cluster.
         confidence: share of resampled means inside the interval; more widens it.
         num_resamples: how often as many clusters as there are are drawn, with replacement.
         seed: of the draws; the same values, clusters and seed give the same interval.

@@ -1,10 +1,10 @@
-"""Read a comparison: one baseline run, and settings of caching policies that are held against it.
+"""Read a comparison: one baseline run, and settings of caching policies to compare with it.
 
 A comparison config is a Python file with these keys: ``run`` (path, relative to the file, of a run config without a
 cache), ``settings`` (name → ``dict(cache=dict(type=…, …))`` and optionally ``title``, ``overrides``, ``paper``,
 ``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``
-and ``title``. Names that begin with an underscore are the file's own variables. The baseline is implied and bears the
-name "baseline". No model is loaded here.
+and ``title``. Names that begin with an underscore are the file's own variables. The baseline is implied and is named
+"baseline". No model is loaded here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 @dataclass(frozen=True)
 class Prompts:
-    """Where the prompts of a comparison come from; with neither, they are those of the run config.
+    """Where the prompts of a comparison come from: by default the run config.
 
     Attributes:
-        heldout: number of prompts of the embedded data set that its model never saw.
-        seed: of the draw of those.
+        heldout: number of held-out prompts of the bundled data set, which its model never saw.
+        seed: for drawing them.
         path: file with one prompt per line.
     """
 
@@ -50,14 +50,15 @@ class Setting:
     """One policy with its constants.
 
     Attributes:
-        name: short and fit for a file name.
+        name: short, usable as a file name.
         config: the run, with the cache; the policy is its type.
         title: as tables show it.
         paper: the row's method name in the paper's table, or None.
         computed_steps: planned computed steps of a policy that decides as it goes, from a source the config quotes; of
             an oracle, the steps it spends per video.
-        oracle: what knows more than a policy can: "static" is the best fixed schedule (its cache section holds it),
-            "video" the best schedule of each video, "budget" that with the best split of the steps over the videos.
+        oracle: a schedule that uses knowledge no policy has: "static" is the best fixed schedule (given in its cache
+            section), "video" the best schedule of each video, "budget" the same with the best split of the steps over
+            the videos.
     """
 
     name: str
@@ -70,13 +71,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A baseline and the settings held against it.
+    """A baseline and the settings to compare with it.
 
     Attributes:
         path: the comparison config.
         run: the baseline.
         prompts: where the prompts come from.
-        num_seeds: videos per prompt, each of a seed of its own.
+        num_seeds: videos per prompt, each with its own seed.
         metrics: names of the metrics.
         paper: which of the paper's tables stands beside ours, or None.
         settings: in the config's order, the baseline not among them.
@@ -133,7 +134,7 @@ class _SettingKeys:
 
     @property
     def cache_section(self) -> dict[str, Any]:
-        """The cache of the run config; what an oracle plans takes the place of the first step alone."""
+        """The cache section of the run; an oracle's plan replaces the placeholder later."""
         return {"type": "Planned", "steps": (1,)} if self.cache is None else dict(self.cache)
 
 
@@ -148,7 +149,7 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
 
     Args:
         path: the file.
-        overrides: dotted keys of the run config that count over everything the file says.
+        overrides: dotted keys of the run config, which override the file.
 
     Raises:
         FileNotFoundError: a config, a prompt file or a local checkpoint does not exist.

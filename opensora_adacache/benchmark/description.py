@@ -1,18 +1,21 @@
-"""What a comparison says of itself beside its rows: ``comparison.json``."""
+"""``comparison.json``: what a comparison compared, where and when. The runner writes it, the report reads it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from opensora_adacache.benchmark.paper import PaperRow
 from opensora_adacache.media.files import write_file
 
+FORMAT_VERSION = 1
+
 
 @dataclass(frozen=True)
-class Setting:
+class SettingRecord:
     """A policy with its settings.
 
     Attributes:
@@ -31,7 +34,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonRecord:
     """Where, when and how the rows were made, and what they stand beside.
 
     Attributes:
@@ -48,6 +51,8 @@ class Comparison:
         paper_rows: of that table.
         paper_source: where it is printed and on what it was measured.
         lpips_missing: why there is no LPIPS; None if there is.
+        runs: setting → its whole run config as plain values; what a run that goes on must agree with.
+        version: of this format. Files without one are of version 1.
     """
 
     config: str
@@ -58,20 +63,24 @@ class Comparison:
     num_prompts: int
     num_seeds: int
     title: str
-    settings: tuple[Setting, ...]
+    settings: tuple[SettingRecord, ...]
     paper: str | None = None
     paper_rows: tuple[PaperRow, ...] = ()
     paper_source: str = ""
     lpips_missing: str | None = None
+    runs: Mapping[str, Any] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        if self.version != FORMAT_VERSION:
+            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
         names = [setting.name for setting in self.settings]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"names of settings must differ, got '{name}' twice")
 
 
-def read_comparison(path: Path) -> Comparison:
+def read_comparison(path: Path) -> ComparisonRecord:
     """Read what `write_comparison` wrote.
 
     Raises:
@@ -81,10 +90,10 @@ def read_comparison(path: Path) -> Comparison:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         parts = {
-            "settings": tuple(_make(Setting, entry) for entry in content["settings"]),
+            "settings": tuple(_make(SettingRecord, entry) for entry in content["settings"]),
             "paper_rows": tuple(_make(PaperRow, entry) for entry in content.get("paper_rows") or ()),
         }
-        return _make(Comparison, {**content, **parts})
+        return _make(ComparisonRecord, {**content, **parts})
     except FileNotFoundError:
         raise FileNotFoundError(f"'{path}' does not exist; name a folder that scripts/compare.py wrote") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -92,7 +101,7 @@ def read_comparison(path: Path) -> Comparison:
         raise ValueError(f"'{path}' does not describe a comparison ({reason}); run scripts/compare.py again") from None
 
 
-def write_comparison(path: Path, comparison: Comparison) -> None:
+def write_comparison(path: Path, comparison: ComparisonRecord) -> None:
     """Write it, whole or not at all.
 
     Raises:
@@ -102,7 +111,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
 
 
 def _make(kind: type, content: Any) -> Any:
-    """Make a dataclass from an object of JSON; keys that it does not know are left to others."""
+    """Make a dataclass from an object of JSON; unknown keys are ignored."""
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, got {content!r}")
     known = {field.name for field in fields(kind)}

@@ -1,7 +1,7 @@
-"""The rows that a comparison writes, one for each video: ``results.jsonl``.
+"""``results.jsonl``: the rows that a comparison writes, one for each video.
 
 A row is one line, appended when its video is finished. A run that was interrupted may leave part of a line at the end;
-reading drops it and the next append overwrites it. Anything else that is not a row is an error of reading.
+reading drops it and the next append overwrites it. Any other line that is not a row is an error.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
-CHECKS = ("colour", "shape", "direction", "speed")
+CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arrangement")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ResultRow:
         schedule: a character for each step, "#" where it computed.
         distances: for each step the distance that its policy decides from.
         motions: for each step the motion factor.
+        version: of this format. Rows without one are of version 1.
     """
 
     policy: str
@@ -74,8 +76,11 @@ class ResultRow:
     schedule: str
     distances: Sequence[float | None]
     motions: Sequence[float | None]
+    version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        if self.version != FORMAT_VERSION:
+            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
         if self.motion is not None and self.motion not in MOTIONS:
             raise ValueError(f"motion must be one of {', '.join(MOTIONS)} or None, got {self.motion!r}")
         for name in ("schedule", "distances", "motions"):
@@ -167,7 +172,7 @@ def _row(content: Any) -> ResultRow:
     if not isinstance(content, dict):
         raise ValueError("no object")
     for key in _KEYS:
-        if key not in content:
+        if key not in content and key != "version":
             raise ValueError(f"'{key}' is missing")
     for key in content:
         if key not in _KEYS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from opensora_adacache.benchmark.bootstrap import Interval, bootstrap_interval
-from opensora_adacache.benchmark.description import Comparison, Setting
+from opensora_adacache.benchmark.description import ComparisonRecord, SettingRecord
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS, ResultRow
 
 BASELINE = "baseline"
@@ -41,11 +41,11 @@ class SettingSummary:
         computed_steps: mean.
         cache_mb: the most that cached residuals held, 10⁶ bytes.
         peak_memory_mb: the most memory of any video, 10⁶ bytes.
-        checks: share of right answers per attribute, for those that were asked.
+        checks: fraction of correct answers per attribute, where any were asked.
         by_motion: per motion class that occurs.
     """
 
-    setting: Setting
+    setting: SettingRecord
     num_videos: int
     num_steps: int
     psnr: Interval | None
@@ -65,8 +65,13 @@ class SettingSummary:
     checks: dict[str, float]
     by_motion: dict[str, MotionSummary]
 
+    @property
+    def efficiency(self) -> float | None:
+        """The speedup as a fraction of the FLOP speedup: 1 where nothing beside the computed work takes time."""
+        return None if self.speedup is None or not self.flop_speedup else self.speedup / self.flop_speedup
 
-def summarize(rows: Sequence[ResultRow], comparison: Comparison) -> list[SettingSummary]:
+
+def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[SettingSummary]:
     """Summarize each setting that has a video, in the comparison's order.
 
     Raises:
@@ -99,7 +104,7 @@ def ratio_to_baseline(
 
 
 def _summarize_setting(
-    setting: Setting, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
+    setting: SettingRecord, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
 ) -> SettingSummary:
     memory = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes is not None]
     return SettingSummary(

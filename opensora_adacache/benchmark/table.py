@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opensora_adacache.benchmark.bootstrap import Interval
-from opensora_adacache.benchmark.description import Comparison, PaperRow
+from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS
 from opensora_adacache.benchmark.summary import SettingSummary
 
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is shown, and as it is sorted by; None where there is none."""
+    """A figure: its text, and the value to sort by; None where there is no figure."""
 
     text: str = ""
     value: float | None = None
@@ -72,7 +72,7 @@ class Table:
         key: short name.
         title: above it.
         columns: of figures.
-        groups: a setting's line with the quoted one, which stay together however the table is sorted.
+        groups: a setting's line with the quoted one; sorting keeps them together.
     """
 
     key: str
@@ -108,6 +108,7 @@ COST_COLUMNS = (
     Column("computed_steps", "Computed steps", ".2f", lambda row: row.computed_steps),
     Column("num_steps", "Steps", ".0f", lambda row: row.num_steps),
     Column("flop_speedup", "FLOP speedup", ".2f", lambda row: row.flop_speedup),
+    Column("efficiency", "Efficiency", ".3f", lambda row: row.efficiency),
     Column("loop_s", "Loop (s)", ".3f", lambda row: row.loop_s),
     Column("cache_mb", "Cache (MB)", ".3g", lambda row: row.cache_mb),
     Column("peak_memory_mb", "Peak memory (MB)", ".0f", lambda row: row.peak_memory_mb),
@@ -123,7 +124,7 @@ CONTENT_COLUMNS = (
 )
 
 
-def build_tables(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[Table]:
+def build_tables(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[Table]:
     """Return the tables: the paper's columns, what a setting costs, and what the videos show where that was measured.
 
     A quoted row follows the setting that names it; rows that no setting names come last.
@@ -147,8 +148,8 @@ def build_tables(summaries: Sequence[SettingSummary], comparison: Comparison) ->
     return tables
 
 
-def notes(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[str]:
-    """Return what a reader of the tables must know: where figures come from and what they are."""
+def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[str]:
+    """Return notes for readers of the tables: where the figures come from and what they mean."""
     lines = [
         f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "
         f"torch {comparison.torch}, {_count(comparison.num_prompts, 'prompt')} × "
@@ -162,21 +163,22 @@ def notes(summaries: Sequence[SettingSummary], comparison: Comparison) -> list[s
         )
     if any(summary.setting.oracle for summary in summaries):
         lines.append(
-            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs: what there "
-            "is to gain."
+            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs; they show "
+            "how much there is to gain."
         )
     lines.append(
         "PSNR, LPIPS and SSIM compare with the baseline's video of the same prompt and seed; figures in brackets are "
         "bootstrap 95 % intervals over prompts. Columns without “of mp4” are from raw frames. Latency (whole run) and "
         "loop (denoising) are medians of seconds per video; speedup is the baseline's loop seconds over the setting's, "
-        "summed over the same videos; FLOP speedup likewise. VBench is empty where it was not run."
+        "summed over the same videos; FLOP speedup likewise, and efficiency is the speedup over the FLOP speedup. "
+        "VBench is empty where it was not run."
     )
     if comparison.lpips_missing:
         lines.append(f"LPIPS is empty: {comparison.lpips_missing}.")
-    wanted = comparison.num_prompts * comparison.num_seeds
-    unfinished = [s.setting.title for s in summaries if s.num_videos < wanted]
+    expected = comparison.num_prompts * comparison.num_seeds
+    unfinished = [s.setting.title for s in summaries if s.num_videos < expected]
     if unfinished:
-        lines.append(f"Unfinished, with fewer than {wanted} videos: {'; '.join(unfinished)}.")
+        lines.append(f"Unfinished, with fewer than {expected} videos: {'; '.join(unfinished)}.")
     return lines
 
 

@@ -1,14 +1,14 @@
-"""Tables as Markdown, CSV and LaTeX."""
+"""Write tables of comparisons as Markdown, CSV and LaTeX, and tables of studies as Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import Comparison
+from opensora_adacache.benchmark.description import ComparisonRecord
 from opensora_adacache.benchmark.table import MEASURED, ORACLE, Table
 from opensora_adacache.media.files import write_file
 
@@ -33,7 +33,7 @@ _LATEX = {
 }
 
 
-def write_markdown(path: Path, tables: Sequence[Table], comparison: Comparison, notes: Sequence[str]) -> None:
+def write_markdown(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
     """Write the tables, each under its title, and the notes.
 
     Raises:
@@ -52,7 +52,7 @@ def write_markdown(path: Path, tables: Sequence[Table], comparison: Comparison, 
     write_file(path, ("\n".join(lines) + "\n").encode())
 
 
-def write_csv(path: Path, tables: Sequence[Table], comparison: Comparison) -> None:
+def write_csv(path: Path, tables: Sequence[Table], comparison: ComparisonRecord) -> None:
     """Write one line per method with all figures in full precision, those with an interval in three columns.
 
     Raises:
@@ -82,7 +82,7 @@ def write_csv(path: Path, tables: Sequence[Table], comparison: Comparison) -> No
     write_file(path, text.getvalue().encode())
 
 
-def write_latex(path: Path, tables: Sequence[Table], comparison: Comparison, notes: Sequence[str]) -> None:
+def write_latex(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
     """Write the tables for ``\\input``; they need the packages booktabs and graphicx.
 
     Raises:
@@ -106,6 +106,24 @@ def write_latex(path: Path, tables: Sequence[Table], comparison: Comparison, not
             lines.append(_latex_line([line.title, line.source, *(cell.full_text or "–" for cell in line.cells)]))
         lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
     write_file(path, "\n".join(lines).encode())
+
+
+def write_study(path: Path, title: str, command: str, lines: Sequence[str]) -> None:
+    """Write the Markdown page of a study, with the command that made it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_file(path, "\n".join([f"# {title}", "", f"Made by `{command}`.", "", *lines, ""]).encode())
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table, line by line; cells may hold markup.
+
+    >>> markdown_table(("policy", "steps"), [("**ours**", "12")])
+    ['| policy | steps |', '| --- | --- |', '| **ours** | 12 |']
+    """
+    return [_markdown_line(columns), _markdown_line(["---"] * len(columns)), *map(_markdown_line, rows)]
 
 
 def escape_markdown(text: str) -> str:

@@ -1,9 +1,9 @@
-"""VBench 0.1.5 in an environment of its own: its prompts, its names of videos, its processes, its result files.
+"""Run VBench 0.1.5 in its own environment: prompts, names of videos, processes, result files.
 
 VBench pins transformers 4.33.2 and numpy below 2, so it shares no process with us (`scripts/vbench_env.sh` makes its
 environment). Its launcher `vbench evaluate` ends with status 0 whatever happens, so the module it starts is run itself.
-It also takes the suffix of videos from any file in their folder and passes over videos that are missing, so it is given
-a folder of links to exactly the videos it needs.
+It also takes the suffix of videos from any file in their folder and ignores missing videos, so it gets a folder of
+links to exactly the videos it needs.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def check_dimensions(names: Sequence[str]) -> None:
 
 def video_names(prompts: Sequence[VBenchPrompt], dimensions: Sequence[str]) -> list[str]:
     """Return the files that some dimensions need, in order of prompts, each once."""
-    wanted = (prompt for prompt in prompts if set(prompt.dimensions) & set(dimensions))
-    return list(dict.fromkeys(name for prompt in wanted for name in prompt.video_names))
+    chosen = (prompt for prompt in prompts if set(prompt.dimensions) & set(dimensions))
+    return list(dict.fromkeys(name for prompt in chosen for name in prompt.video_names))
 
 
 def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:

@@ -18,6 +18,7 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import Timesteps
 from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.errors.family import AdaCacheWarning
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Run:
             warnings.warn(
                 f"the model's output is not finite at step {step} of {self.num_sampling_steps} (NaN or infinity): the "
                 "video is lost, cached or not; try another dtype, or check weights and inputs",
-                RuntimeWarning,
+                AdaCacheWarning,
                 stacklevel=2,
             )
         for index, group in enumerate(self.policy.groups):

@@ -19,6 +19,7 @@ from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.errors.family import AdaCacheWarning
 
 
 class CacheSession:
@@ -61,6 +62,7 @@ class CacheSession:
             warnings.warn(
                 f"only {self.num_steps_done} of {self.num_sampling_steps} steps ran before the cache was detached: "
                 f"{REMEDY}",
+                AdaCacheWarning,
                 stacklevel=2,
             )
 
@@ -276,6 +278,7 @@ class CacheSession:
             warnings.warn(
                 f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
                 f"unfinished one is forgotten. If it was not interrupted: {REMEDY}",
+                AdaCacheWarning,
                 stacklevel=4,
             )
         has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from opensora_adacache.errors.family import AdaCacheWarning
+
 REMEDY = "give apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch)"
 
 
@@ -63,6 +65,7 @@ class Timesteps:
                 warnings.warn(
                     f"the sampler goes on to timestep {value:g} after {self.num_sampling_steps} steps, which the cache "
                     f"takes for a new run: {REMEDY}",
+                    AdaCacheWarning,
                     stacklevel=2,
                 )
             if self.last is not None and value > self.last:

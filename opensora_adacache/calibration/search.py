@@ -82,7 +82,7 @@ def search(
     Args:
         settings: ordered so that the measure falls (computed steps, PSNR), nearly.
         measure: called about log₂ of their number times.
-        target: the wanted value.
+        target: value to reach.
         tolerance: a measure this near to it is good enough.
 
     Raises:

@@ -1,15 +1,14 @@
-"""The command line: a config file and flags that count over it."""
+"""Make the videos of a config: flags override the config file."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from opensora_adacache.commands.parser import OneLineParser, number, one_line_warnings
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser, number
 from opensora_adacache.errors.family import AdaCacheWarning
 
 # Flag -> key of the config, where it is not the flag's own name.
@@ -25,28 +24,11 @@ _OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
+    """Run the command line and return its exit status (see `run_command`).
 
-    0: done. 2: something the user can put right; one line on stderr says what. 130: Ctrl-C; finished videos stay,
-    and the same command goes on with the rest. Of several processes the first one speaks.
+    Finished videos stay after Ctrl-C, and the same command makes the rest.
     """
-    options = build_parser().parse_args(arguments)
-    try:
-        with one_line_warnings():
-            _run(options)
-    except KeyboardInterrupt as interrupt:
-        return _say(str(interrupt) or "interrupted before anything was made", 130)
-    except (ValueError, OSError) as error:
-        return _say(f"error: {_one_line(error)}", 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
-            raise
-        return _say(
-            "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
-            "a smaller --batch-size or a smaller --resolution",
-            2,
-        )
-    return 0
+    return run_command(_run, build_parser().parse_args(arguments))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -66,14 +48,15 @@ def _run(options: argparse.Namespace) -> None:
     with process_group() as group:
         summary = run(config, group)
     if group.is_first and config.verbose:
-        skipped = f", {summary.num_skipped} were there already" if summary.num_skipped else ""
+        verb = "was" if summary.num_skipped == 1 else "were"
+        skipped = f", {summary.num_skipped} {verb} there already" if summary.num_skipped else ""
         kind = "image" if config.makes_images else "video"
         plural = "" if summary.num_total == 1 else "s"
         print(f"{summary.num_total} {kind}{plural} in '{summary.save_dir}'{skipped}")
 
 
 def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the keys of the config that the flags set; a flag counts over the same key in --cfg-options."""
+    """Return the keys of the config that the flags set; a flag overrides the same key in --cfg-options."""
     flags = {name: value for name, value in vars(options).items() if name not in _OWN_FLAGS}
     given = {_KEYS.get(name, name): value for name, value in flags.items() if value is not None}
     return {**_parse(options.cfg_options), **given}
@@ -91,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="inference.py",
         description="Make videos with Open-Sora 1.2, with or without AdaCache, as a config file says.",
-        epilog="Every flag counts over the config file.",
+        epilog="Flags override the config file.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -183,13 +166,3 @@ def _boolean(text: str) -> bool:
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
     return values[text.lower()]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _say(message: str, status: int) -> int:
-    if os.environ.get("RANK", "0") == "0":
-        print(message, file=sys.stderr)
-    return status

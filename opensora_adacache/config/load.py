@@ -18,6 +18,7 @@ from typing import Any
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, prompts, resolutions
+from opensora_adacache.config.calibrated import fill_in
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED
 from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
@@ -130,7 +131,7 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
         known = {name: value for name, value in values[key].items() if name not in IDLE_KEYS.get(key, ())}
         values[key] = build(section, _with_local_path(known, key), key)
     values["scheduler"] = build(SchedulerSettings, values["scheduler"], "scheduler")
-    values["cache"] = _build_cache(values.get("cache"))
+    values["cache"] = _build_cache(values.get("cache"), values["scheduler"].num_sampling_steps)
     _resolve_size(values)
     _resolve_prompts(values)
     _resolve_paths(values, path.stem, image)
@@ -162,10 +163,10 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return section
 
 
-def _build_cache(section: Any) -> CacheConfig | None:
+def _build_cache(section: Any, num_steps: int) -> CacheConfig | None:
     if section is None:
         return None
-    section = _plain_section(section, "cache")
+    section = fill_in(_plain_section(section, "cache"), num_steps, "cache")
     kind = section.pop("type", "AdaCache")
     if not isinstance(kind, str) or kind not in POLICIES:
         raise ConfigError(
@@ -173,7 +174,8 @@ def _build_cache(section: Any) -> CacheConfig | None:
             f"expected one of {', '.join(POLICIES)} (or cache=None)"
         )
     if section.get("moreg") is not None:
-        section["moreg"] = _take_type(section["moreg"], "cache.moreg", "MoReg")
+        moreg = fill_in(_plain_section(section["moreg"], "cache.moreg"), num_steps, "cache.moreg")
+        section["moreg"] = _take_type(moreg, "cache.moreg", "MoReg")
     return build(config_class(kind), section, "cache")
 
 

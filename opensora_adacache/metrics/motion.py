@@ -18,23 +18,14 @@ from opensora_adacache.metrics.frames import frame_pairs, frames_of
 _RANGE = 2.0  # from −1, black, to 1, white
 
 
-def temporal_change(frames: Any) -> float:
-    """Return the mean absolute difference of adjacent frames, 0..1; 0 for a single frame.
-
-    VBench (Huang et al., "VBench: Comprehensive Benchmark Suite for Video Generative Models", 2024) calls one minus
-    this "temporal flickering" and applies it to prompts that ask for no motion, since motion changes pixels too.
-    """
-    return _mean(abs(step).mean() / _RANGE for step in _steps(frames_of(frames)))
-
-
 def flicker(frames: Any) -> float:
     """Return how far pixels stand out from the frame before and the frame after, 0..1; 0 for fewer than three frames.
 
     The mean absolute difference of each frame to the median over time of itself and its two neighbours, the impulse
     that a temporal median filter removes. A pixel that brightens or darkens steadily, or that a moving edge passes
-    once, does not count; one that jumps up and back does. So it can be read for videos that move, where
-    `temporal_change` measures the motion. Of one flash in a still video it sees about half of
-    what `temporal_change` does.
+    once, does not count; one that jumps up and back does. So it can be read for videos that move. VBench's "temporal
+    flickering" (Huang et al., 2024) is one minus the mean absolute difference of adjacent frames, which motion changes
+    too, and is applied to prompts that ask for no motion.
     """
     return _mean(
         abs(middle - np.clip(middle, np.minimum(before, after), np.maximum(before, after))).mean() / _RANGE
@@ -59,10 +50,6 @@ def motion_error(frames: Any, reference: Any) -> float:
         error += abs(step - expected).sum()
         total += abs(step).sum() + abs(expected).sum()
     return min(float(error / total), 1.0) if total else 0.0  # rounding may pass 1
-
-
-def _steps(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    return (after - before for before, after in pairwise(frames))
 
 
 def _triples(frames: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

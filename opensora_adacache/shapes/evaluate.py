@@ -119,3 +119,15 @@ def accuracy_table(checked: Sequence[CheckedClip]) -> str:
 
 def _percent(share: float) -> str:
     return "" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def failure_lines(checked: list[CheckedClip]) -> list[str]:
+    """Describe every clip with something wrong: prompt, what is wrong, what was seen."""
+    lines = []
+    for item in checked:
+        right, asked = item.score.right, item.score.asked
+        wrong = [name for name in asked if right[name] != asked[name]]
+        if wrong:
+            things = [f"{o.colour} {o.shape} {o.speed} {o.direction or ''}".strip() for o in item.reading.objects]
+            lines.append(f"{item.prompt}: {', '.join(wrong)} ({', '.join(things) or 'nothing'} was seen)")
+    return lines

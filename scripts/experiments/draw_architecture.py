@@ -9,6 +9,7 @@ of the extra [eval].
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
 INK, FAINT, RULE = "#1f2933", "#66788a", "#c3ced9"
 PLAIN, METHOD, METHOD_EDGE = "#f5f7fa", "#dbe8f5", "#2563a8"
 REUSED, REUSED_EDGE = "#fdebdd", "#c2410c"
@@ -26,11 +30,11 @@ COLUMN = 30.0  # width of a lifeline's column
 
 ROOMS = {
     "commands": "what the scripts run",
+    "testing": "tiny pipelines to try things on",
     "benchmark": "policies side by side: rows, tables, plots, page",
     "calibration": "traces to codebooks, thresholds, plans",
     "shapes": "the bundled model: data, training, checker",
     "scenes": "scenes of the bundled model",
-    "testing": "small pipelines with random weights",
     "generation": "a config to videos",
     "costs": "FLOPs, bytes, tokens",
     "adapters": "how a cache gets into a model: stdit3, opensora, diffusers",
@@ -186,12 +190,16 @@ def draw_branches() -> Any:
     return canvas
 
 
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description="Draw the figures of docs/guide/architecture.md.")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description="Draw the figures of docs/guide/architecture.md.")
     parser.add_argument("--folder", type=Path, default=Path("assets"), help="default: %(default)s")
     parser.add_argument("--suffix", default=".svg", help="format of the files (default: %(default)s)")
-    options = parser.parse_args()
+    return run_command(draw_figures, parser.parse_args(arguments))
+
+
+def draw_figures(options: argparse.Namespace) -> None:
+    """Draw each figure into its file."""
     plt.rcParams["svg.hashsalt"] = "opensora-adacache"  # the same drawing gives the same file
     for name, drawing in (("rooms", draw_rooms), ("step", draw_step), ("branches", draw_branches)):
         metadata = {"Date": None} if options.suffix == ".svg" else None
@@ -199,4 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,10 +8,14 @@ The folder holds `RUN-INDEX.mp4` files; one column for each run, one row for eac
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import imageio.v3 as iio
 from PIL import Image, ImageDraw, ImageFont
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 RUNS = {"baseline": "baseline: every step", "adacache": "AdaCache", "adacache-moreg": "AdaCache + MoReg"}
 INDICES = ("0002", "0004")
@@ -42,16 +46,20 @@ def _pictures(path: Path) -> list[Image.Image]:
     return [image.resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in images]
 
 
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description="Draw the moving picture of the README.")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description="Draw the moving picture of the README.")
     parser.add_argument("--folder", type=Path, default=Path("assets/samples"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("assets/preview.gif"), help="default: %(default)s")
-    options = parser.parse_args()
+    return run_command(draw_preview, parser.parse_args(arguments))
+
+
+def draw_preview(options: argparse.Namespace) -> None:
+    """Draw the picture and write it."""
     first, *others = (frame.quantize(256, dither=Image.Dither.NONE) for frame in draw(options.folder))
     durations = [1000 // FPS] * len(others) + [1000]  # the last frame stays for a second
     first.save(options.output, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 from pathlib import Path
@@ -12,23 +11,32 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.config.calibrated import read_calibrated
+from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 ROOT = Path(__file__).parents[2]
-TINY = runpy.run_path(str(ROOT / "scripts" / "tiny_pipelines.py"))
 STEPS = 6
 RATE_2 = AdaCacheConfig({1e9: 2, 1e10: 1})
 COMPUTED = [1, 2, 4, 5, 6]
 
 
+def steps_of_experts(pipeline, num_inference_steps: int) -> tuple[int, int]:
+    """Return how many steps each of the two transformers of a Wan 2.2 pipeline takes."""
+    pipeline.scheduler.set_timesteps(num_inference_steps)
+    boundary = pipeline.config.boundary_ratio * pipeline.scheduler.config.num_train_timesteps
+    first = int((pipeline.scheduler.timesteps >= boundary).sum())
+    return first, num_inference_steps - first
+
+
 def generate(pipeline, name, **changes):
-    arguments = {**TINY["call_arguments"](name), "num_inference_steps": STEPS}
+    arguments = {**call_arguments(name), "num_inference_steps": STEPS}
     arguments = {**arguments, "generator": torch.Generator().manual_seed(0), **changes}
     return pipeline("a red circle", **arguments).frames
 
 
 @pytest.mark.parametrize(("name", "branches"), [("latte", 1), ("cogvideox", 1), ("wan", 2)])
 def test_a_pipeline_with_and_without_a_cache(name, branches):
-    pipeline = TINY["make_pipeline"](name)
+    pipeline = make_pipeline(name)
     plain = generate(pipeline, name)
     with apply_cache(pipeline.transformer, AdaCacheConfig({1.0: 1}), STEPS):
         assert torch.equal(generate(pipeline, name), plain)
@@ -60,10 +68,10 @@ def test_a_pipeline_with_and_without_a_cache(name, branches):
 
 def test_two_experts_of_wan_2_2():
     """Each transformer takes some of the steps; each has a session told how many."""
-    pipeline = TINY["make_pipeline"]("wan")
-    pipeline.register_modules(transformer_2=TINY["make_pipeline"]("wan").transformer)
+    pipeline = make_pipeline("wan")
+    pipeline.register_modules(transformer_2=make_pipeline("wan").transformer)
     pipeline.register_to_config(boundary_ratio=0.8)
-    steps = TINY["steps_of_experts"](pipeline, STEPS)
+    steps = steps_of_experts(pipeline, STEPS)
     assert sum(steps) == STEPS and min(steps) > 0
     plain = generate(pipeline, "wan")
     sessions = [
@@ -82,7 +90,7 @@ def test_heun_takes_two_calls_for_a_step():
     """A scheduler of second order: its `timesteps` are the model's calls, and that is what a session counts."""
     from diffusers import FlowMatchHeunDiscreteScheduler
 
-    pipeline = TINY["make_pipeline"]("wan")
+    pipeline = make_pipeline("wan")
     pipeline.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
     pipeline.scheduler.set_timesteps(4)
     calls = len(pipeline.scheduler.timesteps)
@@ -99,7 +107,7 @@ def test_heun_takes_two_calls_for_a_step():
 
 def test_cache_dit_is_refused_in_either_order():
     cache_dit = pytest.importorskip("cache_dit")
-    pipeline = TINY["make_pipeline"]("cogvideox")
+    pipeline = make_pipeline("cogvideox")
     pipeline.__class__ = type("CogVideoXPipeline", (type(pipeline),), {})  # it patches the pipeline's class
     cache_dit.enable_cache(pipeline, cache_config=cache_dit.DBCacheConfig(Fn_compute_blocks=1))
     with pytest.raises(ValueError, match="cache of cache-dit enabled: call cache_dit.disable_cache first"):
@@ -112,7 +120,7 @@ def test_cache_dit_is_refused_in_either_order():
 
 
 def test_a_callback_that_interrupts_resets_the_session():
-    pipeline = TINY["make_pipeline"]("wan")
+    pipeline = make_pipeline("wan")
 
     def stop(pipe, step, timestep, tensors):
         pipe._interrupt = step == 2
@@ -130,7 +138,7 @@ def test_the_snippet_of_the_readme(capsys):
     """The README's lines run as they stand on a tiny pipeline."""
     section = (ROOT / "README.md").read_text().split("## With diffusers", 1)[1]
     code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
-    pipeline = TINY["make_pipeline"]("cogvideox")
+    pipeline = make_pipeline("cogvideox")
 
     class Pipe:
         """The tiny pipeline in the place of the published one; the prompt's call gets sizes that fit."""
@@ -145,7 +153,7 @@ def test_the_snippet_of_the_readme(capsys):
             return self
 
         def __call__(self, prompt, **arguments):
-            return pipeline(prompt, **arguments, **TINY["call_arguments"]("cogvideox"))
+            return pipeline(prompt, **arguments, **call_arguments("cogvideox"))
 
     code = code.replace("from diffusers import CogVideoXPipeline\n", "")
     exec(compile(code, "README.md", "exec"), {"CogVideoXPipeline": Pipe})
@@ -153,7 +161,7 @@ def test_the_snippet_of_the_readme(capsys):
 
 
 def test_the_command_that_finds_a_codebook(tmp_path, capsys):
-    pipeline = TINY["make_pipeline"]("cogvideox")
+    pipeline = make_pipeline("cogvideox")
     pipeline.save_pretrained(tmp_path / "model")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red circle\na blue square\n")
@@ -169,9 +177,10 @@ def test_the_command_that_finds_a_codebook(tmp_path, capsys):
     ]
     call = '{"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": 16}'
     assert command([*arguments, "--call", call, "--out", str(tmp_path / "found.json")]) == 0
-    assert "codebook = {" in capsys.readouterr().out
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["mean_computed_steps"] == pytest.approx(12 / 1.5, abs=1)
-    assert len(found["schedules"]) == 2
+    shown = capsys.readouterr().out
+    assert "codebook = {" in shown and shown.count("schedule ") == 2
+    found = read_calibrated(tmp_path / "found.json")
+    assert found.num_steps == 12 and found.model == str(tmp_path / "model")
+    assert found.settings["adacache-1.5x"].computed_steps == pytest.approx(12 / 1.5, abs=1)
     assert command([str(tmp_path / "nothing"), "--num-sampling-steps", "12", "--speedup", "2"]) == 2
     assert "\nerror: " in "\n" + capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The tables of scripts/frontier.py."""
+"""The tables of scripts/experiments/frontier.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(ROOT / "scripts" / "frontier.py"))
+    return runpy.run_path(str(ROOT / "scripts" / "experiments" / "frontier.py"))
 
 
 def row(setting, index, psnr):

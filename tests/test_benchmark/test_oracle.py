@@ -1,4 +1,4 @@
-"""scripts/oracle.py on small checkpoints."""
+"""scripts/experiments/oracle.py on small checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ settings = {
 
 @pytest.fixture(scope="module")
 def oracle():
-    return runpy.run_path(str(ROOT / "scripts" / "oracle.py"))["main"]
+    return runpy.run_path(str(ROOT / "scripts" / "experiments" / "oracle.py"))["main"]
 
 
 def test_no_schedule_found_is_worse_than_what_it_began_with(oracle, write_comparison, tmp_path, capsys):

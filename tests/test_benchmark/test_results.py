@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from opensora_adacache.benchmark.description import Comparison, PaperRow, Setting, read_comparison, write_comparison
+from opensora_adacache.benchmark.description import (
+    ComparisonRecord,
+    PaperRow,
+    SettingRecord,
+    read_comparison,
+    write_comparison,
+)
 from opensora_adacache.benchmark.results import append_result, read_results
 
 
@@ -56,6 +62,7 @@ def changed(line: str, **values: object) -> str:
         (lambda line: changed(line, schedule="#."), "schedule must hold 6 steps, got 2"),
         (lambda line: changed(line, motion="quick"), "motion must be one of still, slow, fast or None, got 'quick'"),
         (lambda line: changed(line, loop_s=0), "loop_s must be above 0"),
+        (lambda line: changed(line, version=2), "format has version 2, this package reads version 1"),
         (lambda line: line, "lines 1 and 2 hold the same video"),
     ],
 )
@@ -88,6 +95,20 @@ def test_a_comparison_comes_back(tmp_path, comparison):
     assert read_comparison(path).paper_rows == ()
 
 
+def test_files_from_before_the_version_field_are_read(tmp_path, comparison, make_row):
+    path = tmp_path / "comparison.json"
+    write_comparison(path, comparison)
+    path.write_text(changed(path.read_text(), version="gone"))
+    assert read_comparison(path) == comparison
+    rows = tmp_path / "results.jsonl"
+    append_result(rows, make_row())
+    rows.write_text(changed(rows.read_text(), version="gone") + "\n")
+    assert read_results(rows) == [make_row()]
+    path.write_text(changed(path.read_text(), version=2))
+    with pytest.raises(ValueError, match="format has version 2, this package reads version 1"):
+        read_comparison(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -107,6 +128,6 @@ def test_a_comparison_of_another_kind(tmp_path, content, message):
 
 
 def test_settings_of_one_name():
-    twice = (Setting("a", "A", "static"), Setting("a", "B", "static"))
+    twice = (SettingRecord("a", "A", "static"), SettingRecord("a", "B", "static"))
     with pytest.raises(ValueError, match="names of settings must differ, got 'a' twice"):
-        Comparison("c", "c", "m", "d", "t", 1, 1, "T", twice, None, (PaperRow("x"),))
+        ComparisonRecord("c", "c", "m", "d", "t", 1, 1, "T", twice, None, (PaperRow("x"),))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 from pathlib import Path
 
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.description import write_comparison as write_description
 from opensora_adacache.benchmark.results import read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
@@ -60,7 +60,7 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
 
 def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):
     """Ctrl-C while the second row is measured: the first stays, and the same command makes the rest."""
-    from opensora_adacache.benchmark import runner as comparison
+    from opensora_adacache.benchmark import worker as comparison
 
     calls, real = [], comparison.flicker
 
@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeyp
     config, out = write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n"), tmp_path / "out"
     monkeypatch.setattr(comparison, "flicker", interrupt_second)
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 130
-    assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().out
+    assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().err
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
     assert [row.setting for row in read_results(out / "results.jsonl")] == ["baseline", "every2"]
 
@@ -89,7 +89,7 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
     out = tmp_path / "out"
     out.mkdir()
     run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), out, None, "test")
-    (out / "comparison.json").write_text(json.dumps(run.describe()))
+    write_description(out / "comparison.json", run.describe())
     changed = write_comparison(SETTINGS.replace("interval=2", "interval=3"))
     assert compare([str(changed), "--out", str(out)]) == 2
     error = capsys.readouterr().err

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from opensora_adacache.benchmark.bootstrap import bootstrap_interval
-from opensora_adacache.benchmark.description import Setting
+from opensora_adacache.benchmark.description import SettingRecord
 from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import escape_latex, write_csv, write_latex, write_markdown
@@ -25,6 +25,7 @@ def test_a_setting_by_hand(make_row, make_baseline_row, comparison):
     base, cached = summarize(rows, comparison)
     # prompt 2 is not made yet, so the baseline's 100 s do not count
     assert cached.speedup == pytest.approx((2 + 6) / (1 + 3)) and cached.flop_speedup == pytest.approx(20 / 5)
+    assert cached.efficiency == pytest.approx(2 / 4)
     assert cached.num_videos == 2 and cached.loop_s == 2.0 and cached.tflops == 2.5
     assert cached.psnr == bootstrap_interval([30.0, 20.0]) and cached.psnr.mean == 25
     assert cached.lpips is None and cached.checks == {"colour": 0.75}
@@ -137,7 +138,10 @@ def test_everything_that_latex_reads_is_escaped():
 
 
 def test_an_unknown_paper_name_is_no_row(rows, comparison):
-    settings = (*comparison.settings[:2], Setting("oracle", "Δ_best", "oracle-video", paper="not there", oracle=True))
+    settings = (
+        *comparison.settings[:2],
+        SettingRecord("oracle", "Δ_best", "oracle-video", paper="not there", oracle=True),
+    )
     tables = build_tables(
         summarize(rows, replace(comparison, settings=settings)), replace(comparison, settings=settings)
     )

@@ -17,8 +17,11 @@ from opensora_adacache.caching.forecast.config import ForecastCacheConfig, Plann
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.calibration.calibrator import Calibrator
+from opensora_adacache.calibration.forecasts import Forecasts
+from opensora_adacache.calibration.plans import Plans
+from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.config import load_config
+from opensora_adacache.config.calibrated import read_calibrated, write_calibrated
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import load_models
 
@@ -50,20 +53,22 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
     out = tmp_path / "codebook.json"
     assert calibrate([write_config(ADACACHE), "--speedup", "1.6", "--out", str(out)]) == 0
     assert "'codebook': {" in capsys.readouterr().out
-    found = json.loads(out.read_text())["found"]["adacache-1.6x"]
-    assert list(found["cache"]["codebook"].values()) == [4, 3, 2, 1]
+    found = json.loads(out.read_text())["settings"]["adacache-1.6x"]
+    assert list(found["section"]["codebook"].values()) == [4, 3, 2, 1]
     assert found["computed_steps"] == pytest.approx(8 / 1.6, abs=1)
 
 
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
-    out = tmp_path / "calibrated.py"
+    out = tmp_path / "calibrated.json"
     names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
-    comparison.write_text(f'_base_ = ["{out.name}"]\nrun = "config.py"\n')
+    names_found = [f"{name}-1.33x" for name in names]
+    found = {name: dict(cache=dict(calibrated=f"{out}#{name}")) for name in names_found}
+    comparison.write_text(f'run = "config.py"\nsettings = {found!r}\n')
     settings = load_comparison(comparison).settings
-    assert [setting.name for setting in settings] == [f"{name}-1.33x" for name in names]
+    assert [setting.name for setting in settings] == list(read_calibrated(out).settings) == names_found
     caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
     assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
     assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
@@ -76,8 +81,25 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
 def test_a_wanted_psnr(calibrate, write_config, tmp_path):
     config, out = write_config('cache = dict(type="Static", interval=2)\n'), tmp_path / "found.json"
     assert calibrate([config, "--psnr", "100", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["found"]["static-100db"]
+    found = json.loads(out.read_text())["settings"]["static-100db"]
     assert found["computed_steps"] == 8 and found["psnr"] == 100  # only computing every step leaves no error
+
+
+def test_a_file_keeps_the_settings_that_it_holds_and_refuses_another_model(calibrate, write_config, tmp_path, capsys):
+    config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
+    for speedup in ("1.33", "1.6"):
+        assert calibrate([config, "--speedup", speedup, "--limit", "1", "--out", str(out)]) == 0
+    found = read_calibrated(out)
+    assert list(found.settings) == ["planned-1.33x", "planned-1.6x"] and found.num_steps == 8
+    assert found.settings["planned-1.6x"].command == (
+        f"python scripts/calibrate.py {config} --speedup 1.6 --limit 1 --out {out}"
+    )
+    write_calibrated(out, replace(found, num_steps=50))
+    capsys.readouterr()
+    assert calibrate([config, "--speedup", "2", "--out", str(out)]) == 2
+    assert "for 50 steps, not of" in capsys.readouterr().err
+    assert calibrate([config, "--speedup", "2", "--out", "found.py"]) == 2
+    assert "--out must name a .json file, got 'found.py'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -100,8 +122,8 @@ def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config
     config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
     out = tmp_path / "found.json"
     assert calibrate([config, "--speedup", "1.33", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["found"]["forecastcache-1.33x"]
-    assert found["cache"]["tolerance"] > 0 and len(found["cache"]["growth"]) == 8
+    found = json.loads(out.read_text())["settings"]["forecastcache-1.33x"]
+    assert found["section"]["tolerance"] > 0 and len(found["section"]["growth"]) == 8
     assert found["computed_steps"] == pytest.approx(6, abs=1)
 
 
@@ -109,7 +131,7 @@ def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_c
     config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
     assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: planned-50x: these settings reach")
-    assert list(json.loads(out.read_text())["found"]) == ["planned-1.33x"]
+    assert list(json.loads(out.read_text())["settings"]) == ["planned-1.33x"]
 
 
 @pytest.mark.parametrize("corrector", [0.0, 0.5])
@@ -118,16 +140,16 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    calibrator = Calibrator(config, models, jobs)
+    runs = CalibrationRuns(config, models, jobs)
     cache = ForecastCacheConfig(computed_steps=6, corrector=corrector)
-    profiled = calibrator.profiled(cache)
-    uncached, _ = calibrator._denoise(None)
+    profiled = Forecasts(runs).profiled(cache)
+    uncached, _ = runs.denoise(None)
     with apply_cache(models.transformer, cache, 6) as session:
-        calibrator._denoise(None)
+        runs.denoise(None)
     harms = []
     for skipped in (4, 5, 6):
         steps = tuple(step for step in range(1, 7) if step != skipped)
-        latents, _ = calibrator._denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
+        latents, _ = runs.denoise(PlannedForecastConfig(steps=steps, corrector=corrector))
         harm = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
         harms.append(harm / session.trace[skipped - 1].distance)
     harms[2] *= 1 - corrector
@@ -141,14 +163,15 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
     config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    calibrator = Calibrator(config, models, jobs)
+    runs = CalibrationRuns(config, models, jobs)
 
     def latents(cache):
         return models.pipeline(replace(config, cache=cache)).denoise(jobs, models.features)[0]
 
     uncached = latents(None)
-    assert calibrator.segment_costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
-    for (i, j), cost in calibrator.segment_costs.items():
+    costs = Plans(runs).segment_costs
+    assert costs.keys() == {(1, 3), (1, 4), (1, 5), (2, 4), (2, 5), (3, 5)}
+    for (i, j), cost in costs.items():
         steps = [step for step in range(1, 6) if not i < step < j]
         expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
         assert cost == pytest.approx(expected, abs=1e-6) and cost > 0

@@ -32,11 +32,11 @@ def test_there_is_one_for_every_table():
 
 def test_every_table_has_one_at_embedded_size():
     """Of table 1 it is compare.py; the rows are the same ones of the paper."""
-    settings_alone = "calibrated"  # the base of compare.py
+    of_no_table = "measured"  # the bundled model alone
     tables = {
         path.stem: load_comparison(path)
         for path in (FOLDER / "shapes").glob("*.py")
-        if is_comparison(path) and path.stem != settings_alone
+        if is_comparison(path) and path.stem != of_no_table
     }
     tables["table1_open_sora"] = tables.pop("compare")
     assert tables.keys() == {path.stem for path in CONFIGS}

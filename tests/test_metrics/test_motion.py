@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from opensora_adacache.metrics.motion import flicker, motion_error, temporal_change
+from opensora_adacache.metrics.motion import flicker, motion_error
 
 
 def video(*levels, size=4):
@@ -29,14 +29,6 @@ VIDEOS = arrays(np.float64, st.tuples(st.just(3), st.integers(1, 5), st.just(2),
 PAIRS = st.integers(1, 5).flatmap(
     lambda n: st.tuples(*[arrays(np.float64, (3, n, 2, 2), elements=st.floats(-1, 1))] * 2)
 )
-
-
-def test_change_by_hand():
-    assert temporal_change(video(-1, 1)) == 1
-    assert temporal_change(video(0, 0.2, 0.2)) == pytest.approx(0.05)
-    assert temporal_change(video(0.3)) == 0
-    # A bar of two columns of 16 moves one column: one turns white, one black.
-    assert temporal_change(moving_bar([0, 1, 2])) == pytest.approx(2 / 16)
 
 
 def test_flicker_by_hand():
@@ -63,7 +55,8 @@ def test_flicker_has_no_direction(frames):
 def test_flicker_needs_change(frames):
     steps = max(frames.shape[1] - 1, 1), max(frames.shape[1] - 2, 1)
     # What stands out by x was reached by a step of at least x.
-    assert 0 <= flicker(frames) * steps[1] <= temporal_change(frames) * steps[0] + 1e-12
+    change = abs(np.diff(frames, axis=1)).mean() / 2 if frames.shape[1] > 1 else 0.0
+    assert 0 <= flicker(frames) * steps[1] <= change * steps[0] + 1e-12
     assert flicker(np.sort(frames, axis=1)) == 0
 
 

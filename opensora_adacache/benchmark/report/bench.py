@@ -1,4 +1,4 @@
-"""Tables and the page of a comparison, from its results alone."""
+"""Tables and the page of a comparison, made from its results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import Comparison, read_comparison
+from opensora_adacache.benchmark.description import ComparisonRecord, read_comparison
 from opensora_adacache.benchmark.report.plots import Plot, draw_plots
 from opensora_adacache.benchmark.report.template import data_uri, render
 from opensora_adacache.benchmark.results import MOTIONS, ResultRow, read_results
@@ -44,7 +44,7 @@ def write_report(folder: Path, num_videos: int | None = None, title: str | None 
 
     Args:
         folder: holds ``results.jsonl``, ``comparison.json`` and the videos.
-        num_videos: prompts whose videos the page embeds; None: as many as keep it below `PAGE_BYTES`.
+        num_videos: number of prompts whose videos the page embeds; None embeds as many as fit into `PAGE_BYTES`.
         title: instead of the comparison's.
 
     Raises:
@@ -69,7 +69,7 @@ def write_report(folder: Path, num_videos: int | None = None, title: str | None 
 def build_page(
     folder: Path,
     rows: Sequence[ResultRow],
-    comparison: Comparison,
+    comparison: ComparisonRecord,
     plots: Sequence[Plot],
     num_videos: int | None = None,
 ) -> bytes:
@@ -119,7 +119,7 @@ def _num_that_fit(folder: Path, rows: Sequence[ResultRow], num_bytes: int) -> in
 
 
 def _shown_prompts(
-    folder: Path, rows: Sequence[ResultRow], comparison: Comparison, num_prompts: int
+    folder: Path, rows: Sequence[ResultRow], comparison: ComparisonRecord, num_prompts: int
 ) -> list[list[ShownVideo]]:
     """Return the videos of the first prompts of `spread_prompts`, in the order of prompts and settings."""
     order = {setting.name: place for place, setting in enumerate(comparison.settings)}

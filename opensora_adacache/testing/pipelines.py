@@ -1,9 +1,12 @@
 """Whole pipelines of diffusers with random weights, small enough for a CPU: text encoder, scheduler, VAE, transformer.
 
-For tests and for `scripts/compare_hosts.py`; a random model makes noise, by the code paths of a real one.
+They run the code paths of real pipelines and make noise. Use them to try a cache or a policy before a real model is
+downloaded.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -48,9 +51,17 @@ def _text_encoder(kind: str):
 
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = TEXT_LENGTH
-    configuration, model = (UMT5Config, UMT5EncoderModel) if kind == "umt5" else (T5Config, T5EncoderModel)
-    config = configuration(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    return tokenizer, model(config)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
+    if kind == "umt5":
+        return tokenizer, UMT5EncoderModel(UMT5Config(**sizes))
+    return tokenizer, T5EncoderModel(T5Config(**sizes))
 
 
 def _latte(sizes: dict, width: int, num_frames: int):
@@ -128,11 +139,3 @@ def _wan(sizes: dict, width: int, num_frames: int):
     vae = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
-
-
-def steps_of_experts(pipeline, num_inference_steps: int) -> tuple[int, int]:
-    """Return how many steps each of the two transformers of a Wan 2.2 pipeline takes."""
-    pipeline.scheduler.set_timesteps(num_inference_steps)
-    boundary = pipeline.config.boundary_ratio * pipeline.scheduler.config.num_train_timesteps
-    first = int((pipeline.scheduler.timesteps >= boundary).sum())
-    return first, num_inference_steps - first

@@ -1,6 +1,6 @@
 """Draw the figure of the method: which steps run, what a step does, and how the next rate is chosen.
 
-python scripts/draw_method.py [--output assets/method.svg]
+python scripts/experiments/draw_method.py [--output assets/method.svg]
 
 The suffix of the output names the format (.svg, .png, .pdf). Needs matplotlib, of the extra [eval].
 """
@@ -8,8 +8,15 @@ The suffix of the output names the format (.svg, .png, .pdf). Needs matplotlib, 
 from __future__ import annotations
 
 import argparse
+import sys
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
+
+from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.config.calibrated import read_setting
 
 try:
     import matplotlib
@@ -28,18 +35,19 @@ NUM_STEPS = 24
 # Distances of an imaginary calm and an imaginary moving clip, measured at each computed step after the first.
 CALM = (0.05, 0.07, 0.12, 0.20)
 MOVING = (0.27, 0.34, 0.30, 0.38, 0.30, 0.35, 0.27, 0.38)
-CODEBOOK = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.0: 1}
+CODEBOOK = read_setting("open_sora_1_2_30.json#adacache-fast").section["codebook"]
 
 
 def computed_steps(distances: tuple[float, ...]) -> list[int]:
-    """Return the steps, from 1, that run: 1, 2 and the last two always, else when the rate says so."""
-    steps, rate = [1], 1
-    measured = iter(distances)
-    for step in range(2, NUM_STEPS + 1):
-        if step == steps[-1] + rate or step >= NUM_STEPS - 1:
+    """Return the steps, from 1, that AdaCache's schedule runs where it measures these distances, then large ones."""
+    schedule, steps = AdaCacheSchedule(AdaCacheConfig(CODEBOOK), NUM_STEPS), []
+    measured = chain(distances, repeat(1.0))
+    for step in range(1, NUM_STEPS + 1):
+        if schedule.computes(step):
+            # a change since the last computed step; the schedule divides it by the rate in force
+            sites = [SiteMeasurement(next(measured) * schedule.rate, 1.0)] if steps else []
+            schedule.end_computed_step(step, sites)
             steps.append(step)
-            distance = next(measured, 1.0)
-            rate = next((r for threshold, r in CODEBOOK.items() if distance < threshold), 1)
     return steps
 
 
@@ -200,7 +208,12 @@ def draw(output: Path) -> None:
     plt.close(figure)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("assets/method.svg"))
-    draw(parser.parse_args().output)
+    return run_command(lambda options: draw(options.output), parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

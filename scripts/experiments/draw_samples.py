@@ -1,4 +1,4 @@
-"""Draw frames of finished runs side by side: ``python scripts/draw_samples.py RUN [RUN …] --out FILE [--limit N]``.
+"""Draw frames of finished runs side by side: ``python scripts/experiments/draw_samples.py RUN [RUN …] --out FILE``.
 
 One row for each prompt, one column for each run; first, middle and last frame of every video.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 
 def draw(folders: list[Path], out: Path, limit: int) -> None:
@@ -46,20 +49,16 @@ def draw(folders: list[Path], out: Path, limit: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description="Draw frames of finished runs side by side.")
+    parser = OneLineParser(description="Draw frames of finished runs side by side.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders that run_sample_video.sh wrote")
     parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
     parser.add_argument("--limit", type=int, default=4, help="number of prompts (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        draw(options.folders, options.out, options.limit)
-    except ImportError:
-        print("error: drawing needs matplotlib: pip install 'opensora-adacache[eval]'", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(draw_samples, parser.parse_args(arguments), errors=(ImportError,))  # matplotlib may be missing
+
+
+def draw_samples(options: argparse.Namespace) -> None:
+    """Draw the picture."""
+    draw(options.folders, options.out, options.limit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Does each kind of residual deserve a schedule of its own? ``python scripts/site_schedules.py CONFIG [--limit N]``.
+"""Does each kind of residual deserve a schedule of its own?
+
+python scripts/experiments/site_schedules.py CONFIG [--limit N]
 
 CONFIG is a comparison config (configs/shapes/frontier/compare_30.py) with ForecastCache settings of a budget. For each
 budget of K steps, on the same videos: one forecast of the whole stack; a forecast for each residual (attention, cross
@@ -16,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from oracle import Bench, budgets
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 KINDS = {
     "spatial attention": {("s", "attn")},
@@ -30,35 +32,36 @@ FEWEST = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a comparison config")
     parser.add_argument("--limit", type=int, default=8, help="take only the first N prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
-    options = parser.parse_args(arguments)
-    from opensora_adacache.benchmark.config import load_comparison
-    from opensora_adacache.benchmark.runner import plan_tasks
-    from opensora_adacache.media.files import write_file
+    return run_command(site_schedules, parser.parse_args(arguments))
 
-    try:
-        comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)
-        lines = list(table(comparison, [task.job for task in tasks]))
-        print("\n".join(lines))
-        if options.out:
-            command = f"python scripts/site_schedules.py {options.config} --limit {options.limit} --out {options.out}"
-            head = ["# Schedules of their own for kinds of residuals", "", f"Made by `{command}`.", ""]
-            write_file(options.out, "\n".join([*head, *lines, ""]).encode())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+def site_schedules(options):
+    """Print the table and write it."""
+    from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.table_files import write_study
+    from opensora_adacache.benchmark.tasks import plan_tasks
+
+    comparison, tasks = plan_tasks(load_comparison(options.config), options.limit)
+    lines = list(table(comparison, [task.job for task in tasks]))
+    print("\n".join(lines))
+    if options.out:
+        command = f"python scripts/experiments/site_schedules.py {options.config} --limit {options.limit}"
+        write_study(
+            options.out, "Schedules of their own for kinds of residuals", f"{command} --out {options.out}", lines
+        )
 
 
 def table(comparison, jobs):
     """Return the lines of the table."""
+    from opensora_adacache.benchmark.oracle import Bench, budget_settings
     from opensora_adacache.caching.forecast.config import PlannedForecastConfig
     from opensora_adacache.costs.run import step_flops
 
-    settings, bench = budgets(comparison), Bench(comparison.run, jobs)
+    settings, bench = budget_settings(comparison), Bench(comparison.run, jobs)
     sites = step_flops(comparison.run).sites
     total = sum(sites.values())
     shares = {kind: sum(sites[site] for site in members) / total for kind, members in KINDS.items()}

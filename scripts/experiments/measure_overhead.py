@@ -1,4 +1,4 @@
-"""Measure what deciding costs: ``python scripts/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
+"""Measure what deciding costs: ``python scripts/experiments/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
 
 Makes the config's first prompt with ForecastCache and prints the time spent in measuring forecasts and deciding at
 computed steps, and in correcting outputs at all steps, as shares of the computed steps' time. CPU only: a device would
@@ -10,43 +10,50 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from statistics import median
+from unittest.mock import patch
 
-# What is measured, and the methods of the session that do it.
-PARTS = {"measuring and deciding": ("keep_residual", "_close_step"), "correcting": ("correct",)}
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
+# What is measured, and the methods of the session and of its run that do it.
+PARTS = {
+    "measuring and deciding": (("session", "keep_residual"), ("run", "close_step")),
+    "correcting": (("session", "correct"),),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a config of run_sample_video.sh")
     parser.add_argument("--speedup", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
+    return run_command(measure_overhead, parser.parse_args(arguments))
+
+
+def measure_overhead(options):
+    """Print the share of each part."""
     from opensora_adacache.config import load_config
     from opensora_adacache.generation.jobs import plan_jobs
     from opensora_adacache.generation.loading import load_models
 
-    try:
-        config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
-        job = plan_jobs(config)[0]
-        models = load_models(config, list(job.texts))
-        shares = [measure(config, models, job, options.speedup) for _ in range(options.repeats)]
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = replace(load_config(options.config), cache=None, batch_size=1, overwrite=True)
+    job = plan_jobs(config)[0]
+    models = load_models(config, list(job.texts))
+    shares = [measure(config, models, job, options.speedup) for _ in range(options.repeats)]
     for part in PARTS:
         share = 100 * median(run[part] for run in shares)
         print(f"{part}: {share:.2f} % of the computed steps (median of {options.repeats} runs)")
-    return 0
 
 
 def measure(config, models, job, speedup):
     """Return the share of each part in one run."""
     from opensora_adacache import apply_cache
-    from opensora_adacache.adapters.patches import Patches
     from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+    from opensora_adacache.caching.run_state import Run
 
     spent = dict.fromkeys(PARTS, 0.0)
 
@@ -64,12 +71,13 @@ def measure(config, models, job, speedup):
 
     cache = ForecastCacheConfig(speedup=speedup, corrector=0.5, sensitivity=(2.0, 0.5))
     with apply_cache(models.transformer, cache, config.scheduler.num_sampling_steps) as session:
-        patches = Patches()
-        for part, methods in PARTS.items():
-            for method in methods:
-                patches.wrap(session, method, timed(part))
-        models.pipeline(config).denoise([job], models.features)
-        patches.restore()
+        owners = {"session": session, "run": Run}
+        with ExitStack() as patches:
+            for part, methods in PARTS.items():
+                for owner, method in methods:
+                    timed_method = timed(part)(getattr(owners[owner], method))
+                    patches.enter_context(patch.object(owners[owner], method, timed_method))
+            models.pipeline(config).denoise([job], models.features)
         computed = sum(record.milliseconds for record in session.trace if record.computed) / 1000
     return {part: seconds / computed for part, seconds in spent.items()}
 

@@ -1,8 +1,9 @@
-"""Our caches beside those of diffusers and cache-dit: ``python scripts/compare_hosts.py --out FILE``.
+"""Our caches beside those of diffusers and cache-dit: ``python scripts/experiments/compare_adapters.py --out FILE``.
 
-Whole pipelines with random weights (`tiny_pipelines.py`), where a step takes over 100 ms on one CPU thread. Every
-adaptive policy gets the threshold that makes it compute as near as can be to the wanted number of steps. Random weights
-rank nothing by quality: the figures show cost and memory of schedules of one length, and that all run side by side.
+Whole pipelines with random weights (`opensora_adacache.testing`), where a step takes over 100 ms on one CPU thread.
+Every adaptive policy gets the threshold that makes it compute as near as can be to the wanted number of steps. Random
+weights rank nothing by quality: the figures show cost and memory of schedules of one length, and that all run side by
+side.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from tiny_pipelines import call_arguments, make_pipeline
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.metrics.quality import psnr
+from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 SIZE = {
     "latte": {"layers": 6, "width": 192},
@@ -87,6 +91,11 @@ class Bench:
         return Run(marks[-1] - marks[0], self.calls / self.branches, video, max(held, default=0))
 
 
+def pixels(videos: torch.Tensor) -> torch.Tensor:
+    """Return the one video of a pipeline's output [1, F, 3, H, W] in 0..1 as [3, F, H, W] in -1..1."""
+    return 2 * videos[0].float().transpose(0, 1) - 1
+
+
 def tensor_bytes() -> int:
     """Return the bytes of all tensors that are alive, each storage once."""
     gc.collect()  # a cache that was taken off may live on in reference cycles
@@ -102,8 +111,6 @@ def tensor_bytes() -> int:
 @contextmanager
 def ours(bench: Bench, config):
     """Attach one of our caches."""
-    from opensora_adacache import apply_cache
-
     session = apply_cache(bench.model, config, bench.num_steps)
     try:
         yield
@@ -176,7 +183,6 @@ def contenders(bench: Bench, wanted: int) -> list[tuple[str, str, Callable, tupl
     """Return name, what a skipped step saves, cache by threshold, and the range of thresholds (None: fixed)."""
     from diffusers import FirstBlockCacheConfig, MagCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 
-    from opensora_adacache import AdaCacheConfig
     from opensora_adacache.caching.policies.fbcache import FBCacheConfig
     from opensora_adacache.caching.policies.magcache import MagCacheConfig as OurMagCacheConfig
     from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
@@ -289,18 +295,15 @@ def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
     for name, saves, _, _, run in settings:
         best = min(seconds[name])
         held = max(run.held, 0) / 1e6
-        error = float((run.video - plain.video).double().square().mean())
-        psnr = min(100.0, -10 * math.log10(error)) if error else 100.0
+        quality = psnr(pixels(run.video), pixels(plain.video))
         lines.append(
-            f"| {name} | {saves} | {run.computed:g} | {best:.2f} | {base / best:.2f} | {held:.2f} | {psnr:.1f} |"
+            f"| {name} | {saves} | {run.computed:g} | {best:.2f} | {base / best:.2f} | {held:.2f} | {quality:.1f} |"
         )
     return lines
 
 
 def efficiency(num_steps: int, repeats: int) -> list[str]:
     """Return the table of what AdaCache costs besides the computed steps, for each pipeline."""
-    from opensora_adacache import AdaCacheConfig
-
     lines = [
         "| pipeline | a step, ms | computed steps | n / computed | speedup of the loop | of n / computed |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -325,15 +328,18 @@ def efficiency(num_steps: int, repeats: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description="Set our caches beside those of diffusers and cache-dit.")
+    parser = OneLineParser(description="Set our caches beside those of diffusers and cache-dit.")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
     parser.add_argument("--computed", type=int, default=11, help="wanted computed steps (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs; the fastest counts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the tables here too")
-    options = parser.parse_args(arguments)
+    return run_command(compare_adapters, parser.parse_args(arguments))
+
+
+def compare_adapters(options: argparse.Namespace) -> None:
+    """Print the tables and write them."""
     if not 2 < options.computed < options.steps or options.repeats < 1:
-        print("error: expected 2 < --computed < --steps and --repeats of at least 1", file=sys.stderr)
-        return 2
+        raise ValueError("expected 2 < --computed < --steps and --repeats of at least 1")
     import diffusers
 
     torch.set_num_threads(1)
@@ -344,8 +350,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines = [
         "# Caches side by side on tiny pipelines of diffusers",
         "",
-        f"Made by `python scripts/compare_hosts.py --steps {options.steps} --computed {options.computed} "
-        f"--repeats {options.repeats}` on {now}, {platform.machine()} CPU, one thread, "
+        f"Made by `python scripts/experiments/compare_adapters.py --steps {options.steps} "
+        f"--computed {options.computed} --repeats {options.repeats}` on {now}, {platform.machine()} CPU, one thread, "
         f"torch {torch.__version__}, diffusers {diffusers.__version__}.",
         "",
         "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
@@ -367,7 +373,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":

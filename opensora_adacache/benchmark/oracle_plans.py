@@ -1,0 +1,71 @@
+"""Plan the schedules of oracles from uncached runs of the same videos."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opensora_adacache.benchmark.config import Setting
+from opensora_adacache.benchmark.tasks import Task
+from opensora_adacache.calibration.planning import plan_least_total, split_budget
+from opensora_adacache.costs.run import step_lengths
+from opensora_adacache.media.files import write_file
+
+if TYPE_CHECKING:
+    from opensora_adacache.config.settings import RunConfig
+    from opensora_adacache.generation.loading import LoadedModels
+
+# Most steps from one computed step to the next in an oracle's schedule.
+_LONGEST_GAP = 12
+
+
+def plan_oracles(
+    settings: Sequence[Setting], tasks: Sequence[Task], run: RunConfig, models: LoadedModels, folder: Path
+) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return (setting, task) → computed steps, for the oracles among the settings that plan for each video.
+
+    Args:
+        settings: of the comparison.
+        tasks: the videos.
+        run: the baseline.
+        models: loaded.
+        folder: what skipping steps costs each video is kept here, so that it is measured once.
+    """
+    oracles = [setting for setting in settings if setting.oracle in ("video", "budget")]
+    if not oracles:
+        return {}
+    n, plans = run.scheduler.num_sampling_steps, {}
+    costs = [_reuse_costs(task, run, models, folder / f"{task.name}.json") for task in tasks]
+    for setting in oracles:
+        budget = setting.computed_steps or n  # the config makes sure that it is given
+        counts = [round(budget)] * len(costs)
+        if setting.oracle == "budget":
+            counts = split_budget([_least_costs(c, n) for c in costs], round(budget * len(costs)))
+        for task, cost, count in zip(tasks, costs, counts, strict=True):
+            plans[setting.name, task.name] = tuple(plan_least_total(cost, n, count))
+    return plans
+
+
+def _reuse_costs(task: Task, run: RunConfig, models: LoadedModels, path: Path) -> dict[tuple[int, int], float]:
+    """Return what reusing each stretch of steps would cost this video, from the file or measured."""
+    from opensora_adacache.adapters.recorder import record_stack
+    from opensora_adacache.calibration.step_costs import StepMeasurements, reuse_costs
+
+    if path.exists():
+        return {(i, j): cost for i, j, cost in json.loads(path.read_text())}
+    measured = StepMeasurements(max_gap=_LONGEST_GAP, forecasts=False)
+    with record_stack(models.transformer, measured.observe):
+        models.pipeline(run).denoise([task.job], models.features)
+    costs = reuse_costs(measured, step_lengths(run))
+    write_file(path, json.dumps([[i, j, cost] for (i, j), cost in costs.items()]).encode())
+    return costs
+
+
+def _least_costs(costs: Mapping[tuple[int, int], float], num_steps: int) -> dict[int, float]:
+    """Return K → cost of the best schedule of K steps, for every K that the longest gap allows."""
+    fewest = math.ceil((num_steps - 1) / _LONGEST_GAP) + 1
+    plans = {k: plan_least_total(costs, num_steps, k) for k in range(fewest, num_steps + 1)}
+    return {k: sum(costs.get(pair, 0.0) for pair in zip(plan, plan[1:], strict=False)) for k, plan in plans.items()}

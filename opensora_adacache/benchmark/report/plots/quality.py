@@ -1,0 +1,69 @@
+"""PSNR against speed, a curve for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from opensora_adacache.benchmark.bootstrap import Interval
+from opensora_adacache.benchmark.report.drawing import add_legend, make_figure, policy_style, style_axes, to_svg
+from opensora_adacache.benchmark.report.plots.plot import Plot
+from opensora_adacache.benchmark.summary import SettingSummary
+
+PSNR_CAP = 100.0
+
+
+def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
+    """Draw PSNR against steps over computed steps, and against the FLOP speedup; a curve for each policy."""
+    # A setting that computes everything gives the baseline's videos; its 100 dB would flatten the other curves.
+    shown = [s for s in summaries if s.psnr is not None and s.psnr.mean < PSNR_CAP]
+    if not shown:
+        return None
+    figure = make_figure(9.6, 4.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    speeds = (
+        ("steps / computed steps", lambda s: s.num_steps / s.computed_steps),
+        ("FLOP speedup", lambda s: s.flop_speedup),
+    )
+    policies = list(dict.fromkeys(s.setting.policy for s in shown))
+    for axes, (label, speed) in zip(panels, speeds, strict=True):
+        style_axes(axes, f"{label} (×)", "PSNR to the baseline (dB)" if axes is panels[0] else "")
+        for policy in policies:
+            points = sorted(
+                (speed(s), s.psnr.mean, *_reach(s.psnr))
+                for s in shown
+                if s.setting.policy == policy and s.psnr is not None and speed(s) is not None
+            )
+            if not points:
+                continue
+            x, y, below, above = zip(*points, strict=True)
+            style = policy_style(policy)
+            axes.errorbar(
+                x,
+                y,
+                # A mean may lie outside its interval by rounding.
+                yerr=np.clip([below, above], 0, None),
+                label=policy,
+                color=style.colour,
+                marker=style.marker,
+                linestyle=style.line,
+                markersize=5.5,
+                linewidth=1.4,
+                elinewidth=0.8,
+                capsize=2,
+            )
+    add_legend(figure, panels, "policy")
+    return Plot(
+        "Quality against speed",
+        "PSNR to the baseline, raw frames, against how much faster a setting is by its computed steps (left) and by "
+        "its FLOPs (right). A point is a setting, a curve a policy; bars are 95 % intervals over prompts. Up and to "
+        "the right is better. Settings whose videos equal the baseline's are left out.",
+        to_svg(figure),
+    )
+
+
+def _reach(interval: Interval) -> tuple[float, float]:
+    """Return how far an interval reaches below and above its mean; 0 where a single prompt gives none."""
+    low, high = (interval.mean if end is None else end for end in (interval.low, interval.high))
+    return interval.mean - low, high - interval.mean

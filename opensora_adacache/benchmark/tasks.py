@@ -1,0 +1,64 @@
+"""The videos of a comparison: one task for each prompt and seed, made with every setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.benchmark.config import Comparison
+from opensora_adacache.generation.jobs import VideoJob, plan_jobs
+
+if TYPE_CHECKING:
+    from opensora_adacache.shapes.scene import SceneSpec
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt and seed, and what its video should show where that is known."""
+
+    job: VideoJob
+    seed: int
+    spec: SceneSpec | None
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.job.index:04d}-{self.job.sample}"
+
+
+def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Comparison, list[Task]]:
+    """Return the videos of each setting, and the comparison with their prompts in all its runs.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    specs: list[SceneSpec | None] = []
+    if comparison.prompts.heldout:
+        from opensora_adacache.shapes.dataset import heldout_prompts
+
+        drawn = heldout_prompts(comparison.prompts.heldout, comparison.prompts.seed)
+        texts, specs = [text for text, _ in drawn], [spec for _, spec in drawn]
+    else:
+        texts = list(comparison.run.prompts)
+    texts = texts[:limit]
+    changes: dict[str, Any] = {"prompts": tuple(texts), "num_sample": comparison.num_seeds, "overwrite": True}
+    changes |= {"batch_size": 1, "prompt_as_path": False, "start_index": 0}
+    run = replace(comparison.run, **changes)
+    settings = tuple(replace(s, config=replace(s.config, **changes)) for s in comparison.settings)
+    jobs = plan_jobs(run)
+    tasks = [Task(job, job.loop_seed(0), specs[job.index] if specs else None) for job in jobs]
+    return replace(comparison, run=run, settings=settings), tasks
+
+
+def check_pairs(comparison: Comparison) -> None:
+    """Raise ValueError where a setting's videos would not pair with the baseline's."""
+    for setting in comparison.settings:
+        for name in ("image_size", "num_frames", "loop", "seed"):
+            ours, theirs = getattr(setting.config, name), getattr(comparison.run, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: compared "
+                    "videos need the same size and seed; put it into a comparison of its own"
+                )

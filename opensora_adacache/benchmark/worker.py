@@ -1,0 +1,154 @@
+"""Make the videos of a comparison and measure them: one row of the results for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
+from opensora_adacache.benchmark.memory import MemoryPeak
+from opensora_adacache.benchmark.oracle_plans import plan_oracles
+from opensora_adacache.benchmark.results import CHECKS, ResultRow
+from opensora_adacache.benchmark.tasks import Task
+from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.caching.registry import command_name
+from opensora_adacache.costs.run import count_run
+from opensora_adacache.media.reading import read_video
+from opensora_adacache.media.writing import write_video
+from opensora_adacache.metrics.motion import flicker, motion_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from opensora_adacache.config.settings import RunConfig
+    from opensora_adacache.generation.loading import LoadedModels
+    from opensora_adacache.generation.pipeline import Clip
+    from opensora_adacache.metrics.quality import Metric
+    from opensora_adacache.shapes.scene import SceneSpec
+
+# Columns of a row that compare with the baseline's video.
+_QUALITY = ("psnr", "ssim", "lpips", "psnr_mp4", "ssim_mp4", "lpips_mp4", "motion_error")
+
+
+def policy_name(setting: Setting) -> str:
+    """Return the name of a setting's policy in tables; AdaCache with a forecast counts as a policy apart."""
+    if setting.oracle:
+        return f"oracle-{setting.oracle}"
+    cache = setting.config.cache
+    return command_name(type(cache)) + ("-forecast" if getattr(cache, "forecast", 0) else "")
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """A video [3, F, H, W] in -1..1: as it was made, and as decoded from its file."""
+
+    raw: Tensor
+    mp4: Tensor
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A video that was made and written."""
+
+    config: RunConfig
+    clip: Clip
+    frames: _Frames
+    memory: int | None
+    path: Path
+
+
+class VideoMaker:
+    """Makes and measures videos with the loaded models.
+
+    Args:
+        comparison: with its prompts (see `plan_tasks`).
+        tasks: its videos.
+        models: loaded.
+        measures: the metrics of the comparison.
+        folder: of the comparison.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        tasks: Sequence[Task],
+        models: LoadedModels,
+        measures: dict[str, Metric],
+        folder: Path,
+    ) -> None:
+        self.models, self.measures, self.folder = models, measures, folder
+        self.settings = {setting.name: setting for setting in comparison.settings}
+        self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
+        # The first run chooses kernels and fills memory pools.
+        models.pipeline(comparison.run).denoise([tasks[0].job], models.features)
+        self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder / "costs")
+
+    def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
+        """Make a task's videos in turn; the baseline's comes first, since the others are compared with it."""
+        if not names:
+            return
+        reference: _Frames | None = None
+        for name in [BASELINE, *(name for name in names if name != BASELINE)]:
+            made = self._make(name, task)
+            reference = reference or made.frames
+            if name in names:
+                yield self._row(name, task, made, reference)
+
+    def _make(self, name: str, task: Task) -> _Made:
+        """Make one video and write it."""
+        config = self.configs[name]
+        if (name, task.name) in self.plans:
+            config = replace(config, cache=PlannedConfig(steps=self.plans[name, task.name]))
+        with MemoryPeak(self.models.device) as memory:
+            clip = self.models.pipeline(config).generate([task.job], self.models.features)[0]
+        path = self.folder / "videos" / name / f"{task.name}.mp4"
+        write_video(path, clip.frames, config.save_fps)
+        return _Made(config, clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)
+
+    def _row(self, name: str, task: Task, made: _Made, reference: _Frames) -> ResultRow:
+        clip, config = made.clip, made.config
+        num_steps = config.scheduler.num_sampling_steps * config.loop
+        records = [record for trace in clip.traces for record in trace]
+        computed = [record.computed for record in records] or [True] * num_steps
+        measured = {} if name == BASELINE else self._quality(made.frames, reference)
+        quality: dict[str, Any] = {key: measured.get(key) for key in _QUALITY}
+        return ResultRow(
+            policy=BASELINE if name == BASELINE else policy_name(self.settings[name]),
+            setting=name,
+            title=BASELINE if name == BASELINE else self.settings[name].title,
+            prompt=task.job.prompt,
+            index=task.job.index,
+            seed=task.seed,
+            **quality,
+            flicker=flicker(made.frames.raw),
+            latency_s=clip.denoising_seconds + clip.decoding_seconds,
+            loop_s=clip.denoising_seconds,
+            tflops=(count_run(config, sum(computed)) or 0.0) / 1e12,
+            computed_steps=sum(computed),
+            num_steps=num_steps,
+            cache_bytes=clip.peak_cache_bytes,
+            peak_memory_bytes=made.memory,
+            video=str(made.path.relative_to(self.folder)),
+            motion=task.spec.speed if task.spec else None,
+            checks=None if task.spec is None else check(task.spec, made.frames.raw),
+            schedule="".join("#" if step else "." for step in computed),
+            distances=[record.distance for record in records] or [None] * num_steps,
+            motions=[record.motion for record in records] or [None] * num_steps,
+        )
+
+    def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:
+        found: dict[str, float | None] = {"motion_error": motion_error(frames.raw, reference.raw)}
+        for suffix, one, other in (("", frames.raw, reference.raw), ("_mp4", frames.mp4, reference.mp4)):
+            for metric, measure in self.measures.items():
+                found[metric + suffix] = measure(one, other)
+        return found
+
+
+def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:
+    """Return attribute → number of correct answers by the checker, and number of questions."""
+    from opensora_adacache.shapes.checker import read_clip, score_clip
+
+    score = score_clip(spec, read_clip(frames.numpy()))
+    return {name: [score.right[name], score.asked[name]] for name in CHECKS}

@@ -1,0 +1,83 @@
+"""ForecastCache: a profile of the model (sensitivity, growth), then a budget or a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opensora_adacache.adapters import apply_cache
+from opensora_adacache.adapters.recorder import record_outputs
+from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.forecast.config import ORDERS, ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.forecast.schedule import first_steps
+from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile
+from opensora_adacache.calibration.kind import CalibrationKind, changed, rounded
+from opensora_adacache.calibration.results import Found
+from opensora_adacache.calibration.runs import CalibrationRuns
+
+# Prompts that the profile is measured on, and runs that growth is measured in.
+_PROFILE_JOBS = 8
+_PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
+# Tolerances that are tried.
+_TOLERANCES = tuple(10 ** (exponent / 50) for exponent in range(-450, 101))
+
+Profile = tuple[tuple[float, ...], tuple[float, ...]]
+"""Sensitivity and growth, for each step."""
+
+
+class Forecasts(CalibrationKind):
+    """With a tolerance: the one that takes so many steps on average. Else a budget, with the order of the forecast
+    that gives the better videos."""
+
+    field_names = frozenset({"tolerance", "computed_steps", "speedup", "sensitivity", "growth", "order", "corrector"})
+
+    def __init__(self, runs: CalibrationRuns) -> None:
+        super().__init__(runs)
+        self._profiles: dict[tuple[int, float], Profile] = {}
+
+    def family(self, cache: Any) -> Sequence[CacheConfig]:
+        profiled, n = self.profiled(cache), self.runs.num_steps
+        if cache.tolerance is not None:
+            return [changed(profiled, tolerance=rounded(value)) for value in _TOLERANCES]
+        counts = range(n, first_steps(n) - 1, -1)
+        return [changed(profiled, speedup=None, computed_steps=count) for count in counts]
+
+    def for_speedup(self, cache: Any, speedup: float) -> Found:
+        if cache.tolerance is not None:
+            return super().for_speedup(cache, speedup)
+        budget = changed(cache, computed_steps=None, speedup=speedup)
+        budgets = [self.profiled(changed(budget, order=order)) for order in ORDERS]
+        best = max(budgets, key=self.runs.mean_psnr)
+        return Found(best, best.budget(self.runs.num_steps))
+
+    def profiled(self, cache: Any) -> Any:
+        """Return the settings with the sensitivity and growth of this model."""
+        kind = cache.order, cache.corrector
+        if kind not in self._profiles:
+            self._profiles[kind] = self._measure(*kind)
+        sensitivity, growth = self._profiles[kind]
+        return changed(cache, sensitivity=sensitivity, growth=growth)
+
+    def _measure(self, order: int, corrector: float) -> Profile:
+        """Measure a profile: one run for each step, of what follows it, so only the first jobs are made."""
+        runs, n, jobs = self.runs, self.runs.num_steps, self.runs.jobs[:_PROFILE_JOBS]
+        before = order + 2  # computed steps with which every gain of a forecast was measured
+        with record_outputs(runs.models.transformer) as outputs:
+            plain = ForecastCacheConfig(computed_steps=n, order=order, corrector=corrector)
+            with apply_cache(runs.models.transformer, plain, n) as session:
+                uncached, _ = runs.denoise(None, jobs)
+            errors = {record.step: record.distance or 0.0 for record in session.trace}
+        harm = {}
+        for step in range(before, n + 1):
+            # the steps before it that its forecast rests on, the first of which is the run's first
+            first = max(step - before, 1)
+            computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
+            planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
+            latents = runs.denoise_from(first, planned, outputs, jobs)
+            harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+        harm[n] *= 1 - corrector  # nothing follows that corrects the last step, which plans reckon with by themselves
+        sensitivity = sensitivity_profile(harm, errors, n)
+        budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
+        caches = [changed(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]
+        traces = [trace for cache in caches for trace in runs.denoise(cache, jobs)[1]]
+        return sensitivity, growth_profile(traces, n)

@@ -1,0 +1,104 @@
+"""Planned schedules: which steps to compute, from what skipping them costs on this model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from opensora_adacache.adapters.recorder import record_outputs
+from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
+from opensora_adacache.caching.policies.lemica import LONGEST_GAP
+from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.calibration.kind import CalibrationKind, changed
+from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst
+from opensora_adacache.calibration.results import Found
+from opensora_adacache.calibration.search import search
+from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
+from opensora_adacache.costs.run import step_lengths
+
+# Prompts that LeMiCa's costs are measured on.
+_SEGMENT_JOBS = 3
+
+
+class Plans(CalibrationKind):
+    """LeMiCa and DPCache with the costs and planners of their papers.
+
+    Any other policy with planned steps gets the schedule of least summed reuse error: the best static one, as far as
+    errors add up.
+    """
+
+    field_names = frozenset({"steps"})
+
+    def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
+        return [self.plan(cache, num_computed) for num_computed in self._counts(cache)]
+
+    def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
+        target, _ = search(self._counts(cache), float, self.runs.num_steps / speedup)
+        return Found(self.plan(cache, target), target)
+
+    def plan(self, cache: CacheConfig, num_computed: int) -> Any:
+        """Return the settings with a schedule of `num_computed` steps for this model.
+
+        Raises:
+            ValueError: no schedule of that many steps is allowed.
+        """
+        n = self.runs.num_steps
+        if num_computed == n:
+            return changed(cache, steps=tuple(range(1, n + 1)))
+        planner = _planner(cache)
+        if planner == "DPCache":
+            costs = {key: cost for key, cost in self.forecast_costs.items() if _keeps_first(key)}
+            steps = plan_least_sum(costs, n, num_computed)
+        elif planner == "LeMiCa":
+            steps = plan_least_worst(self.segment_costs, n, num_computed)
+        else:
+            steps = plan_least_total(self.reuse_costs, n, num_computed)
+        return changed(cache, steps=tuple(steps))
+
+    def _counts(self, cache: CacheConfig) -> range:
+        """Return how many steps a schedule can have, from all of them down."""
+        planner = _planner(cache)
+        first = FIRST_STEPS if planner == "DPCache" else 1
+        gap = LONGEST_GAP if planner == "LeMiCa" else self.runs.longest_gap
+        fewest = first + math.ceil((self.runs.num_steps - first) / gap)
+        return range(self.runs.num_steps, fewest - 1, -1)
+
+    @cached_property
+    def forecast_costs(self) -> dict[tuple[int, int, int], float]:
+        """DPCache's costs, the mean over videos."""
+        return mean_costs(forecast_costs(measured, self.runs.longest_gap) for measured in self.runs.measurements)
+
+    @cached_property
+    def reuse_costs(self) -> dict[tuple[int, int], float]:
+        """What reusing each stretch of steps costs, the mean over videos (`step_costs.reuse_costs`)."""
+        weights = step_lengths(self.runs.config)
+        return mean_costs(reuse_costs(measured, weights) for measured in self.runs.measurements)
+
+    @cached_property
+    def segment_costs(self) -> dict[tuple[int, int], float]:
+        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse.
+
+        There are about `LONGEST_GAP` − 1 runs for each step, so only the first jobs are made, each run from step i on.
+        """
+        costs, n, jobs = {}, self.runs.num_steps, self.runs.jobs[:_SEGMENT_JOBS]
+        with record_outputs(self.runs.models.transformer) as outputs:
+            uncached, _ = self.runs.denoise(None, jobs)
+        for i in range(1, n + 1):
+            for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
+                computed = (1, *range(j - i + 1, n - i + 2))
+                latents = self.runs.denoise_from(i, PlannedConfig(steps=computed), outputs, jobs)
+                costs[i, j] = (latents - uncached).abs().mean().item()
+        return costs
+
+
+def _planner(cache: CacheConfig) -> str:
+    """Return whose planner makes a schedule: that of the policy's class, without the ending."""
+    return type(cache).__name__.removesuffix("Config")
+
+
+def _keeps_first(key: tuple[int, int, int]) -> bool:
+    """Tell whether a transition leaves no gap among the first steps."""
+    return all(late == early + 1 for early, late in zip(key, key[1:], strict=False) if early < FIRST_STEPS)

@@ -1,0 +1,102 @@
+"""Settings that calibration found: as a config section, as text, and in a file of calibrated settings."""
+
+from __future__ import annotations
+
+import pprint
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.registry import type_name
+from opensora_adacache.config.calibrated import (
+    CalibratedFile,
+    CalibratedSetting,
+    read_calibrated,
+    write_calibrated,
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Settings that were found.
+
+    Attributes:
+        cache: of the policy.
+        computed_steps: mean over the calibration prompts.
+        psnr: mean over the calibration prompts in dB, where the target was a PSNR.
+    """
+
+    cache: CacheConfig
+    computed_steps: float
+    psnr: float | None = None
+
+
+def cache_section(cache: CacheConfig) -> dict[str, Any]:
+    """Return settings as the cache section of a config, without what equals the default."""
+    kept = {f.name: getattr(cache, f.name) for f in fields(cache) if getattr(cache, f.name) != f.default}
+    plain = {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in kept.items()
+    }
+    return {"type": type_name(type(cache)), **plain}
+
+
+def describe(name: str, found: Found, num_steps: int) -> str:
+    """Return one line on what was found, and the section."""
+    quality = "" if found.psnr is None else f", {found.psnr:.2f} dB"
+    line = f"{name}: {found.computed_steps:.2f} of {num_steps} steps ({num_steps / found.computed_steps:.2f}x){quality}"
+    section = pprint.pformat(cache_section(found.cache), width=110, compact=True, sort_dicts=False)
+    return f"{line}\n  cache = {section}"
+
+
+@dataclass(frozen=True)
+class CalibratedOutput:
+    """A file of calibrated settings that a calibration adds to.
+
+    Attributes:
+        path: of the file; settings of other names that it holds already stay.
+        model: they are found for.
+        num_steps: they are found with.
+        command: as typed.
+
+    Raises:
+        ValueError: the path does not end in .json, or the file is of another model or number of steps.
+    """
+
+    path: Path
+    model: str
+    num_steps: int
+    command: str
+
+    def __post_init__(self) -> None:
+        if self.path.suffix != ".json":
+            raise ValueError(f"--out must name a .json file, got '{self.path}'")
+        if self.path.exists():
+            old = read_calibrated(self.path)
+            if (old.model, old.num_steps) != (self.model, self.num_steps):
+                raise ValueError(
+                    f"'{self.path}' holds settings of '{old.model}' for {old.num_steps} steps, not of '{self.model}' "
+                    f"for {self.num_steps}; choose another --out"
+                )
+
+    def add(self, found: Mapping[str, Found]) -> None:
+        """Write settings by name, beside those that the file holds already.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        old = read_calibrated(self.path).settings if self.path.exists() else {}
+        new = {
+            name: CalibratedSetting(
+                cache_section(one.cache),
+                str(date.today()),
+                command=self.command,
+                computed_steps=one.computed_steps,
+                psnr=one.psnr,
+            )
+            for name, one in found.items()
+        }
+        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}))

@@ -1,0 +1,90 @@
+"""A calibration task: settings to start from, targets, and the videos to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from opensora_adacache.caching.registry import command_name, named_class
+from opensora_adacache.config import load_config
+
+if TYPE_CHECKING:
+    from opensora_adacache.caching.contract import CacheConfig
+    from opensora_adacache.calibration.calibrator import Calibrator
+    from opensora_adacache.calibration.results import Found
+    from opensora_adacache.config.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class CalibrationTask:
+    """Settings to find.
+
+    Attributes:
+        config: the run to calibrate on.
+        starts: settings of each policy to start from.
+        targets: speedups (n / computed steps), or mean PSNRs in dB to the uncached videos.
+        for_psnr: whether the targets are PSNRs.
+    """
+
+    config: RunConfig
+    starts: tuple[CacheConfig, ...]
+    targets: tuple[float, ...]
+    for_psnr: bool
+
+    def load(self, limit: int, on_run: Callable[[], Any]) -> Calibrator:
+        """Return a calibrator with the models and the first prompts of the config; see `CalibrationRuns`."""
+        from opensora_adacache.calibration.calibrator import Calibrator
+        from opensora_adacache.calibration.runs import CalibrationRuns
+        from opensora_adacache.generation.jobs import plan_jobs
+        from opensora_adacache.generation.loading import load_models
+
+        jobs = plan_jobs(replace(self.config, cache=None, batch_size=1, overwrite=True))[:limit]
+        models = load_models(self.config, [text for job in jobs for text in job.texts])
+        return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
+
+    def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
+        """Yield a name for each policy and target, and what finds the settings."""
+        search = calibrator.for_psnr if self.for_psnr else calibrator.for_speedup
+        for start in self.starts:
+            for target in self.targets:
+                name = f"{command_name(type(start))}-{target:g}{'db' if self.for_psnr else 'x'}"
+                yield name, lambda start=start, target=target: search(start, target)  # type: ignore[misc]
+
+
+def read_task(
+    path: str,
+    speedups: Sequence[float] | None,
+    psnrs: Sequence[float] | None,
+    policies: Sequence[str] | None = None,
+    prompt_path: str | None = None,
+) -> CalibrationTask:
+    """Return what to calibrate, checked before anything is loaded.
+
+    Args:
+        path: a run config.
+        speedups: targets; None where the targets are PSNRs.
+        psnrs: likewise.
+        policies: names on the command line; None: the policy in the config's cache section.
+        prompt_path: prompts instead of the config's.
+
+    Raises:
+        FileNotFoundError: the config or the prompts do not exist.
+        ValueError: anything else that is wrong, in one line.
+    """
+    from opensora_adacache.calibration.calibrator import starting_settings
+
+    targets = tuple(speedups or psnrs or ())
+    if not targets or min(targets) <= 0:
+        raise ValueError("--speedup and --psnr must be above 0")
+    config = load_config(path, {"prompt_path": prompt_path} if prompt_path else {})
+    if config.loop > 1:
+        raise ValueError(f"calibration takes single clips, got loop {config.loop}; set loop=1")
+    if policies:
+        given = None if config.cache is None else type(config.cache)
+        starts = [config.cache if named_class(name) is given else starting_settings(name) for name in policies]
+    else:
+        starts = [config.cache]
+    if None in starts:
+        raise ValueError(f"'{path}' has no cache section to calibrate; name one that has, or --policy")
+    return CalibrationTask(config, tuple(start for start in starts if start is not None), targets, not speedups)

@@ -1,0 +1,37 @@
+"""One threshold, found by making cached videos, and the model's constants where the settings have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed, rounded
+from opensora_adacache.calibration.search import fit_polynomial, mean_ratios
+
+
+class Thresholds(CalibrationKind):
+    """FBCache, EasyCache and SeaCache; TeaCache with its polynomial, and MagCache with its ratios."""
+
+    field_names = frozenset({"threshold"})
+
+    def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
+        names = {field.name for field in fields(cache)}
+        if "coefficients" in names:
+            cache = changed(cache, coefficients=fit_polynomial(self.runs.measurements))
+        if "ratios" in names:
+            cache = changed(cache, ratios=mean_ratios(self.runs.measurements))
+        return [changed(cache, threshold=rounded(value)) for value in GRID]
+
+
+class Intervals(CalibrationKind):
+    """Static and TaylorSeer: every k-th step."""
+
+    field_names = frozenset({"interval"})
+
+    def takes(self, cache: CacheConfig) -> bool:
+        """Only what skips the whole stack computes or skips a step as a whole."""
+        return super().takes(cache) and cache.fixed_steps(self.runs.num_steps) is not None
+
+    def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
+        return [changed(cache, interval=interval) for interval in range(1, self.runs.num_steps // 2)]

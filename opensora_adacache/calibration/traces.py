@@ -1,0 +1,81 @@
+"""Read codebooks and traces from files, and show schedules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from opensora_adacache.caching.adacache import AdaCacheConfig
+from opensora_adacache.caching.codebook import Codebook
+from opensora_adacache.caching.trace import StepRecord, trace_from_json
+from opensora_adacache.config import load_config
+from opensora_adacache.config.calibrated import read_setting
+
+
+def read_codebook(source: str) -> Codebook:
+    """Return the codebook of a config, of a calibrated setting ``FILE.json#NAME``, or of a JSON file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it holds no codebook.
+    """
+    if "#" in source:
+        content: Any = read_setting(source).section
+    elif source.endswith(".py"):
+        cache = load_config(source, {"prompt": ["any"]}).cache
+        codebook = getattr(cache, "codebook", None)
+        if codebook is None:
+            raise ValueError(f"'{source}' has no AdaCache section; name a config that has one, or a JSON codebook")
+        return codebook
+    else:
+        content = _read_json(Path(source))
+    if isinstance(content, dict):
+        content = content.get("codebook", content)
+    try:
+        return AdaCacheConfig({float(threshold): rate for threshold, rate in content.items()}).codebook
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f'\'{source}\' holds no codebook such as {{"0.08": 6, "1.0": 1}}: {error}') from None
+
+
+def read_traces(path: Path) -> list[list[StepRecord]]:
+    """Return the traces of a video's record, or the one that the file holds.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it holds no trace.
+    """
+    content = _read_json(path)
+    traces = content.get("traces") if isinstance(content, dict) else [content]
+    if not isinstance(traces, list) or not traces or not all(isinstance(t, list) and t for t in traces):
+        raise ValueError(f"'{path}' holds no trace; name the .json beside a video that was made with a cache")
+    return [trace_from_json(trace) for trace in traces]
+
+
+def schedule_line(title: str, computed: Collection[int], num_steps: int) -> str:
+    """Return a schedule as a line of text.
+
+    >>> schedule_line("trace", [1, 2, 4], 4)
+    'trace      3 of 4 [##.#]'
+    """
+    strip = "".join("#" if step in computed else "." for step in range(1, num_steps + 1))
+    return f"{title:9}{len(computed):3d} of {num_steps} [{strip}]"
+
+
+def planned_section(computed: Sequence[int]) -> str:
+    """Return the cache section that computes at these steps.
+
+    >>> planned_section([1, 2, 4])
+    'cache = dict(type="Planned", steps=(1, 2, 4))'
+    """
+    return f'cache = dict(type="Planned", steps={tuple(computed)})'
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"'{path}' does not exist; correct the path") from None
+    except ValueError:
+        raise ValueError(f"'{path}' is not valid JSON") from None

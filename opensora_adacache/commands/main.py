@@ -1,0 +1,69 @@
+"""What every script does around its work: errors for users in one line, an exit status, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from opensora_adacache.commands.parser import one_line_warnings
+from opensora_adacache.errors.shown import one_line
+
+_Options = TypeVar("_Options")
+
+INTERRUPTED = 130
+WRONG_INPUT = 2
+
+
+def run_command(
+    function: Callable[[_Options], int | None], options: _Options, errors: tuple[type[Exception], ...] = ()
+) -> int:
+    """Call a command with its options and return the exit status.
+
+    0 if the command returns None, otherwise what it returns. 2 after an error that the user can put right: one line on
+    stderr says what was wrong. 130 after Ctrl-C; the message of the `KeyboardInterrupt`, if it has one, says what was
+    finished. Only rank 0 of several processes prints. Any other exception is a bug and passes through.
+
+    Args:
+        function: the command.
+        options: its argument.
+        errors: exceptions, beside ValueError and OSError, that the user can put right.
+    """
+    expected: tuple[type[BaseException], ...] = (ValueError, OSError, *errors)
+    try:
+        with one_line_warnings():
+            return function(options) or 0
+    except KeyboardInterrupt as interrupt:
+        return _say(str(interrupt) or "interrupted before anything was made", INTERRUPTED)
+    except expected as error:
+        return _say(f"error: {one_line(error)}", WRONG_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        return _say(
+            "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
+            "a smaller --batch-size or a smaller --resolution",
+            WRONG_INPUT,
+        )
+
+
+def print_error(error: BaseException, where: str = "") -> None:
+    """Print an error that does not end the command, in one line on stderr."""
+    _say(f"error: {where}: {one_line(error)}" if where else f"error: {one_line(error)}", WRONG_INPUT)
+
+
+def typed_command(script: str, arguments: list[str] | None) -> str:
+    """Return a command as a user types it, to be written beside its results.
+
+    >>> typed_command("scripts/compare.py", ["configs/shapes/compare.py", "--limit", "2"])
+    'python scripts/compare.py configs/shapes/compare.py --limit 2'
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return " ".join(["python", script, *given])
+
+
+def _say(message: str, status: int) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr)
+    return status

@@ -1,0 +1,193 @@
+"""Calibrated settings: constants that belong to a model, in JSON files that calibration writes and configs name.
+
+A cache section takes its constants from such a file by one key::
+
+    cache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
+
+The part before ``#`` is a file in configs/calibrated, or a path; the part after it names one of its settings and may be
+left out where the file holds only one. ``{steps}`` stands for the number of sampling steps. Keys beside ``calibrated``
+override those of the file. The ``moreg`` section takes the same key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from opensora_adacache.errors.closest import closest
+from opensora_adacache.media.files import write_file
+
+FORMAT_VERSION = 1
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "calibrated"
+
+
+@dataclass(frozen=True)
+class CalibratedSetting:
+    """Settings of one policy, and where they come from: a command that found them, or a source that prints them.
+
+    Attributes:
+        section: keys of a cache or MoReg section, ``type`` among them.
+        date: when they were found or quoted, ISO 8601.
+        command: that found them; None for quoted ones.
+        source: where quoted ones are printed; None for found ones.
+        computed_steps: mean over the calibration prompts.
+        psnr: mean over the calibration prompts in dB to the uncached videos.
+    """
+
+    section: Mapping[str, Any]
+    date: str
+    command: str | None = None
+    source: str | None = None
+    computed_steps: float | None = None
+    psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.section, Mapping) or not isinstance(self.section.get("type"), str):
+            raise ValueError(f"a section must be an object with a type, got {self.section!r}")
+        if (self.command is None) == (self.source is None):
+            raise ValueError("expected either the command that found it or the source that it is quoted from")
+
+
+@dataclass(frozen=True)
+class CalibratedFile:
+    """Settings that belong to one model.
+
+    Attributes:
+        model: they were found for, as a config names it.
+        num_steps: sampling steps they were found with.
+        settings: by name.
+        version: of this format.
+    """
+
+    model: str
+    num_steps: int
+    settings: Mapping[str, CalibratedSetting]
+    version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != FORMAT_VERSION:
+            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
+
+
+def read_calibrated(path: Path) -> CalibratedFile:
+    """Read a file of calibrated settings.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
+        settings = {name: _make(CalibratedSetting, entry) for name, entry in content["settings"].items()}
+        return _make(CalibratedFile, {**content, "settings": settings})
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.name for file in FOLDER.glob("*.json"))) or "none"
+        raise FileNotFoundError(
+            f"calibrated file '{path}' does not exist; name a path, or one of configs/calibrated: {known}"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        raise ValueError(
+            f"'{path}' holds no calibrated settings ({reason}); write it with scripts/calibrate.py"
+        ) from None
+
+
+def write_calibrated(path: Path, calibrated: CalibratedFile) -> None:
+    """Write a file of calibrated settings, whole or not at all; each section stands in one line.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = asdict(calibrated)
+    content = {"version": content.pop("version"), **content}
+    for name, setting in content["settings"].items():
+        content["settings"][name] = {key: value for key, value in setting.items() if value is not None}
+    write_file(path, (_lines(content, depth=3) + "\n").encode())
+
+
+def read_setting(reference: str) -> CalibratedSetting:
+    """Return the settings that ``FILE#NAME`` refers to.
+
+    >>> read_setting("open_sora_1_2_30.json#adacache-fast").section["codebook"]
+    {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.4: 2, 1.0: 1}
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file has no setting of that name, or several and none is named.
+    """
+    file, _, name = reference.partition("#")
+    path = FOLDER / file
+    if not path.is_file():
+        path = Path(file).expanduser()
+    settings = read_calibrated(path).settings
+    if not name and len(settings) == 1:
+        return next(iter(settings.values()))
+    if name not in settings:
+        problem = f"has no setting '{name}'" if name else "has several settings"
+        names = closest(name, settings) or f"; expected one of {', '.join(settings)}"
+        raise ValueError(f"'{file}' {problem}, written '{file}#NAME'{names}")
+    return settings[name]
+
+
+def fill_in(section: Mapping[str, Any], num_steps: int, where: str) -> dict[str, Any]:
+    """Return a section with the settings that its key ``calibrated`` names, under its own keys.
+
+    Args:
+        section: as a config has it.
+        num_steps: stands for ``{steps}``.
+        where: the section's name, for errors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file has no such setting, or one of another type.
+    """
+    own = dict(section)
+    reference = own.pop("calibrated", None)
+    if reference is None:
+        return own
+    if not isinstance(reference, str):
+        raise ValueError(f"{where}.calibrated must be a text such as 'FILE.json#NAME', got {reference!r}")
+    found = read_setting(reference.replace("{steps}", str(num_steps))).section
+    if own.get("type", found["type"]) != found["type"]:
+        raise ValueError(
+            f"{where}.type is '{own['type']}', but '{reference}' has settings of '{found['type']}'; leave type out, or "
+            f"set {where}.calibrated=None"
+        )
+    merged = {**found, **own}
+    if isinstance(found.get("moreg"), Mapping) and isinstance(own.get("moreg"), Mapping):
+        merged["moreg"] = {**found["moreg"], **own["moreg"]}
+    return merged
+
+
+def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
+    """Return an object of JSON with thresholds as numbers: the keys of a codebook."""
+    try:
+        return {float(key): value for key, value in content.items()}
+    except ValueError:
+        return content
+
+
+def _make(kind: type, content: Any) -> Any:
+    """Make a dataclass from an object of JSON; unknown keys are ignored."""
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {content!r}")
+    known = {field.name for field in fields(kind)}
+    return kind(**{key: value for key, value in content.items() if key in known})
+
+
+def _lines(value: Any, depth: int, margin: str = "") -> str:
+    """Return JSON with objects down to a depth on lines of their own, and each deeper one in one line.
+
+    >>> print(_lines({"a": {"b": [1, 2]}}, depth=1))
+    {
+     "a": {"b": [1, 2]}
+    }
+    """
+    if depth == 0 or not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    inner = margin + " "
+    parts = [f"{inner}{json.dumps(str(key))}: {_lines(entry, depth - 1, inner)}" for key, entry in value.items()]
+    return "{\n" + ",\n".join(parts) + f"\n{margin}}}"

@@ -1,0 +1,1 @@
+"""Small stand-ins for trying things out on a CPU: whole pipelines of diffusers with random weights."""

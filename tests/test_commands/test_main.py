@@ -1,0 +1,73 @@
+"""The wrapper of every command, and the scripts that use it."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from opensora_adacache.commands.main import run_command
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+EXPERIMENTS = sorted(path.stem for path in (SCRIPTS / "experiments").glob("*.py"))
+
+
+def raising(error):
+    def command(options):
+        raise error
+
+    return command
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("expected one,\n got two"), 2, "error: expected one, got two\n"),
+        (OSError("no space"), 2, "error: no space\n"),
+        (KeyboardInterrupt("3 videos are made"), 130, "3 videos are made\n"),
+        (KeyboardInterrupt(), 130, "interrupted before anything was made\n"),
+        (OutOfMemoryError(), 2, "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True"),
+    ],
+)
+def test_errors_of_users_are_one_line(capsys, error, status, message):
+    assert run_command(raising(error), None) == status
+    shown = capsys.readouterr()
+    assert shown.err.startswith(message) and shown.err.count("\n") == 1 and not shown.out
+
+
+def test_a_status_and_other_errors_pass_through():
+    assert run_command(lambda options: None, 1) == 0 and run_command(lambda options: options, 5) == 5
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(raising(RuntimeError("a bug")), None)
+    with pytest.raises(ImportError):
+        run_command(raising(ImportError("no matplotlib")), None)
+    assert run_command(raising(ImportError("no matplotlib")), None, errors=(ImportError,)) == 2
+
+
+def test_only_rank_0_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert run_command(raising(ValueError("wrong")), None) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"experiments/{name}" for name in EXPERIMENTS)])
+def test_every_script_has_help(name, capsys):
+    main = runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
+    try:
+        status = main(["--help"])
+    except SystemExit as end:
+        status = end.code
+    assert status == 0 and len(capsys.readouterr().out) > 100
+
+
+def test_scripts_are_short_and_import_no_script():
+    for path in SCRIPTS.rglob("*.py"):
+        text = path.read_text()
+        assert path.parent != SCRIPTS or text.count("\n") <= 80, path
+        assert "sys.path" not in text or path.stem == "upstream_inference", path  # there it is upstream's source tree
