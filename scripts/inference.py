@@ -3,13 +3,18 @@
 import os
 import sys
 
-if __name__ == "__main__":
-    try:
-        from opensora_adacache.commands.sample import main
 
-        status = main()
-    except KeyboardInterrupt:  # before `main` could handle it, while modules were imported
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    try:
+        from opensora_adacache.commands.sample import main as sample
+
+        return sample(arguments)
+    except KeyboardInterrupt:  # while modules were imported
         if os.environ.get("RANK", "0") == "0":
             print("interrupted before anything was made", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

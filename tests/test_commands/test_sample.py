@@ -95,7 +95,7 @@ def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):
     assert "  a red circle\n" in shown.out and f"1 video in '{tmp_path}/out'" in shown.out
     assert "videos" not in shown.err  # no bars in a log file
     assert main([*arguments, *options]) == 0
-    assert "1 were there already" in capsys.readouterr().out
+    assert "1 was there already" in capsys.readouterr().out
 
 
 @pytest.fixture
