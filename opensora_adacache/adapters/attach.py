@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
 
 
-def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> CacheSession | BranchedSession:
+def apply_cache(
+    model: Any, config: CacheConfig, num_sampling_steps: int | None = None
+) -> CacheSession | BranchedSession:
     """Attach a cache to a model, from outside, and return its session.
 
     Use it in a ``with`` statement, or as a plain call that stays on until ``session.detach()``. Everything is checked
@@ -20,10 +22,10 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
 
     Args:
         model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, or a transformer of
-            diffusers (docs/guide/adapters.md lists them).
+            diffusers (docs/guide/adapters.md lists them), or a pipeline of diffusers.
         config: settings of a policy: an `AdaCacheConfig`, or an instance of any other `CacheConfig`, yours included.
-        num_sampling_steps: denoising steps of the sampler; the policy always computes the last two. On diffusers the
-            length of the scheduler's `timesteps`.
+        num_sampling_steps: denoising steps of the sampler. On diffusers the length of the scheduler's `timesteps`; for
+            a pipeline it may be left out, and is then read at each call.
 
     Raises:
         ValueError: the settings do not fit the model or the run, or the model has a cache already.
@@ -31,6 +33,14 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
     if not isinstance(config, CacheConfig):
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
+    if _is_of(model, "diffusers", "DiffusionPipeline"):
+        from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
+
+        return attach_pipeline(model, config, num_sampling_steps)
+    if num_sampling_steps is None:
+        raise ValueError(
+            "apply_cache needs num_sampling_steps for a model: give the sampler's, or give the pipeline of diffusers"
+        )
     if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
         from opensora_adacache.adapters.stdit3.attach import attach_stdit3
 

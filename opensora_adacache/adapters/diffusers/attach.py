@@ -36,7 +36,9 @@ CACHE_DIT_MARK = "_is_cached"
 TIMESTEP_RANGE = 1000
 
 
-def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: int) -> BranchedSession:
+def attach_diffusers(
+    model: nn.Module, config: CacheConfig, num_sampling_steps: int | Callable[[], int]
+) -> BranchedSession:
     """Attach a session to a transformer of diffusers; see `opensora_adacache.adapters.apply_cache`.
 
     By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate; in
@@ -45,13 +47,18 @@ def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: 
     known = describe(model)
     _check_model(model)
     layers = _layers(model, known)
-    _check_config(model, known, config, num_sampling_steps, layers)
+    _check_config(model, known, config, layers)
+
+    def check_run(number: int) -> None:
+        config.check_run(number, len(layers))
+        warn_of_misfit(config, number, type(model).__name__)
+
     blocks = _stack_blocks(known, layers, config)
     if config.num_first_blocks >= len(blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
-    warn_of_misfit(config, num_sampling_steps, type(model).__name__)
-
-    session = BranchedSession(config, num_sampling_steps)
+    if not callable(num_sampling_steps):
+        check_run(num_sampling_steps)
+    session = BranchedSession(config, num_sampling_steps, check_run)
     stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, partial(_blocks, model, known))
     listener = Listener(HOOK, session.end_of_sampling)
     patches = Patches()
@@ -114,6 +121,7 @@ def _call(
         latents = arguments["hidden_states"]
         if session.at_start:
             _check_other_caches(model)
+        session.count_steps()
         timestep = falling_timestep(arguments["timestep"], latents, known.rising_timestep)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = known.grid(model.config, arguments)  # type: ignore[arg-type]
@@ -195,12 +203,9 @@ def _check_other_caches(model: nn.Module) -> None:
             raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
 
 
-def _check_config(
-    model: nn.Module, known: DiffusersModel, config: CacheConfig, num_sampling_steps: int, layers: list
-) -> None:
+def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, layers: list) -> None:
     """Raise ValueError where a policy needs what the model does not show."""
     name = type(model).__name__
-    config.check_run(num_sampling_steps, len(layers))
     for block in (block for layer in layers for _, block in layer):
         if hasattr(block, "_orig_mod"):
             raise ValueError(
