@@ -83,7 +83,8 @@ class MoRegConfig:
         if last > num_sampling_steps:
             raise ValueError(
                 f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.steps}: give "
-                "fractions of the run, such as moreg.steps=(0.1, 0.9), which fit any number of steps"
+                "fractions of the run, which fit any number of steps: cache.moreg.steps=(0.1, 0.9), or "
+                "model.moreg_steps=(0.1, 0.9) in a config of the reference implementation"
             )
         return int(first), int(last)
 
