@@ -158,3 +158,29 @@ def test_the_snippet_of_the_readme(capsys):
     code = code.replace("from diffusers import CogVideoXPipeline\n", "")
     exec(compile(code, "README.md", "exec"), {"CogVideoXPipeline": Pipe})
     assert "of 50 steps" in capsys.readouterr().out
+
+
+def test_the_command_that_finds_a_codebook(tmp_path, capsys):
+    pipeline = make_pipeline("cogvideox")
+    pipeline.save_pretrained(tmp_path / "model")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\na blue square\n")
+    command = runpy.run_path(str(ROOT / "scripts" / "calibrate_pipeline.py"))["main"]
+    arguments = [
+        str(tmp_path / "model"),
+        "--prompt-path",
+        str(prompts),
+        "--num-sampling-steps",
+        "12",
+        "--speedup",
+        "1.5",
+    ]
+    call = '{"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": 16}'
+    assert command([*arguments, "--call", call, "--out", str(tmp_path / "found.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "codebook = {" in shown and shown.count("schedule ") == 2
+    found = read_calibrated(tmp_path / "found.json")
+    assert found.num_steps == 12 and found.model == str(tmp_path / "model")
+    assert found.settings["adacache-1.5x"].computed_steps == pytest.approx(12 / 1.5, abs=1)
+    assert command([str(tmp_path / "nothing"), "--num-sampling-steps", "12", "--speedup", "2"]) == 2
+    assert "\nerror: " in "\n" + capsys.readouterr().err
