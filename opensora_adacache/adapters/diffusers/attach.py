@@ -23,7 +23,8 @@ from opensora_adacache.adapters.diffusers._compat import (
     CacheMark,
     Listener,
     block_metadata,
-    hooks_of,
+    hooks_of_caches,
+    is_parallel,
 )
 from opensora_adacache.adapters.diffusers.models import MODELS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.adapters.patches import Patches
@@ -188,7 +189,7 @@ def _check_model(model: nn.Module) -> None:
             "this model is compiled as a whole, so that no step can skip its blocks: compile the blocks instead, with "
             "model.compile_repeated_blocks() or block.compile()"
         )
-    if getattr(model, "_parallel_config", None) is not None:
+    if is_parallel(model):
         raise ValueError(
             "this model is split over several devices, which is not supported with a cache: load it without"
         )
@@ -198,9 +199,8 @@ def _check_other_caches(model: nn.Module) -> None:
     """Raise ValueError where another cache has hooks on the model, ours aside."""
     if getattr(model, CACHE_DIT_MARK, False):
         raise ValueError("this model has a cache of cache-dit enabled: call cache_dit.disable_cache first")
-    for name, hook in hooks_of(model):
-        if hook._is_stateful and not isinstance(hook, Listener):
-            raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
+    for name in hooks_of_caches(model):
+        raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
 
 
 def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, layers: list) -> None:
