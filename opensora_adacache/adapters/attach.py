@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.checks import plain
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
@@ -31,6 +32,7 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
     if not isinstance(config, CacheConfig):
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
+    num_sampling_steps = plain(num_sampling_steps)
     if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
         from opensora_adacache.adapters.stdit3.attach import attach_stdit3
 
