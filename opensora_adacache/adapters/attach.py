@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.checks import plain
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
@@ -33,6 +34,7 @@ def apply_cache(
     if not isinstance(config, CacheConfig):
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
+    num_sampling_steps = None if num_sampling_steps is None else plain(num_sampling_steps)
     if _is_of(model, "diffusers", "DiffusionPipeline"):
         from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path, PureWindowsPath
+from typing import Any, BinaryIO, get_type_hints
+
+from opensora_adacache.config.section import convert
+from opensora_adacache.errors.shown import shown
 
 FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
@@ -72,10 +75,10 @@ class ResultRow:
     peak_memory_bytes: int | None
     video: str
     motion: str | None
-    checks: Mapping[str, Sequence[int]] | None
+    checks: Mapping[str, tuple[int, ...]] | None
     schedule: str
-    distances: Sequence[float | None]
-    motions: Sequence[float | None]
+    distances: tuple[float | None, ...]
+    motions: tuple[float | None, ...]
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -88,17 +91,37 @@ class ResultRow:
                 raise ValueError(f"{name} must hold {self.num_steps} steps, got {len(getattr(self, name))}")
         if self.loop_s <= 0:
             raise ValueError(f"loop_s must be above 0, got {self.loop_s}")
+        for name, counts in (self.checks or {}).items():
+            if len(counts) != 2 or not 0 <= counts[0] <= counts[1]:
+                raise ValueError(f"checks['{name}'] must be [right, asked], got {counts}")
+        if not _is_inside(self.video):
+            raise ValueError(f"video must name a file inside the folder of the results, got '{self.video}'")
 
     @property
     def video_key(self) -> tuple[int, int]:
         """Prompt number and seed: what pairs videos of different settings."""
         return self.index, self.seed
 
+    def video_in(self, folder: Path) -> Path:
+        """Return the path of the video in the folder of the results.
 
-_KEYS = tuple(field.name for field in fields(ResultRow))
-_TEXTS = ("policy", "setting", "title", "prompt", "video", "schedule")
-_COUNTS = ("index", "seed", "computed_steps", "num_steps", "cache_bytes")
-_NUMBERS = ("latency_s", "loop_s", "tflops")
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a link leads out of the folder.
+        """
+        path = folder / self.video
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{path}' is named by results.jsonl but does not exist; remove its line and run scripts/compare.py "
+                "again"
+            )
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"'{path}' is a link out of the folder of the results; put the file itself there")
+        return path
+
+
+_FIELDS = {field.name: field for field in fields(ResultRow)}
+_HINTS = get_type_hints(ResultRow)
 
 
 def read_results(path: Path) -> list[ResultRow]:
@@ -113,8 +136,8 @@ def read_results(path: Path) -> list[ResultRow]:
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
             row = _row(json.loads(line))
-        except ValueError as error:
-            reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        except (ValueError, RecursionError) as error:
+            reason = error if isinstance(error, _RowError) else "not JSON"
             raise ValueError(
                 f"'{path}' line {number} is not a result ({reason}); repair it or choose another folder"
             ) from None
@@ -168,24 +191,26 @@ def _drop_partial_line(file: BinaryIO) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
+class _RowError(ValueError):
+    """Why a line is not a row."""
+
+
 def _row(content: Any) -> ResultRow:
     if not isinstance(content, dict):
-        raise ValueError("no object")
-    for key in _KEYS:
-        if key not in content and key != "version":
-            raise ValueError(f"'{key}' is missing")
+        raise _RowError("no object")
+    for name, field in _FIELDS.items():
+        if name not in content and field.default is MISSING:
+            raise _RowError(f"'{name}' is missing")
     for key in content:
-        if key not in _KEYS:
-            raise ValueError(f"'{key}' is unknown")
-    for keys, kind, name in (
-        (_TEXTS, str, "a text"),
-        (_COUNTS, int, "a whole number"),
-        (_NUMBERS, int | float, "a number"),
-    ):
-        for key in keys:
-            if not isinstance(content[key], kind):
-                raise ValueError(f"'{key}' must be {name}, got {content[key]!r}")
-    for key in ("distances", "motions"):
-        if not isinstance(content[key], list):
-            raise ValueError(f"'{key}' must be a list, got {content[key]!r}")
-    return ResultRow(**content)
+        if key not in _FIELDS:
+            raise _RowError(f"{shown(key)} is unknown")
+    try:
+        return ResultRow(**{key: convert(value, _HINTS[key], f"'{key}'") for key, value in content.items()})
+    except ValueError as error:
+        raise _RowError(error) from None
+
+
+def _is_inside(video: str) -> bool:
+    """Tell whether a relative path stays below its folder, on any system."""
+    parts = PureWindowsPath(video)  # which knows both kinds of slashes
+    return bool(parts.name) and not parts.anchor and ".." not in parts.parts and "\0" not in video

@@ -132,10 +132,10 @@ class VideoMaker:
             peak_memory_bytes=made.memory,
             video=str(made.path.relative_to(self.folder)),
             motion=task.spec.speed if task.spec else None,
-            checks=None if task.spec is None else check(task.spec, made.frames.raw),
+            checks=None if task.spec is None else {k: tuple(v) for k, v in check(task.spec, made.frames.raw).items()},
             schedule="".join("#" if step else "." for step in computed),
-            distances=[record.distance for record in records] or [None] * num_steps,
-            motions=[record.motion for record in records] or [None] * num_steps,
+            distances=tuple(record.distance for record in records) or (None,) * num_steps,
+            motions=tuple(record.motion for record in records) or (None,) * num_steps,
         )
 
     def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:

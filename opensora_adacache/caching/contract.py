@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from opensora_adacache.caching.checks import check_choice, is_count
+from opensora_adacache.caching.checks import check_choice, is_count, plain
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,8 @@ class CacheConfig(ABC):
     """Settings of a caching policy; derive a frozen dataclass from it.
 
     Only `build` has to be written. The properties say what the policy needs; override those that differ. A subclass
-    that checks its settings in ``__post_init__`` calls ``super().__post_init__()`` first.
+    that checks its settings in ``__post_init__`` calls ``super().__post_init__()`` first, which makes numbers of numpy
+    plain ones.
 
     Attributes:
         decision: "batch" takes one decision for all videos of a batch, "sample" one for each video, so that a batch
@@ -82,6 +83,8 @@ class CacheConfig(ABC):
     decision: str = field(default="batch", kw_only=True)
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         check_choice("decision", self.decision, DECISIONS)
 
     @abstractmethod

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_positive, is_count, is_number
+from opensora_adacache.caching.checks import check_positive, is_count, is_number, items, plain
 from opensora_adacache.caching.distance import l1_norm
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ class MoRegConfig:
     gradient_weight: float = 10
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strides", tuple(self.strides))
-        object.__setattr__(self, "steps", tuple(self.steps))
+        for name in ("strides", "steps"):
+            object.__setattr__(self, name, items(f"MoReg {name}", getattr(self, name)))
+        for name in ("center", "power", "divisor", "gradient_weight"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not self.strides or any(not is_count(stride) for stride in self.strides):
             raise ValueError(f"MoReg strides must be whole numbers of at least 1, got {self.strides}")
         self._check_window()

@@ -113,7 +113,7 @@ def _num_that_fit(folder: Path, rows: Sequence[ResultRow], num_bytes: int) -> in
     sizes: dict[tuple[int, int], int] = {}
     for row in rows:
         # three bytes are four characters
-        sizes[row.video_key] = sizes.get(row.video_key, 0) + _existing(folder / row.video).stat().st_size * 4 // 3
+        sizes[row.video_key] = sizes.get(row.video_key, 0) + row.video_in(folder).stat().st_size * 4 // 3
     totals = accumulate(sizes[key] for key in spread_prompts(rows))
     return sum(total <= num_bytes for total in totals)
 
@@ -133,12 +133,4 @@ def _shown_prompts(
 
 def _shown_video(folder: Path, row: ResultRow, baseline_seconds: float | None) -> ShownVideo:
     speedup = baseline_seconds / row.loop_s if baseline_seconds is not None else None
-    return ShownVideo(row, data_uri("video/mp4", _existing(folder / row.video).read_bytes()), speedup)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"'{path}' is named by results.jsonl but does not exist; remove its line and run scripts/compare.py again"
-        )
-    return path
+    return ShownVideo(row, data_uri("video/mp4", row.video_in(folder).read_bytes()), speedup)

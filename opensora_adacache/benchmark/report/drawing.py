@@ -70,11 +70,18 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG; the same figure gives the same text at any time."""
-    import matplotlib
+    """Return a figure as SVG; the same figure gives the same text at any time.
 
+    Titles and names appear as they are written: a dollar sign begins no formula.
+    """
+    import matplotlib
+    from matplotlib.text import Text
+
+    for label in figure.findobj(Text):
+        label.set(parse_math=False, usetex=False)
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "opensora-adacache"}):
+    # matplotlib makes some labels only when it draws
+    with matplotlib.rc_context({"svg.hashsalt": "opensora-adacache", "text.parse_math": False, "text.usetex": False}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
