@@ -100,7 +100,7 @@ def test_heun_takes_two_calls_for_a_step():
     assert computed_steps(session.trace) == [1, 2, 4, 6, 7] and video.isfinite().all()
     with (
         apply_cache(pipeline.transformer, RATE_2, 4),
-        pytest.warns(UserWarning, match="give apply_cache the sampler's num_sampling_steps"),
+        pytest.warns(UserWarning, match="pass apply_cache the sampler's num_sampling_steps"),
     ):
         assert generate(pipeline, "wan", num_inference_steps=4).isfinite().all()
 

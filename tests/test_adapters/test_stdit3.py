@@ -274,7 +274,7 @@ def test_a_rise_that_is_noticed_late_is_an_error(golden_model):
     timesteps = Timesteps(40, None)
     for value in (900.0, 800.0, 950.0):
         timesteps.add(torch.tensor([value]), None)
-    with pytest.raises(ValueError, match=r"timestep went from 800 to 950 by step 3 of 40"):
+    with pytest.raises(ValueError, match=r"timestep rose from 800 to 950 by step 3 of 40"):
         timesteps.read(3)
 
 
