@@ -16,8 +16,8 @@ class Timesteps:
     """Timesteps of the calls of a model; they stay on the device until something else is read.
 
     A rise within a run means that another run has begun. A fall at the start of a run means that the sampler takes more
-    steps than `num_sampling_steps`. Equal timesteps are accepted, because half precision cannot distinguish neighbouring
-    timesteps of a long run.
+    steps than `num_sampling_steps`. Equal timesteps are accepted, because half precision cannot distinguish
+    neighbouring timesteps of a long run.
 
     Args:
         num_sampling_steps: n.

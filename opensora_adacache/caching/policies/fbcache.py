@@ -68,5 +68,7 @@ class FBCachePolicy(CachePolicy):
 
 def _first_residual(view: StackView) -> Tensor:
     if view.first_residual is None:
-        raise RuntimeError("FBCache needs the first block's residual, but this adapter does not run that block apart")
+        raise RuntimeError(
+            "FBCache needs the first block's residual, but this adapter does not run that block separately"
+        )
     return view.first_residual
