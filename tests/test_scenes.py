@@ -1,4 +1,4 @@
-"""Scenes hold what their specs say, pictures of them are exact, and the checker reads them back."""
+"""Scenes show what their specs say, their pictures are exact, and the checker reads them correctly."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_pan_moves_ground_and_things_against_the_camera() -> None:
 def test_clockwise_is_what_a_viewer_calls_so(direction: str, sign: int) -> None:
     scenes = scenes_of(spec("orbit", "steady", direction))
     x, y = scenes.x[0, 0] - scenes.x[0, 0].mean(), scenes.y[0, 0] - scenes.y[0, 0].mean()
-    # With y downwards, clockwise turns have a positive cross product.
+    # The y axis points down, so clockwise turns have a positive cross product.
     assert ((x[:-1] * y[1:] - y[:-1] * x[1:]) * sign > 0).mean() > 0.9
     spun = scenes_of(spec("spin", "slow", direction, things=(Thing("red", "arrow"),)))
     assert (np.diff(spun.angle[0, 0]) * sign > 0).all()

@@ -1,4 +1,4 @@
-"""The stages of the bundled model's training resume exactly, and what they export loads."""
+"""The training stages of the bundled model resume exactly, and the models that they export can be loaded."""
 
 from __future__ import annotations
 
@@ -180,9 +180,9 @@ def test_tags_ask_every_word_of_an_object_for_what_it_is() -> None:
     tokens = torch.from_numpy(Tokens()([write_caption(specs[row], 104729 * row) for row in range(64)]))
     tags = Tags()
     things, clip = (torch.from_numpy(part) for part in tag_targets(specs))
-    # Two words of each object are looked at, no other.
+    # Only the two words of each object are used.
     assert torch.isin(tokens, tags.object_words).sum(1).tolist() == (2 * specs.count).tolist()
-    # Features that say one colour of every word: the colour of the first object counts twice, for both its words.
+    # The features say one colour for every word; the colour of the first object counts twice, for both of its words.
     features = torch.zeros(1, tokens.shape[1], tags.things.in_features)
     with torch.no_grad():
         tags.things.weight.zero_()

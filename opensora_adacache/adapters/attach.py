@@ -1,4 +1,4 @@
-"""`apply_cache`, the one way to attach a cache to a model."""
+"""`apply_cache`, the only function needed to attach a cache to a model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 def apply_cache(
     model: Any, config: CacheConfig, num_sampling_steps: int | None = None
 ) -> CacheSession | BranchedSession:
-    """Attach a cache to a model, from outside, and return its session.
+    """Attach a cache to a model from outside and return its session.
 
-    Use it in a ``with`` statement, or as a plain call that stays on until ``session.detach()``. Everything is checked
-    before the model is touched; detaching leaves no trace on it.
+    Use it in a ``with`` statement, or call it directly and remove the cache later with ``session.detach()``. Everything
+    is checked before the model is touched, and detaching restores the model completely.
 
     Args:
-        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, or a transformer of
-            diffusers (docs/guide/adapters.md lists them), or a pipeline of diffusers.
-        config: settings of a policy: an `AdaCacheConfig`, or an instance of any other `CacheConfig`, yours included.
-        num_sampling_steps: denoising steps of the sampler. On diffusers the length of the scheduler's `timesteps`; for
-            a pipeline it may be left out, and is then read at each call.
+        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, a diffusers transformer
+            (docs/guide/adapters.md lists them), or a diffusers pipeline.
+        config: settings of a policy: an `AdaCacheConfig` or any other `CacheConfig`, including your own.
+        num_sampling_steps: number of denoising steps of the sampler. With diffusers it is the length of the scheduler's
+            `timesteps`; for a pipeline it may be omitted and is then read at each call.
 
     Raises:
-        ValueError: the settings do not fit the model or the run, or the model has a cache already.
+        ValueError: the settings do not fit the model or the run, or the model already has a cache.
     """
     if not isinstance(config, CacheConfig):
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
@@ -67,5 +67,5 @@ def apply_cache(
 
 
 def _is_of(model: Any, module: str, name: str) -> bool:
-    """Tell whether a model is of a class, without importing its module: an instance means that it is imported."""
+    """Return whether a model is of this class, without importing the module: an instance implies it is imported."""
     return module in sys.modules and isinstance(model, getattr(sys.modules[module], name))

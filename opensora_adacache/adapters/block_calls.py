@@ -1,4 +1,4 @@
-"""How the blocks of diffusers take and return video and text tokens.
+"""How the blocks of diffusers models receive and return video and text tokens.
 
 R rows of a batch, N video tokens, C channels.
 """
@@ -15,10 +15,10 @@ from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadat
 
 
 class BlockSignature:
-    """Where a class of blocks has its video and text tokens, by its entry in diffusers' registry.
+    """Locates video and text tokens in the calls of a block class, using the class's entry in diffusers' registry.
 
     Args:
-        block_class: of the blocks; without an entry it takes `hidden_states` and returns them alone.
+        block_class: class of the blocks. Without an entry it receives `hidden_states` and returns only them.
     """
 
     def __init__(self, block_class: type[nn.Module]) -> None:
@@ -27,7 +27,7 @@ class BlockSignature:
 
     @property
     def has_text(self) -> bool:
-        """Whether the block returns text tokens too."""
+        """Whether the block also returns text tokens."""
         return self._metadata.return_encoder_hidden_states_index is not None
 
     def video(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
@@ -47,7 +47,7 @@ class BlockSignature:
         return out[self._metadata.return_encoder_hidden_states_index]
 
     def returns(self, video: Tensor, text: Tensor | None) -> Any:
-        """Return video and text tokens as a call would; without `text` for a block that returns video alone."""
+        """Return video and text tokens as a call would; without `text` for a block that returns only video tokens."""
         if not self.has_text:
             return video
         places = {
@@ -57,15 +57,15 @@ class BlockSignature:
         return tuple(places.get(index) for index in range(max(places) + 1))
 
     def passes_on(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Return the tokens of a call's arguments as a call would return them."""
+        """Return the tokens among the arguments of a call in the form in which a call would return them."""
         return self.returns(self.video(args, kwargs), self.text(args, kwargs) if self.has_text else None)
 
     def select(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments of a call on some rows only.
+        """Return the arguments of a call restricted to some rows.
 
-        A tensor has rows where its first axis is as long as that of the video tokens, [R·k, …].
+        A tensor is taken to have rows if its first axis is as long as that of the video tokens, [R·k, …].
         """
         length = self.video(args, kwargs).shape[0]
 

@@ -1,9 +1,9 @@
-"""A session steps in at every block of a transformer of diffusers; the model's own loop over its blocks runs on.
+"""Wraps every block of a diffusers transformer for a session, while the model's own loop over its blocks keeps running.
 
-On a step that reuses, each block hands on what it got and the last one gives the input of the first plus the stored
-residual. The wrappers stand outside of what ``block.compile()`` compiled.
+On a step that reuses, each block passes its input through, and the last block returns the input of the first block plus
+the stored residual. The wrappers lie outside of what ``block.compile()`` compiles.
 
-Letters: R rows of a batch (videos × guidance halves), T frames of S tokens, N = T·S, C channels.
+Letters: R batch rows (videos × guidance branches), T frames of S tokens, N = T·S, C channels.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class StackBlock:
-    """One block: its module, the module list it is in, its signature, and where its probe is, if it is one.
+    """One block: its module, the module list that holds it, its signature, and the location of its probe, if any.
 
     Attributes:
-        site: name of the probe; None for a block that is none.
+        site: name of the probe; None if the block is not a probe.
         after: submodule whose first input is the block's input plus the residual to observe; None for the whole block.
     """
 
@@ -46,7 +46,7 @@ class StackBlock:
 
 @dataclass
 class _Call:
-    """One call of the model, as far as the blocks that always run."""
+    """One call of the model while the blocks that always run are running."""
 
     session: CacheSession
     num_rows: int
@@ -60,9 +60,9 @@ class _Decided:
     """What the policy decided for a call when the stack was about to run.
 
     Attributes:
-        view: what it saw; `view.x` is the input of the stack.
-        split: of the rows.
-        text: text tokens at the input of the stack, where the model reads them after it.
+        view: the view that the policy received; `view.x` is the input of the stack.
+        split: which rows compute.
+        text: text tokens at the input of the stack, if the model reads text tokens after the stack.
     """
 
     view: StackView
@@ -74,11 +74,11 @@ class BlockStack:
     """The blocks of one model, in order of execution.
 
     Args:
-        blocks: all of them.
-        model: what is known of the model.
-        num_first: blocks that run on every step.
+        blocks: all blocks.
+        model: description of the model.
+        num_first: number of blocks that run on every step.
         needs_grid: whether the policy reads frames.
-        find_blocks: gives the blocks that the model has now; they must be the same ones.
+        find_blocks: returns the blocks that the model has now, which must be the same ones.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class BlockStack:
         self._has_warned = False
 
     def wrap(self, patches: Patches) -> None:
-        """Step in at every block."""
+        """Wrap every block."""
         for index, block in enumerate(self.blocks):
             self._wrappers.append(patches.wrap_call(block.module, partial(self._wrapper, index)))
 
     def run(self, session: CacheSession, num_rows: int, grid: Grid | None, forward: Callable[[], Any]) -> Any:
-        """Run the model's forward, with R rows, on one step of a session."""
+        """Run the model's forward with R rows as one step of a session."""
         self._check_blocks()
         self._call = call = _Call(session, num_rows, grid)
         try:
@@ -117,7 +117,7 @@ class BlockStack:
         return out
 
     def _check_blocks(self) -> None:
-        """Raise ValueError where the model's blocks are others than those that were wrapped."""
+        """Raise ValueError if the model's blocks are not the ones that were wrapped."""
         if list(map(id, self.find_blocks())) != [id(block.module) for block in self.blocks]:
             raise ValueError(
                 "a block of the model was replaced after apply_cache: detach the session, change the blocks, and apply "
@@ -137,12 +137,12 @@ class BlockStack:
         return call_block
 
     def _note_bypass(self) -> None:
-        """Warn once that a block ran outside of a call that the session saw."""
+        """Warn once that a block ran outside of a model call that the session wraps."""
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                "a block of this model ran outside of a call of the model, so the cache took no part: call the model "
-                "itself, model(...), not model.forward(...)",
+                "a block of this model ran outside of a call of the model, so it was not cached: call model(...) "
+                "instead of model.forward(...)",
                 AdaCacheWarning,
                 stacklevel=4,
             )
@@ -150,7 +150,7 @@ class BlockStack:
     def _block(self, call: _Call, index: int, original: Callable, args: tuple, kwargs: dict) -> Any:
         if index != call.next_block:
             raise ValueError(
-                f"block {index} ran where block {call.next_block} was due: this adapter does not fit the model"
+                f"block {index} ran, but block {call.next_block} was expected: this adapter does not fit the model"
             )
         call.next_block += 1
         block = self.blocks[index]
@@ -171,13 +171,13 @@ class BlockStack:
         return self._close(call, decided, block, out) if call.next_block == len(self.blocks) else out
 
     def _decide(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> _Decided:
-        """Let the policy decide, at the input of the stack."""
+        """Let the policy decide at the input of the stack."""
         x = self._tokens(call, block, block.signature.video(args, kwargs))
         if self.needs_grid and (
             call.grid is None or x.shape[1] != call.grid.frames * call.grid.height * call.grid.width
         ):
             raise ValueError(
-                f"this call's {x.shape[1]} tokens do not tell their frames (expected {call.grid}): set moreg=None, or "
+                f"the frames of this call's {x.shape[1]} tokens are unknown (expected {call.grid}): set moreg=None, or "
                 "choose a policy that does not read frames"
             )
         grid = call.grid or Grid(1, 1, x.shape[1])
@@ -195,7 +195,7 @@ class BlockStack:
         return _Decided(view, call.session.decide(view), block.signature.text(args, kwargs) if keeps_text else None)
 
     def _close(self, call: _Call, decided: _Decided, block: StackBlock, out: Any) -> Any:
-        """Keep the residual of the rows that computed, give the others theirs."""
+        """Store the residual of the rows that computed and add the expected residual to the others."""
         session, split, entry = call.session, decided.split, decided.view.x
         video = block.signature.video_out(out)
         x = self._tokens(call, block, video)
@@ -227,7 +227,7 @@ class BlockStack:
         session.store.put_difference(TEXT, after, before, rows)
 
     def _text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> Tensor:
-        """Return the text tokens that leave the stack; where the model does not read them, whatever they are."""
+        """Return the text tokens that leave the stack; any value if the model does not read them."""
         if decided.text is None:
             return block.signature.text_out(out)
         return decided.text + session.store.get(TEXT)
@@ -235,7 +235,7 @@ class BlockStack:
     def _compute(
         self, call: _Call, block: StackBlock, original: Callable, args: Any, kwargs: Any, num_rows: int
     ) -> Any:
-        """Run a block, and observe its residual if it is a probe."""
+        """Run a block and, if it is a probe, observe its residual."""
         if block.site is None:
             return original(*args, **kwargs)
         before = block.signature.video(args, kwargs)
@@ -251,7 +251,7 @@ class BlockStack:
     def _compute_rows(
         self, call: _Call, block: StackBlock, original: Callable, args: tuple, kwargs: dict, rows: Tensor
     ) -> Any:
-        """Run a block on some rows; the others pass through."""
+        """Run a block on some rows; the other rows pass through."""
         signature, num_rows = block.signature, call.num_rows
         some_args, some_kwargs = signature.select(args, kwargs, rows, num_rows, self.model.shared)
         out = self._compute(call, block, original, some_args, some_kwargs, rows.shape[0])
@@ -262,12 +262,12 @@ class BlockStack:
         return signature.returns(video, text)
 
     def _modulated_input(self, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
-        assert self.model.attention is not None  # a policy that reads it is refused when it is unknown
+        assert self.model.attention is not None  # if it is unknown, policies that read it are refused
         read = first_input(block.module, self.model.attention, args, kwargs)
-        return read.reshape(block.signature.video(args, kwargs).shape)  # a block may move frames to the batch axis
+        return read.reshape(block.signature.video(args, kwargs).shape)  # blocks may move frames to the batch axis
 
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
-        """Return video tokens as [R, N, C], frame after frame."""
+        """Return video tokens as [R, N, C], frame by frame."""
         axis = self.model.row_axis.get(block.stack)
         if axis is None:
             return x
@@ -275,7 +275,7 @@ class BlockStack:
         return (x if axis == "frames" else x.transpose(1, 2)).flatten(1, 2)
 
     def _untokens(self, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
-        """Return tokens [R, N, C] as the block has them."""
+        """Return tokens [R, N, C] in the layout of the block."""
         axis = self.model.row_axis.get(block.stack)
         if axis is None:
             return x

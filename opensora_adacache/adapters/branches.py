@@ -1,4 +1,4 @@
-"""Caches of a model that a pipeline calls once for each guidance branch."""
+"""Caches for a model that a pipeline calls once per guidance branch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
 
 ONE_PROMPT_BRANCHES = ("cond", "uncond")
-"""Names of branches whose batch holds videos only; any other may hold both guidance halves of each video."""
+"""Names of branches whose batch holds only videos; any other batch may hold both guidance branches of each video."""
 
 
 class BranchedSession:
-    """One `CacheSession` for each guidance branch: each has its own step counter, decisions and residuals.
+    """One `CacheSession` per guidance branch; each branch counts steps, decides and stores residuals separately.
 
-    A branch is what the pipeline names in ``cache_context(name)``: "cond" and "uncond" where guidance takes two calls,
-    "cond_uncond" or no name ("") where it takes one. Where a pipeline names none and takes several calls for a step,
-    each is a branch of its own (`TwinCalls`). It has the same methods as a `CacheSession`; `trace` and `traces` are
-    those of the first branch, the others are in `branches`.
+    The pipeline names a branch in ``cache_context(name)``: "cond" and "uncond" if guidance takes two calls,
+    "cond_uncond" or no name ("") if it takes one. If a pipeline gives no names but makes several calls per step, each
+    call is a separate branch (`TwinCalls`). The methods are those of `CacheSession`; `trace` and `traces` belong to the
+    first branch, and `branches` gives access to the others.
 
     Args:
         config: settings of the policy.
-        num_sampling_steps: n, the calls of each branch in one run: the length of the scheduler's `timesteps`; or a
-            function that gives it when a run begins.
-        check_run: called with a number of steps that was not known before; raises ValueError where it does not fit.
+        num_sampling_steps: n, the number of calls of each branch in one run: the length of the scheduler's `timesteps`.
+            A function is called when a run begins.
+        check_run: called with each new number of steps; raises ValueError if it does not fit.
 
     Attributes:
         on_step: called after each call of the model with its branch; see `CacheSession.on_step`.
-        branches: the sessions by name of their branch, in the order in which they were first called.
+        branches: the sessions by branch name, in the order of their first calls.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class BranchedSession:
             warnings.warn(f"{unfinished} before the cache was detached: {REMEDY}", AdaCacheWarning, stacklevel=2)
 
     def detach(self) -> None:
-        """Take the cache off the model and free the stored residuals; the traces stay."""
+        """Remove the cache from the model and free the stored residuals; the traces are kept."""
         for session in self.branches.values():
             session.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
@@ -75,7 +75,7 @@ class BranchedSession:
             session.detach()
 
     def reset(self) -> None:
-        """Forget the current run of every branch, so that the next call of the model is step 1."""
+        """Drop the current run of every branch, so that the next call of the model is step 1."""
         self._twins.reset()
         for session in self.branches.values():
             session.reset()
@@ -87,19 +87,19 @@ class BranchedSession:
 
     @property
     def trace(self) -> list[StepRecord]:
-        """The trace of the first branch's latest run where there is just one; see `CacheSession.trace`."""
+        """The trace of the first branch's latest run, if there is only one; see `CacheSession.trace`."""
         return next((session.trace for session in self.branches.values()), [])
 
     def cache_bytes(self) -> int:
-        """Return the bytes held by cached residuals of all branches now."""
+        """Return the number of bytes that cached residuals of all branches hold now."""
         return sum(session.cache_bytes() for session in self.branches.values())
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The sum over branches of the most bytes that cached residuals held."""
+        """The largest number of bytes that cached residuals held, summed over the branches."""
         return sum(session.peak_cache_bytes for session in self.branches.values())
 
-    # What a host calls
+    # What an adapter calls
 
     @property
     def at_start(self) -> bool:
@@ -125,13 +125,13 @@ class BranchedSession:
     def model_call(
         self, name: str, latents: Tensor, timestep: Tensor, step_index: int | None = None
     ) -> Iterator[CacheSession]:
-        """Span one call of the model on one branch; an exception forgets the run of every branch.
+        """Wrap one call of the model on one branch; an exception drops the run of every branch.
 
         Args:
-            name: of the branch.
-            latents: input of the model; its first axis has the R rows.
-            timestep: [R], falling from call to call.
-            step_index: of the pipeline, where it tells.
+            name: name of the branch.
+            latents: input of the model; its first axis has R rows.
+            timestep: [R], decreasing from call to call.
+            step_index: step index of the pipeline, if it provides one.
         """
         if not name:
             name = self._twins.name_of(latents, timestep)
@@ -149,7 +149,7 @@ class BranchedSession:
             raise
 
     def end_of_sampling(self) -> None:
-        """Take note that a pipeline ended; the next call of each branch begins a new run."""
+        """Record that a pipeline has ended; the next call of each branch begins a new run."""
         if unfinished := self._unfinished():
             warnings.warn(f"{unfinished} when the pipeline ended: {REMEDY}", AdaCacheWarning, stacklevel=2)
         self._twins.reset()
@@ -169,7 +169,7 @@ class BranchedSession:
         return None
 
     def _guidance_in_batch(self, name: str, latents: Tensor) -> bool:
-        """Tell whether a batch holds both guidance halves: at the first step these have the same latents."""
+        """Return whether a batch holds both guidance branches: at the first step these have the same latents."""
         if self.config.decision == "batch" or name in ONE_PROMPT_BRANCHES or latents.shape[0] % 2:
             return False
         return torch.equal(*latents.chunk(2))

@@ -1,4 +1,4 @@
-"""Read what a submodule of a block is given."""
+"""Reads the input of a submodule of a block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class _Captured(Exception):
-    """Carries a submodule's input out of a block that need not run any further."""
+    """Carries a submodule's input out of a block whose remaining part need not run."""
 
     def __init__(self, tensor: Tensor) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class _Captured(Exception):
 
 
 def first_input(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """Return the first input of a submodule without running the block beyond it."""
+    """Return the first input of a submodule without running the rest of the block."""
 
     def stop(module: nn.Module, inputs: tuple, named: dict) -> None:
         raise _Captured(_first(inputs, named))
@@ -33,7 +33,7 @@ def first_input(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mappin
 
 
 def run_and_capture(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Tensor]:
-    """Run a block uncompiled (a hook inside would be compiled too); return its output and a submodule's first input."""
+    """Run a block uncompiled (hooks inside would be compiled too); return its output and a submodule's first input."""
     captured: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, named: dict) -> None:

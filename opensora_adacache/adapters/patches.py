@@ -1,4 +1,4 @@
-"""Replace methods of single objects, and put them back."""
+"""Replaces methods of single objects and restores them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 
 _ABSENT = object()
 CALL = "_compiled_call_impl"
-"""What ``module(...)`` looks for first. Hooks of accelerate and diffusers replace `forward`, in any order and as often
-as they like; a wrapper that stands here is outside of all of them, and outside of what ``block.compile()`` compiled.
-torch leaves it out of copies and pickles."""
+"""The attribute that ``module(...)`` looks up first. Hooks of accelerate and diffusers replace `forward`, in any order
+and any number of times; a wrapper in this attribute is outside of all of them and of what ``block.compile()`` compiles.
+torch omits it from copies and pickles."""
 
 
 class Wrapper:
-    """A function that stands in for a method of one object; in a copy or a pickle of the object it is the method."""
+    """A function that replaces a method of one object; in a copy or a pickle of the object it becomes the method."""
 
     def __init__(self, owner: Any, name: str, function: Callable) -> None:
         self.owner = owner
@@ -35,22 +35,22 @@ class Wrapper:
 
 
 def plain_method(owner: Any, name: str) -> MethodType:
-    """Return a method as the class has it, whatever was set on the object."""
+    """Return a method as the class defines it, ignoring what was set on the object."""
     return MethodType(getattr(type(owner), name), owner)
 
 
 class Patches:
-    """Attributes replaced on instances; the classes stay as they are."""
+    """Attributes replaced on instances; the classes remain unchanged."""
 
     def __init__(self) -> None:
         self._patched: list[tuple[Any, str, Any, Any]] = []
 
     def wrap(self, instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -> None:
-        """Replace method `name` of `instance` by ``wrapper(original)``."""
+        """Replace method `name` of `instance` with ``wrapper(original)``."""
         self.set(instance, name, Wrapper(instance, name, wrapper(getattr(instance, name))))
 
     def wrap_call(self, module: nn.Module, wrapper: Callable[[Callable], Callable]) -> Callable:
-        """Replace what ``module(...)`` runs by ``wrapper(original)``, outside of its hooks; return the replacement."""
+        """Replace what ``module(...)`` runs with ``wrapper(original)``, outside its hooks; return the replacement."""
         replacement = wrapper(module._compiled_call_impl or module._call_impl)
         self.set(module, CALL, replacement)
         return replacement
@@ -61,7 +61,7 @@ class Patches:
         instance.__dict__[name] = value
 
     def restore(self) -> None:
-        """Give every instance what it had, an attribute of its own or its class's; leave what others set since then."""
+        """Restore every instance's original attribute (its own or its class's), except where others replaced ours."""
         while self._patched:
             instance, name, before, ours = self._patched.pop()
             if instance.__dict__.get(name, _ABSENT) is not ours:
@@ -74,7 +74,7 @@ class Patches:
 
 @contextmanager
 def wrapped(instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Replace method `name` of `instance` by ``wrapper(original)`` within a ``with`` block."""
+    """Replace method `name` of `instance` with ``wrapper(original)`` inside a ``with`` block."""
     patches = Patches()
     patches.wrap(instance, name, wrapper)
     try:
@@ -85,7 +85,7 @@ def wrapped(instance: Any, name: str, wrapper: Callable[[Callable], Callable]) -
 
 @contextmanager
 def wrapped_call(module: nn.Module, wrapper: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Replace what ``module(...)`` runs by ``wrapper(original)`` within a ``with`` block; see `Patches.wrap_call`."""
+    """Replace what ``module(...)`` runs with ``wrapper(original)`` inside a ``with`` block; see `Patches.wrap_call`."""
     patches = Patches()
     patches.wrap_call(module, wrapper)
     try:

@@ -1,4 +1,4 @@
-"""Watch an uncached run: the residuals of its probe, or what goes into and comes out of its block stack."""
+"""Records an uncached run: the residuals of its probe, or the input and output of its block stack."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
     """Collect the residual [R, N, C] of the probe site at each call of the model, from outside.
 
     Raises:
-        ValueError: the settings name several sites.
+        ValueError: the settings select several sites.
     """
     sites = probe_sites(model, config.probe)
     if len(sites) != 1:
-        raise ValueError(f"a recording has one probe site, but cache_res and cache_loc name {len(sites)}")
+        raise ValueError(f"a recording needs one probe site, but cache_res and cache_loc select {len(sites)}")
     residuals: list[Tensor] = []
 
     def keep(original: Callable) -> Callable:
@@ -46,7 +46,8 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
 def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
     """Call ``observe(x, out, modulated_input)`` at each call of the model, from outside.
 
-    These are the input and output of the block stack and what the first block's attention reads, [R, N, C] each.
+    `x` and `out` are the input and output of the block stack; `modulated_input` is the input of the first block's
+    attention; all are [R, N, C].
     """
 
     def watch(original: Callable) -> Callable:
@@ -63,17 +64,17 @@ def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None
 
 @contextmanager
 def record_branches(model: nn.Module, config: AdaCacheConfig, num_sampling_steps: int) -> Iterator[dict[str, Recorder]]:
-    """Measure the probe of a transformer of diffusers while its pipeline makes one video, from outside.
+    """Measure the probe of a diffusers transformer, from outside, while its pipeline makes one video.
 
-    Gives a recorder for each guidance branch by its name, filled as the pipeline runs; every step computes.
+    Yields one recorder per guidance branch by name, filled as the pipeline runs; every step computes.
 
     Raises:
-        ValueError: the settings do not fit the model, or name several probe sites.
+        ValueError: the settings do not fit the model, or select several probe sites.
     """
     from opensora_adacache.adapters.diffusers.attach import attach_diffusers
 
     if len(config.cache_loc or (0,)) != 1:
-        raise ValueError(f"a recording has one probe site, but cache_loc names {len(config.cache_loc or ())}")
+        raise ValueError(f"a recording needs one probe site, but cache_loc selects {len(config.cache_loc or ())}")
     strides = config.moreg.strides if config.moreg else (1,)
     max_rate = max(config.codebook.values())
     recorders: dict[str, Recorder] = {}
@@ -113,7 +114,7 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
-    """Let the first calls of a model return recorded outputs; the later ones run it, with whatever is attached."""
+    """Let the first calls of a model return recorded outputs; later calls run the model with whatever is attached."""
     waiting = list(reversed(outputs))
 
     def first_recorded(original: Callable) -> Callable:

@@ -1,4 +1,4 @@
-"""Tell apart the calls of a model that belong to one step, where a pipeline does not name its guidance branches."""
+"""Distinguishes the calls of a model that belong to one step when a pipeline does not name its guidance branches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 class TwinCalls:
     """Counts the calls of one step: guidance calls the model again with the same latents at the same timestep.
 
-    On the CPU values are compared. On a device that would wait for it, so there the tensors themselves are: guidance
-    passes the same ones again. Where a pipeline makes new tensors for each call, the values are compared at the second
-    call of a run, and the calls after it are taken to follow its pattern.
+    On the CPU, the values are compared. On another device that would require waiting, so the tensors themselves are
+    compared instead: guidance passes the same ones again. If a pipeline creates new tensors for each call, the values
+    are compared at the second call of a run, and later calls are assumed to follow the same pattern.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the run."""
+        """Drop the state of the run."""
         self._latents: Tensor | None = None
         self._timestep: Tensor | None = None
         self._version = 0
@@ -29,7 +29,7 @@ class TwinCalls:
     def name_of(self, latents: Tensor, timestep: Tensor) -> str:
         """Return the name of a call's branch: "" for the first call of a step, then "call 2", "call 3", …"""
         self._place = self._place + 1 if self._is_twin(latents, timestep) else 0
-        # kept, so that no other tensor gets their memory while they are compared with
+        # kept alive, so that no other tensor reuses their memory while they are compared
         self._latents, self._timestep, self._version = latents, timestep, latents._version
         self._num_calls += 1
         return f"call {self._place + 1}" if self._place else ""

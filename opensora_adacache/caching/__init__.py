@@ -1,6 +1,7 @@
-"""Caching policies and the state of a cached run. Needs torch alone and knows no model.
+"""Caching policies and the state of a cached run. Depends on torch only and knows nothing about models.
 
-One noun per module: `codebook`, `distance` and `motion` are pure functions, `schedule` is the AdaCache rule of one
-video, `policy` measures residuals for a batch of them, `residuals` stores, `session` is one run, `trace` tells what
-happened. Import from the modules; this package imports nothing itself.
+`contract` holds the base classes that policies derive from and `registry` their names. `codebook`, `distance` and
+`moreg` are pure functions, `adacache` is the policy of the paper, and `policies` and `forecast` hold the others.
+`residuals` stores what is reused, `session` drives one run and `trace` records what happened. Import from the modules;
+this package imports nothing on its own.
 """

@@ -1,7 +1,7 @@
-"""AdaCache, top to bottom: settings, the rule of one video on plain numbers, and the policy that measures for it.
+"""AdaCache from top to bottom: the settings, the rule for one video, and the policy that measures for that rule.
 
 Kahatapitiya et al., "Adaptive Caching for Faster Video Generation with Diffusion Transformers", arXiv 2411.02397.
-Importing this module imports no torch.
+Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opensora_adacache.caching.residuals.store import ResidualStore
 
 RESIDUALS = ("t-attn", "s-attn", "ca-mlp")
-"""Names of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
+"""Values of `AdaCacheConfig.cache_res`: temporal attention, spatial attention, cross-attention + MLP."""
 GRANULARITIES = ("stack", "block")
 METRICS = ("l1", "l2", "cosine")
 
@@ -34,20 +34,20 @@ class AdaCacheConfig(CacheConfig):
     """Settings of AdaCache.
 
     Attributes:
-        codebook: rising distance thresholds → rates (`codebook.Codebook`).
-        cache_res: residual that the distance is measured on: "t-attn", "s-attn" or "ca-mlp" (cross-attention + MLP
-            of the spatial and of the temporal block). None leaves it to the adapter.
-        cache_loc: layers, counted from 0, where it is measured; distances are averaged. None leaves it to the adapter.
+        codebook: maps increasing distance thresholds to rates (`codebook.Codebook`).
+        cache_res: the residual whose change is measured: "t-attn", "s-attn" or "ca-mlp" (cross-attention + MLP of both
+            the spatial and the temporal block). With None the adapter chooses.
+        cache_loc: layers to measure at, counted from 0; their distances are averaged. With None the adapter chooses.
         moreg: motion regularization, or None for AdaCache alone.
-        granularity: "stack" stores one residual of the whole block stack; "block" stores two residuals for each block,
-            as the reference does. Both give the same videos.
-        metric: how the old and the new residual are compared: "l1", the paper's choice and the only one of its public
-            code, "l2", or "cosine" (see `distance`). A codebook belongs to one metric.
-        forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual in the timestep, with a
-            line or a parabola, with gains measured at computed steps (`residuals.measured_forecast`). Each order stores
-            one more residual; it needs ``granularity="stack"``.
+        granularity: "stack" stores one residual for the whole block stack; "block" stores two residuals per block, as
+            the reference implementation does. Both produce the same videos.
+        metric: how the old and the new residual are compared: "l1" (used in the paper and the only metric in its public
+            code), "l2" or "cosine" (see `distance`). A codebook is only valid for one metric.
+        forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual over the timestep with a
+            line or a parabola, using gains measured at computed steps (`residuals.measured_forecast`). Each order
+            stores one more residual. Requires ``granularity="stack"``.
         corrector: fraction of the error of skipped steps that the next computed step corrects; 0 corrects nothing, as
-            in the paper (`residuals.corrector`). It needs a sampler that takes Euler steps along a rectified flow,
+            in the paper (`residuals.corrector`). Requires a sampler that takes Euler steps along a rectified flow,
             such as `RFLOW`.
     """
 
@@ -99,7 +99,7 @@ class AdaCacheConfig(CacheConfig):
             self.moreg.window(num_sampling_steps)
 
     def for_frames(self, num_latent_frames: int) -> AdaCacheConfig:
-        """Leave MoReg out for a single frame, which does not move."""
+        """Disable MoReg for a single frame, which has no motion."""
         if self.moreg is None or num_latent_frames == 1:
             return replace(self, moreg=None)
         if any(stride >= num_latent_frames for stride in self.moreg.strides):
@@ -115,12 +115,12 @@ class AdaCacheConfig(CacheConfig):
 
     @property
     def reads_frames(self) -> bool:
-        """MoReg compares frames."""
+        """MoReg compares frames with each other."""
         return self.moreg is not None
 
     @property
     def num_extra_residuals(self) -> int:
-        """The probes' residuals ("ca-mlp" has two for each layer), and the differences of a forecast."""
+        """The residuals of the probes ("ca-mlp" has two per layer) plus the differences of the forecast."""
         num_layers = 1 if self.cache_loc is None else len(self.cache_loc)
         return num_layers * (2 if self.cache_res == "ca-mlp" else 1) + self.forecast
 
@@ -138,9 +138,9 @@ class SiteMeasurement:
     """Sums measured at one probe site on a computed step.
 
     Attributes:
-        change: ‖new − old‖₁, or what `distance.change_sums` has first for another metric.
-        norm: ‖old‖₁, likewise.
-        motion: per stride ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁; empty where motion does not count.
+        change: ‖new − old‖₁, or the first value of `distance.change_sums` for another metric.
+        norm: ‖old‖₁, or the second value of `distance.change_sums` for another metric.
+        motion: for each stride, ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁; empty where motion is not used.
         new_norm: ‖new‖₂², for the cosine metric only.
     """
 
@@ -150,16 +150,16 @@ class SiteMeasurement:
     new_norm: float = 0.0
 
     def distance(self, rate: int, metric: str) -> float:
-        """Return how far the new residual is from the old one, per step."""
+        """Return the distance per step between the new residual and the old one."""
         sums = [self.change, self.norm]
         return distance_of([*sums, self.new_norm] if metric == "cosine" else sums, rate, metric)
 
 
 class AdaCacheSchedule:
-    """Decide step by step when to compute, as the reference does.
+    """Decides step by step when to compute, following the reference implementation.
 
-    A step computes when the last computed one lies `rate` steps back, and always at steps 1, n − 1 and n. The rate is
-    1 until the first measurement, which is at the second computed step.
+    A step computes when the last computed step is `rate` steps back, and always at steps 1, n − 1 and n. The rate is 1
+    until the first measurement, which happens at the second computed step.
 
     Args:
         config: the settings.
@@ -175,17 +175,17 @@ class AdaCacheSchedule:
         self._previous_motion: dict[int, float] = {}
 
     def computes(self, step: int) -> bool:
-        """Tell whether `step`, counted from 1, computes."""
+        """Return whether `step`, counted from 1, computes."""
         return step >= self._last_computed + self.rate or step >= self.num_steps - 1
 
     def counts_motion(self, step: int) -> bool:
-        """Tell whether motion is to be measured at `step`."""
+        """Return whether to measure motion at `step`."""
         return self._window is not None and self._window[0] <= step <= self._window[1]
 
     def end_computed_step(self, step: int, sites: Sequence[SiteMeasurement]) -> Decision | None:
-        """Take the measurements of a computed step, one per probe site in order of execution, and set the rate.
+        """Update the rate from the measurements of a computed step, one per probe site in order of execution.
 
-        The first computed step has none: it decides nothing and returns None.
+        Returns None at the first computed step, which has no measurements.
         """
         self._last_computed = step
         if not sites:
@@ -198,7 +198,7 @@ class AdaCacheSchedule:
         return Decision(distance, motion, gradient, self.rate)
 
     def _motion(self, index: int, site: SiteMeasurement, step: int) -> tuple[float, float]:
-        """Return shaped motion and its gradient at one site, and remember the motion."""
+        """Return the shaped motion and its gradient at one site, and store the motion for the next call."""
         moreg = self.config.moreg
         if moreg is None:
             return 1.0, 0.0
@@ -210,12 +210,12 @@ class AdaCacheSchedule:
 
 
 class AdaCachePolicy(CachePolicy):
-    """Decide which groups of rows compute. A group is what decides together: a batch, or one video.
+    """Decides which groups of rows compute. The rows of a group (a batch, or one video) decide together.
 
     Args:
         config: the settings.
         num_steps: denoising steps of the run.
-        groups: the rows of each group; every row is in one group.
+        groups: the rows of each group; every row belongs to exactly one group.
     """
 
     def __init__(self, config: AdaCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
@@ -233,7 +233,7 @@ class AdaCachePolicy(CachePolicy):
         return [schedule.rate for schedule in self.schedules]
 
     def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
-        """Measure the old and new residual [r, N, C] of one probe; stays on the device."""
+        """Measure the change between the old and the new residual [r, N, C] of one probe; stays on the device."""
         import torch
 
         sums = change_sums(old, new, self._metric)
@@ -243,7 +243,7 @@ class AdaCachePolicy(CachePolicy):
         self._sums.append(sums)
 
     def take_measurements(self) -> Sequence[Tensor]:
-        """Return what the step measured, float32 [r, sums] for each probe, and forget it."""
+        """Return what the step measured, float32 [r, sums] per probe, and clear it."""
         sums, self._sums = self._sums, []
         return sums
 
@@ -262,7 +262,7 @@ class AdaCachePolicy(CachePolicy):
 
 
 def pool(rows: list[list[float]], metric: str) -> SiteMeasurement:
-    """Add up the sums of rows that decide together: those of the metric, then a difference and a norm per stride."""
+    """Add up the sums of rows that decide together: first those of the metric, then two sums per stride."""
     change, norm, *rest = (sum(column) for column in zip(*rows, strict=True))
     new_norm = rest.pop(0) if metric == "cosine" else 0.0
     return SiteMeasurement(change, norm, tuple(zip(rest[::2], rest[1::2], strict=True)), new_norm)

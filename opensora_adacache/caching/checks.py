@@ -1,4 +1,4 @@
-"""Checks of single settings, for the ``__post_init__`` of a `CacheConfig`."""
+"""Checks for single settings, to be called in the ``__post_init__`` of a `CacheConfig`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def items(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def is_count(value: Any) -> bool:
-    """Tell whether a value is a whole number of at least 1.
+    """Return whether a value is a whole number of at least 1.
 
     >>> is_count(3), is_count(0), is_count(True), is_count(2.0)
     (True, False, False, False)
@@ -61,7 +61,7 @@ def is_index(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number.
+    """Return whether a value is a finite number.
 
     >>> is_number(0.5), is_number(float("inf")), is_number("0.5")
     (True, False, False)
@@ -94,6 +94,6 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
 
 
 def check_corrector(value: Any) -> None:
-    """Raise ValueError unless a value is a fraction from 0 to below 1."""
+    """Raise ValueError unless a value is a fraction in [0, 1)."""
     if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"corrector must be a fraction from 0 (none) to below 1, got {value!r}")

@@ -1,6 +1,6 @@
-"""Codebook: a map from the distance of two residuals to a rate.
+"""Codebook: maps the distance between two residuals to a rate.
 
-A rate is a number of steps: after a computed step at rate r, the next r − 1 steps reuse its residuals.
+A rate is a number of steps: after a computed step with rate r, the next r − 1 steps reuse its residuals.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from opensora_adacache.caching.checks import is_count, is_number
 
 Codebook = Mapping[float, int]
-"""Rising thresholds → rates. A distance takes the rate of the first threshold it is below, else the last rate.
-Raising a threshold gives its rate to larger distances, which means fewer computed steps."""
+"""Maps increasing thresholds to rates. A distance gets the rate of the first threshold above it, or else the last rate.
+Raising a threshold assigns its rate to larger distances, so fewer steps compute."""
 
 
 OPEN_SORA_CODEBOOKS: Mapping[str, Codebook] = {
@@ -21,12 +21,12 @@ OPEN_SORA_CODEBOOKS: Mapping[str, Codebook] = {
     "medium": {0.08: 8, 0.16: 6, 0.24: 4, 0.32: 2, 0.40: 1, 1.00: 1},
     "100 steps": {0.03: 12, 0.05: 10, 0.07: 8, 0.09: 6, 0.11: 4, 1.00: 3},
 }
-"""Published with the reference implementation for Open-Sora 1.2: 30 steps but for the last; "medium" is the paper's
-ablation."""
+"""Codebooks that the reference implementation publishes for Open-Sora 1.2. All but the last are for 30 steps; "medium"
+is from the paper's ablation."""
 
 
 def check_codebook(codebook: Codebook) -> None:
-    """Raise ValueError unless thresholds rise strictly and every rate is a whole number of at least 1.
+    """Raise ValueError unless the thresholds strictly increase and every rate is a whole number of at least 1.
 
     >>> check_codebook({0.08: 6, 1.0: 1})
     """
@@ -44,11 +44,11 @@ def check_codebook(codebook: Codebook) -> None:
             )
     for low, high in zip(thresholds, thresholds[1:], strict=False):
         if high <= low:
-            raise ValueError(f"codebook thresholds must rise, got {high} after {low}: sort them from small to large")
+            raise ValueError(f"codebook thresholds must rise, got {high} after {low}: sort them in increasing order")
 
 
 def rate_of(distance: float, codebook: Codebook) -> int:
-    """Return the rate of a distance: that of the first threshold it is below, else the last one; 1 if it is NaN.
+    """Return the rate of the first threshold above the distance, or else the last rate; 1 if the distance is NaN.
 
     >>> codebook = {0.08: 6, 0.4: 2, 1.0: 1}
     >>> rate_of(0.05, codebook), rate_of(0.08, codebook), rate_of(9.0, codebook)

@@ -1,6 +1,6 @@
 """How much a residual changed between two computed steps.
 
-Imports torch on first use, so that settings can be read without it. Letters: R batch rows, N tokens, C channels.
+Torch is imported on first use, so that settings can be read without it. Letters: R batch rows, N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
-    """Return per row the sums behind a metric: two residuals [R, N, C] → float32 [R, 2 or 3], on their device.
+    """Return the sums per row that a metric is made of: two residuals [R, N, C] → float32 [R, 2 or 3], on their device.
 
-    Sums rather than a ratio, so that rows can be pooled: over a batch, over the guidance halves of a video.
+    Sums, unlike ratios, can be pooled over rows: over a batch, or over the guidance branches of a video.
 
     Returns:
-        "l1": ‖new − old‖₁ and ‖old‖₁; "l2": ‖new − old‖₂² and ‖old‖₂²; "cosine": those and ‖new‖₂².
+        "l1": ‖new − old‖₁ and ‖old‖₁; "l2": ‖new − old‖₂² and ‖old‖₂²; "cosine": the "l2" sums and ‖new‖₂².
     """
     import torch
 
@@ -32,7 +32,7 @@ def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
 
 
 def l1_norm(x: Tensor) -> Tensor:
-    """Return the sum of magnitudes of each row in float32: [R, N, C] → [R]."""
+    """Return the sum of absolute values of each row in float32: [R, N, C] → [R]."""
     import torch
 
     return torch.linalg.vector_norm(x, ord=1, dim=(1, 2), dtype=torch.float32)
@@ -48,8 +48,8 @@ def square_norm(x: Tensor) -> Tensor:
 def distance_of(sums: Sequence[float], rate: int, metric: str = "l1") -> float:
     """Return the distance per step from pooled `change_sums`.
 
-    "l1" is `relative_change`; "l2" the same with Euclidean norms; "cosine" is (1 − cos(old, new)) / rate, taken from
-    ‖new − old‖² = ‖old‖² + ‖new‖² − 2·old·new, which keeps small angles exact.
+    "l1" is `relative_change`. "l2" is the same with Euclidean norms. "cosine" is (1 − cos(old, new)) / rate, computed
+    from ‖new − old‖² = ‖old‖² + ‖new‖² − 2·old·new, which keeps small angles accurate.
 
     >>> distance_of([9.0, 16.0], 1, "l2"), distance_of([2.0, 1.0, 1.0], 2, "cosine")
     (0.75, 0.5)
@@ -68,8 +68,9 @@ def distance_of(sums: Sequence[float], rate: int, metric: str = "l1") -> float:
 def relative_change(change: float, norm: float, rate: int) -> float:
     """Return the distance c = ‖new − old‖₁ / ‖old‖₁ / rate.
 
-    The paper divides by the steps since the last computed one; the reference, followed here, by the rate in force,
-    which is larger where a forced step cuts a rate short. A residual that was zero and stays zero did not change: 0.
+    The paper divides by the steps since the last computed step. This function follows the reference implementation,
+    which divides by the current rate; the rate is larger when a forced step cuts it short. A residual that was zero
+    and stays zero has distance 0.
 
     >>> relative_change(1.0, 4.0, 2)
     0.125

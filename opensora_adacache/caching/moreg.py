@@ -1,6 +1,6 @@
-"""MoReg, motion regularization: motion in a residual as a factor of the distance. AdaCache paper, section 4.2.
+"""MoReg, motion regularization: scales the distance by the motion in a residual. AdaCache paper, section 4.2.
 
-Imports torch on first use, so that settings can be read without it. Letters: R batch rows, T frames of S tokens,
+Torch is imported on first use, so that settings can be read without it. Letters: R batch rows, T frames of S tokens,
 C channels.
 """
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MoRegConfig:
-    """Motion regularization (MoReg): more motion, more computed steps. AdaCache paper, section 4.2.
+    """Motion regularization (MoReg): videos with more motion compute more steps. AdaCache paper, section 4.2.
 
     Attributes:
-        strides: frame distances at which a residual is compared with itself; motion is their mean.
-        steps: the window in which motion counts, first and last step included; elsewhere motion is 1. Either steps
-            counted from 1, such as (10, 90), or fractions of the run, such as (0.1, 0.9), which fit any number of
-            steps. (The reference takes steps only.)
-        center: motion that leaves the distance as it is; motion m becomes (m / center)^power / divisor. Raising it
-            lowers the regularised motion of every video, which means fewer computed steps.
+        strides: frame offsets at which a residual is compared with itself; motion is the mean over the strides.
+        steps: the window in which motion is used, first and last step included; elsewhere motion is 1. Give either
+            steps counted from 1, such as (10, 90), or fractions of the run, such as (0.1, 0.9), which fit any number
+            of steps. (The reference implementation accepts steps only.)
+        center: motion that leaves the distance unchanged; motion m becomes (m / center)^power / divisor. Raising it
+            lowers the regularized motion of every video, so fewer steps compute.
         power: steepness around `center`.
-        divisor: plain divisor after the power.
-        gradient_weight: weight of the change of motion per step, which is added to motion.
+        divisor: divisor applied after the power.
+        gradient_weight: weight of the change of motion per step, which is added to the motion.
     """
 
     strides: tuple[int, ...] = (1,)
@@ -71,13 +71,13 @@ class MoRegConfig:
         return self.steps[1] <= 1 and any(isinstance(step, float) for step in self.steps)
 
     def window(self, num_sampling_steps: int) -> tuple[int, int]:
-        """Return the first and the last step, counted from 1, at which motion counts in a run of n steps.
+        """Return the first and the last step, counted from 1, at which motion is used in a run of n steps.
 
         >>> MoRegConfig(steps=(0.1, 0.9)).window(30), MoRegConfig(steps=(10, 90)).window(100)
         ((3, 27), (10, 90))
 
         Raises:
-            ValueError: steps beyond the run.
+            ValueError: the steps lie beyond the run.
         """
         first, last = self.steps
         if self._has_fractions:
@@ -92,20 +92,20 @@ class MoRegConfig:
 
 
 LARGEST_MOTION = 1e12
-"""Shaped motion is cut to it: far above every codebook's thresholds, far below what a float holds."""
+"""Upper limit of shaped motion: far above the thresholds of every codebook, far below the largest float."""
 
 
 def motion_sums(residual: Tensor, num_frames: int, strides: Sequence[int]) -> Tensor:
-    """Return per row and stride i the sums behind motion.
+    """Return the sums from which motion is computed, per row and stride i.
 
     Args:
         residual: [R, T·S, C].
         num_frames: T.
-        strides: frame distances, each at least 1.
+        strides: frame offsets, each at least 1.
 
     Returns:
-        float32 [R, len(strides), 2]: ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁ along frames; zeros for a stride
-        that reaches beyond the last frame.
+        float32 [R, len(strides), 2]: ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁ along the frames; zeros for strides
+        that reach beyond the last frame.
     """
     import torch
 
@@ -118,7 +118,7 @@ def motion_sums(residual: Tensor, num_frames: int, strides: Sequence[int]) -> Te
 
 
 def motion_score(sums: Sequence[tuple[float, float]]) -> float | None:
-    """Return motion in 0..1, the mean ratio over strides, or None where no stride has anything to compare.
+    """Return the motion in 0..1, the mean ratio over strides, or None if no stride has frames to compare.
 
     >>> motion_score([(1.0, 4.0), (3.0, 4.0)])
     0.5
@@ -128,9 +128,9 @@ def motion_score(sums: Sequence[tuple[float, float]]) -> float | None:
 
 
 def regularize_motion(motion: float, center: float, power: float, divisor: float) -> float:
-    """Return (motion / center)^power / divisor, the reference's shaping of motion (the paper uses motion itself).
+    """Return (motion / center)^power / divisor, as in the reference implementation (the paper uses motion directly).
 
-    Cut to `LARGEST_MOTION`; the reference overflows.
+    The result is limited to `LARGEST_MOTION`; the reference implementation overflows.
 
     >>> regularize_motion(0.385, 0.385, 8, 1)
     1.0

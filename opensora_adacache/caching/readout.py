@@ -1,4 +1,4 @@
-"""What a computed step brings from the device to the host, in one synchronisation."""
+"""Reads the measurements of a computed step from the device to the host in one synchronization."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Readout:
-    """Measurements of a computed step as numbers; those that are not finite are 0, and `broken_rows` names their rows.
+    """Measurements of a computed step as numbers. Non-finite numbers become 0, and `broken_rows` lists their rows.
 
     Attributes:
-        probes: of the policy, [probes][r][sums].
-        residual: of the stack residual, [r][sums].
-        timesteps: those seen since the last readout.
-        broken_rows: places in 0..r−1 of the rows whose measurements or output are not finite.
+        probes: measurements of the policy, [probes][r][sums].
+        residual: measurements of the stack residual, [r][sums].
+        timesteps: timesteps seen since the last readout.
+        broken_rows: positions in 0..r−1 of the rows with non-finite measurements or output.
     """
 
     probes: list[list[list[float]]]
@@ -30,13 +30,13 @@ class Readout:
 def read(
     probes: Sequence[Tensor], residual: Tensor | None, output: Tensor | None, timesteps: Sequence[Tensor]
 ) -> Readout:
-    """Bring a step's measurements to the host.
+    """Read the measurements of a step to the host.
 
     Args:
-        probes: of the policy, [r, sums] each.
-        residual: of the stack residual, [r, sums].
+        probes: measurements of the policy, [r, sums] each.
+        residual: measurements of the stack residual, [r, sums].
         output: sum of the model's output for each row, [r].
-        timesteps: each [1].
+        timesteps: [1] each.
     """
     sums = [*probes, *([] if residual is None else [residual]), *([] if output is None else [output[:, None]])]
     parts = [tensor.flatten().float() for tensor in (*sums, *timesteps)]
@@ -48,7 +48,7 @@ def read(
 
 
 def _table(numbers: Iterator[float], shape: torch.Size, broken: set[int]) -> list[list[float]]:
-    """Take as many numbers as a tensor [r, sums] has; note the rows with one that is not finite."""
+    """Take the numbers of a tensor [r, sums] and note the rows with non-finite ones."""
     table = []
     for row in range(shape[0]):
         values = [next(numbers) for _ in range(shape[1])]

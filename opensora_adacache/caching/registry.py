@@ -1,4 +1,4 @@
-"""Names of caching policies and where their settings are; the one place to add a policy to."""
+"""Names of the caching policies and the locations of their settings; register new policies here."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ COMMAND_NAMES: dict[str, str] = {
     "lemica": "LeMiCa",
     "static": "Static",
 }
-"""Names of the published policies on the command line and in tables → names in configs."""
+"""Maps the names of the published policies on the command line and in tables to their names in configs."""
 
 
 def config_class(name: str) -> type[Any]:
-    """Return the settings class of a policy by its name in configs.
+    """Return the settings class of the policy with this name in configs.
 
     >>> config_class("AdaCache").__name__
     'AdaCacheConfig'
@@ -56,11 +56,11 @@ def config_class(name: str) -> type[Any]:
 
 
 def register(name: str, path: str) -> None:
-    """Make the settings of a policy of your own known to config files under a name.
+    """Register the settings of your own policy under a name for config files.
 
     Args:
         name: the ``type`` in configs.
-        path: "module:class"; imported when a config names it.
+        path: "module:class"; imported when a config uses the name.
 
     Raises:
         ValueError: the name is taken.
@@ -70,7 +70,7 @@ def register(name: str, path: str) -> None:
 
 
 def type_name(config: type[Any]) -> str:
-    """Return the name in configs of a settings class.
+    """Return the name of a settings class in configs.
 
     >>> type_name(config_class("LeMiCa"))
     'LeMiCa'
@@ -90,10 +90,10 @@ def command_name(config: type[Any]) -> str:
 
 
 def named_class(command: str) -> type[Any]:
-    """Return the settings class of a policy by its name on the command line.
+    """Return the settings class of the policy with this name on the command line.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: no policy has this name.
     """
     if command not in COMMAND_NAMES:
         hint = closest(command, COMMAND_NAMES)

@@ -1,8 +1,8 @@
-"""What another codebook would have done: replay a recorded run offline.
+"""Replays a recorded run offline to find the schedule that another codebook would have chosen.
 
-An uncached run shows the residual of every step, so the distance between any two steps is known, and with it the
-schedule of any codebook. It is an estimate: a cached run walks a slightly different path. The trace of a cached run
-shows less, the mean change per step between computed steps; a codebook is replayed on it as if changes added up.
+An uncached run provides the residual of every step, and so the distance between any two steps and the schedule of any
+codebook. The result is an estimate, because a cached run follows a slightly different path. The trace of a cached run
+contains less: the mean change per step between computed steps. Replaying a codebook on it assumes that changes add up.
 
 R rows of one video, N tokens, C channels, n steps.
 """
@@ -28,8 +28,8 @@ class Recording:
     Attributes:
         num_steps: n.
         changes: (earlier step, later step) → ‖later − earlier‖₁ and ‖earlier‖₁ (or the sums of another metric, see
-            `distance.change_sums`), for gaps up to some largest rate.
-        motion: step → per stride ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁.
+            `distance.change_sums`), for intervals up to the largest rate.
+        motion: step → for each stride, ‖p[i:] − p[:−i]‖₁ and ‖p[i:]‖₁ + ‖p[:−i]‖₁.
     """
 
     num_steps: int
@@ -37,7 +37,7 @@ class Recording:
     motion: Mapping[int, tuple[tuple[float, float], ...]]
 
     def motion_scores(self) -> list[float]:
-        """Return motion in 0..1 at each step where it can be measured."""
+        """Return the motion in 0..1 at each step where it can be measured."""
         scores = (motion_score(sums) for sums in self.motion.values())
         return [score for score in scores if score is not None]
 
@@ -45,7 +45,7 @@ class Recording:
 def record(
     residuals: Iterable[Tensor], num_frames: int, strides: Sequence[int], max_rate: int, metric: str = "l1"
 ) -> Recording:
-    """Measure the probe residuals [R, N, C] of steps 1..n of one video, by the metric of the configs to be replayed."""
+    """Measure the probe residuals [R, N, C] of steps 1..n of one video, with the metric of the configs to replay."""
     recorder = Recorder(strides, max_rate, metric)
     for residual in residuals:
         recorder.add(residual, num_frames)
@@ -53,12 +53,12 @@ def record(
 
 
 class Recorder:
-    """Measures the probe residuals of one video as they come; holds the last `max_rate` of them.
+    """Measures the probe residuals of one video as they arrive; holds the last `max_rate` of them.
 
     Args:
-        strides: frame distances of motion.
-        max_rate: largest gap between two steps that is measured.
-        metric: of the distance.
+        strides: frame offsets for motion.
+        max_rate: largest interval between two steps to measure.
+        metric: metric of the distance.
     """
 
     def __init__(self, strides: Sequence[int], max_rate: int, metric: str = "l1") -> None:
@@ -69,16 +69,16 @@ class Recorder:
         self._motion: dict[int, tuple[tuple[float, float], ...]] = {}
 
     def add(self, residual: Tensor, num_frames: int) -> None:
-        """Take the residual [R, N, C] of the next step; it is kept, so it must not be changed afterwards."""
+        """Add the residual [R, N, C] of the next step. It is kept without a copy, so do not change it afterwards."""
         step = len(self._motion) + 1
-        for gap, earlier in enumerate(reversed(self._recent), start=1):
-            self._changes[step - gap, step] = tuple(change_sums(earlier, residual, self._metric).sum(0).tolist())
+        for interval, earlier in enumerate(reversed(self._recent), start=1):
+            self._changes[step - interval, step] = tuple(change_sums(earlier, residual, self._metric).sum(0).tolist())
         sums = motion_sums(residual, num_frames, self._strides).sum(0)
         self._motion[step] = tuple((difference, norm) for difference, norm in sums.tolist())
         self._recent.append(residual)
 
     def recording(self) -> Recording:
-        """Return what was measured."""
+        """Return the measurements so far."""
         return Recording(len(self._motion), self._changes, self._motion)
 
 
@@ -86,7 +86,7 @@ def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:
     """Return the steps that `config` would compute, counted from 1.
 
     Raises:
-        ValueError: a rate of the codebook is larger than the gaps that were recorded.
+        ValueError: a rate of the codebook is larger than the recorded intervals.
     """
     schedule = AdaCacheSchedule(config, recording.num_steps)
     computed: list[int] = []
@@ -106,12 +106,12 @@ def replay(config: AdaCacheConfig, recording: Recording) -> list[int]:
 
 
 def replay_trace(codebook: Mapping[float, int], trace: Sequence[StepRecord]) -> list[int]:
-    """Return the steps that another codebook would compute, counted from 1, on the video of an AdaCache trace.
+    """Return the steps, counted from 1, that another codebook would compute on the video of an AdaCache trace.
 
-    Motion regularization stays as it was: each change counts with the motion factor that the trace has for it.
+    Motion regularization stays unchanged: each change keeps the motion factor from the trace.
 
     Raises:
-        ValueError: the trace has no distances, so another policy made it, or it is none.
+        ValueError: it is not a trace, or it has no distances because another policy made it.
     """
     check_trace(trace)
     changes = _changes_per_step(trace)
@@ -127,7 +127,7 @@ def replay_trace(codebook: Mapping[float, int], trace: Sequence[StepRecord]) -> 
 
 
 def _changes_per_step(trace: Sequence[StepRecord]) -> dict[int, float]:
-    """Return step → relative change since the step before, with its motion factor, even between computed steps."""
+    """Return step → relative change since the previous step, times its motion factor, spread over skipped steps."""
     changes: dict[int, float] = {}
     steps = computed_steps(trace)
     for early, late in zip(steps, steps[1:], strict=False):
@@ -135,7 +135,7 @@ def _changes_per_step(trace: Sequence[StepRecord]) -> dict[int, float]:
         if record.distance is None:
             raise ValueError("this trace has no distances: only AdaCache measures what a codebook needs")
         factor = 1.0 if record.motion is None else record.motion + abs(record.motion_gradient or 0.0)
-        # the distance was divided by the rate in force, which a forced step cuts short
+        # the distance was divided by the current rate, which is too large when a forced step cuts it short
         change = factor * record.distance * trace[early - 1].rate / (late - early)
         changes.update(dict.fromkeys(range(early + 1, late + 1), change))
     return changes

@@ -1,4 +1,4 @@
-"""All mutable state of one run; a new run starts with a new one.
+"""All mutable state of one run; each run starts with a fresh object.
 
 Letters: R batch rows (videos × guidance branches).
 """
@@ -23,12 +23,12 @@ from opensora_adacache.errors.family import AdaCacheWarning
 
 @dataclass(frozen=True)
 class RowSplit:
-    """What a step does with the rows of a batch.
+    """Which rows of a batch compute in a step and which reuse.
 
     Attributes:
         computes: whether any row computes.
-        rows: int64 index of the rows that compute; None where all do, or none.
-        reused: index of the other rows; None where `rows` is.
+        rows: int64 index of the rows that compute; None if all rows or no rows do.
+        reused: index of the other rows; None if `rows` is None.
     """
 
     computes: bool
@@ -38,7 +38,7 @@ class RowSplit:
 
 @dataclass(frozen=True)
 class FinishedStep:
-    """A step as it is kept until the trace is read: its timer may still be running on the device."""
+    """A step as it is kept until the trace is read; its timer may still be running on the device."""
 
     number: int
     computed: list[bool]
@@ -49,7 +49,7 @@ class FinishedStep:
     share: float | None
 
     def record(self, group: int) -> StepRecord:
-        """Return the record of a group; waits for the device."""
+        """Return the record of a group. Waits for the device."""
         decision = self.decisions[group]
         return StepRecord(
             step=self.number,
@@ -71,9 +71,9 @@ class OpenStep:
     Attributes:
         number: counted from 1.
         timestep: [R].
-        computed: for each group whether it computes; empty until the policy has decided.
-        rows: index of the rows that compute; None where all do, or none.
-        output: sum of the model's output for each row that computed, [r], where it was seen.
+        computed: whether each group computes; empty until the policy has decided.
+        rows: index of the rows that compute; None if all rows or no rows do.
+        output: sum of the model's output for each row that computed, [r], if available.
     """
 
     number: int
@@ -84,14 +84,14 @@ class OpenStep:
 
 
 class Run:
-    """One run: policy, stored residuals, finished steps and the open one.
+    """One run: its policy, stored residuals, finished steps and open step.
 
     Args:
-        config: of the policy.
+        config: settings of the policy.
         num_sampling_steps: n.
         groups: rows that decide together.
-        latents: input of the first step [R, …]; every step has this shape.
-        end_of_previous: last timestep of the run before, where there was one.
+        latents: input of the first step [R, …]; every step has the same shape.
+        end_of_previous: last timestep of the previous run, if there was one.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class Run:
         self.steps: list[FinishedStep] = []
         self.open: OpenStep | None = None
         self.has_ended = False
-        # groups whose measurements were not finite: they compute every further step
+        # groups with non-finite measurements; they compute all further steps
         self._broken = [False] * len(groups)
         self._row_order = torch.arange(self.shape[0], device=latents.device)
 
     @property
     def num_steps_opened(self) -> int:
-        """Steps up to now, the open one included."""
+        """Number of steps so far, including the open one."""
         return len(self.steps) + (self.open is not None)
 
     @property
@@ -132,11 +132,11 @@ class Run:
         Args:
             latents: input of the model.
             timestep: [R] or [1].
-            step_index: of the pipeline, where it tells.
-            prompts_last: whether the second half of the rows remains where guidance is switched off.
+            step_index: step index of the pipeline, if it provides one.
+            prompts_last: whether the second half of the rows remains when guidance is switched off.
 
         Raises:
-            ValueError: the latents changed their shape, or the timestep rose.
+            ValueError: the shape of the latents changed, or the timestep rose.
         """
         number = len(self.steps) + 1
         if latents.shape[1:] == self.shape[1:] and 2 * latents.shape[0] == self.shape[0]:
@@ -152,7 +152,7 @@ class Run:
         self.open = OpenStep(number, timestep)
 
     def decide(self, step: OpenStep, decisions: list[bool]) -> RowSplit:
-        """Take the policy's decisions for the groups; return what the rows do."""
+        """Record the policy's decisions for the groups and return what each row does."""
         step.computed = [wanted or broken for wanted, broken in zip(decisions, self._broken, strict=True)]
         if all(step.computed) or not any(step.computed):
             return RowSplit(any(step.computed))
@@ -160,7 +160,7 @@ class Run:
         return RowSplit(True, step.rows, self._rows([not did for did in step.computed]))
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
-        """Read what a computed step measured and let the policy decide."""
+        """Read the measurements of a computed step and let the policy decide."""
         rows = self.policy.rows_of(step.computed)
         decisions: list[Decision | None] = [None] * len(self.policy.groups)
         if rows:
@@ -171,7 +171,7 @@ class Run:
                 self.timesteps.unread,
             )
             self.timesteps.check(found.timesteps, step.number)
-            assert self.timesteps.last is not None  # that of this step: it was read just now, or on the CPU before
+            assert self.timesteps.last is not None  # of this step: read just now, or earlier on the CPU
             missed = self.residual.end_computed_step(rows, found.residual, self.timesteps.last)
             self.policy.observe_forecast(missed)
             decisions = self.policy.end_computed_step(step.number, step.computed, found.probes)
@@ -185,11 +185,11 @@ class Run:
         self.open = None
 
     def _keep_half(self, second: bool) -> None:
-        """Go on with half of the rows: guidance was switched off within the run."""
+        """Continue with half of the rows after guidance was switched off during the run."""
         half = self.shape[0] // 2
         rows = range(half, 2 * half) if second else range(half)
         if not all(any(row in rows for row in group) for group in self.policy.groups):
-            return  # rows that decide alone went away: these are other videos, not guidance branches
+            return  # the rows that left decide alone, so they are other videos and not guidance branches
         index = self._row_order[rows.start : rows.stop]
         self.store.keep_rows(index)
         self.residual.keep_rows(index)
@@ -211,5 +211,5 @@ class Run:
             self._broken[index] |= not rows.isdisjoint(group)
 
     def _rows(self, chosen: list[bool]) -> Tensor:
-        """Return the rows, rising, of the groups that are chosen; built without a copy from the host."""
+        """Return the rows of the chosen groups in increasing order, created without a copy from the host."""
         return torch.cat([self._row_order[row : row + 1] for row in self.policy.rows_of(chosen)])

@@ -1,7 +1,7 @@
-"""One cached run after another on one model: what a user sees of a cache, and what an adapter calls.
+"""The session of a cached model: what users read from a cache and what adapters call.
 
-An adapter (see `opensora_adacache.adapters`) calls the session from inside the model's forward pass; the sampler knows
-nothing of it. Letters: R batch rows (videos × guidance branches), N tokens, C channels.
+An adapter (see `opensora_adacache.adapters`) calls the session from inside the model's forward pass; the sampler is not
+aware of it. Letters: R batch rows (videos × guidance branches), N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -41,20 +41,21 @@ class ObservedStep:
 
 
 class CacheSession:
-    """The cache of a model: attached by `apply_cache`, taken off by `detach` or at the end of a ``with`` block.
+    """The cache of a model. `apply_cache` attaches it; `detach` or the end of a ``with`` block removes it.
 
-    A run is `num_sampling_steps` calls of the model; the next call starts a new run. A run that raised inside the
-    model is forgotten, so the next one starts clean.
+    A run is `num_sampling_steps` calls of the model; the next call starts a new run. If a call of the model raises, its
+    run is dropped, so the next one starts clean.
 
     Args:
         config: settings of the policy.
-        num_sampling_steps: n, as the sampler has it.
-        guidance_in_batch: whether a batch of the model holds both guidance branches of each video: rows i and i + R/2.
-        prompts_last: whether the prompts are then the second half of the batch, as in diffusers; Open-Sora has them
-            first. They are the rows that remain where guidance is switched off within a run.
+        num_sampling_steps: n, the number of steps that the sampler takes.
+        guidance_in_batch: whether a batch of the model holds both guidance branches of each video, as rows i and
+            i + R/2.
+        prompts_last: whether the conditional rows are the second half of such a batch, as in diffusers; Open-Sora puts
+            them first. These rows remain when guidance is switched off during a run.
 
     Attributes:
-        on_step: called with an `ObservedStep` after each call of the model; what it raises ends the run.
+        on_step: called with an `ObservedStep` after each call of the model; an exception that it raises ends the run.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class CacheSession:
             )
 
     def detach(self) -> None:
-        """Take the cache off the model and free the stored residuals; the trace stays.
+        """Remove the cache from the model and free the stored residuals; the trace is kept.
 
         Raises:
             RuntimeError: a call of the model is in progress.
@@ -102,13 +103,13 @@ class CacheSession:
             self._run.store.clear()
 
     def reset(self) -> None:
-        """Forget the current run, so that the next call of the model is step 1."""
+        """Drop the current run, so that the next call of the model is step 1."""
         self._note_peak()
         self._run = None
 
     @property
     def traces(self) -> list[list[StepRecord]]:
-        """The trace of the latest run: one list for each video with ``decision="sample"``, else one list."""
+        """The traces of the latest run: one list per video with ``decision="sample"``, otherwise a single list."""
         if self._run is None:
             return []
         num_groups = len(self._run.policy.groups)
@@ -116,10 +117,10 @@ class CacheSession:
 
     @property
     def trace(self) -> list[StepRecord]:
-        """The trace of the latest run where there is just one.
+        """The trace of the latest run, if there is only one.
 
         Raises:
-            ValueError: there are several, one for each video; see `traces`.
+            ValueError: there are several traces, one per video; use `traces`.
         """
         traces = self.traces
         if len(traces) > 1:
@@ -127,30 +128,30 @@ class CacheSession:
         return traces[0] if traces else []
 
     def cache_bytes(self) -> int:
-        """Return the bytes held by cached residuals now."""
+        """Return the number of bytes that cached residuals hold now."""
         return self._run.store.num_bytes() if self._run else 0
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes that cached residuals held in any run of the session."""
+        """The largest number of bytes that cached residuals held in any run of the session."""
         self._note_peak()
         return self._peak_bytes
 
     @property
     def run_peak_bytes(self) -> int:
-        """The most bytes that cached residuals held in the latest run; 0 after `reset`."""
+        """The largest number of bytes that cached residuals held in the latest run; 0 after `reset`."""
         return self._run.store.peak_bytes if self._run else 0
 
     # What an adapter calls
 
     @contextmanager
     def model_call(self, latents: Tensor, timestep: Tensor, step_index: int | None = None) -> Iterator[None]:
-        """Span one call of the model: opens the step, closes it, and forgets the run if the call raises.
+        """Wrap one call of the model: open the step, close it, and drop the run if the call raises.
 
         Args:
-            latents: input of the model; its first axis has the R rows.
-            timestep: [R], falling from call to call.
-            step_index: of the pipeline, where it tells.
+            latents: input of the model; its first axis has R rows.
+            timestep: [R], decreasing from call to call.
+            step_index: step index of the pipeline, if it provides one.
 
         Raises:
             RuntimeError: another call of the model is in progress.
@@ -176,9 +177,9 @@ class CacheSession:
         compute: Callable[[Tensor, Tensor | None], Tensor],
         reuse: Callable[[Tensor, Tensor | None], Tensor],
     ) -> Tensor:
-        """Ask the policy, then send the rows that compute through `compute` and the others through `reuse`.
+        """Ask the policy, then pass the rows that compute to `compute` and the others to `reuse`.
 
-        Both are called with their rows of `view.x` and the rows' index (None for all of them).
+        Both receive their rows of `view.x` and the index of these rows (None for all rows).
         """
         split = self.decide(view)
 
@@ -197,30 +198,30 @@ class CacheSession:
         return out
 
     def decide(self, view: StackView) -> RowSplit:
-        """Ask the policy which rows compute; for an adapter whose blocks run one by one, outside of `run_stack`."""
+        """Ask the policy which rows compute; for adapters that run blocks one by one, outside of `run_stack`."""
         run, step = self._current()
         return run.decide(step, run.policy.decide(view))
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
-        """Show the policy the stack's output [r, N, C] for the rows that computed (None: all)."""
+        """Pass the stack's output [r, N, C] to the policy for the rows that computed (None: all rows)."""
         self.policy.observe_output(view, out, rows)
 
     def keep_residual(self, after: Tensor, before: Tensor, rows: Tensor | None) -> None:
-        """Keep what the stack added to its input [r, N, C], for the rows that computed (None: all)."""
+        """Store what the stack added to its input [r, N, C], for the rows that computed (None: all rows)."""
         run, step = self._current()
         run.residual.update(after, before, rows, step.number, step.timestep)
 
     def add_residual(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        """Return x plus the stack's residual expected at this step, for those rows [r, N, C] (None: all)."""
+        """Return x plus the stack's residual expected at this step, for these rows [r, N, C] (None: all rows)."""
         run, step = self._current()
         return run.residual.add_to(x, rows, step.number, step.timestep)
 
     def correct(self, out: Tensor) -> Tensor:
-        """Return the model's output [R, …], corrected for the skipped steps before it where the settings say so.
+        """Return the model's output [R, …], corrected for the preceding skipped steps if the settings enable it.
 
-        At computed steps its sum is kept, to be read with the measurements: so an output that is not finite is noticed
-        (see `Corrector` for the correction). Where it has more channels than the latents, those beyond are a variance
-        that no rectified flow reads.
+        At computed steps the sum of the output is kept and read with the measurements, which detects non-finite outputs
+        (see `Corrector` for the correction). If the output has more channels than the latents, the extra channels are a
+        variance that no rectified flow reads.
         """
         run, step = self._current()
         computes = any(step.computed)
@@ -235,40 +236,40 @@ class CacheSession:
         return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
-        """Show the policy the residual [r, N, C] of a probe on a computed step, and keep it."""
+        """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it."""
         run, step = self._current()
         if site in run.store:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)
 
     def end_run(self) -> None:
-        """Take note that the sampler ended, whatever steps are left: the next call begins a new run."""
+        """Record that the sampler has ended, even if steps are left: the next call begins a new run."""
         if self._run:
             self._run.has_ended = True
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a run has begun and further steps of it are expected."""
+        """Whether a run has begun and expects further steps."""
         return self._run is not None and self._run.is_unfinished
 
     def check_idle(self, remedy: str) -> None:
-        """Raise RuntimeError while a call of the model is in progress."""
+        """Raise RuntimeError if a call of the model is in progress."""
         if self._run is not None and self._run.open is not None:
             raise RuntimeError(f"a call of this model is in progress already: {remedy}")
 
     @property
     def num_steps_done(self) -> int:
-        """Steps of the current run up to now, the open one included; 0 before it starts."""
+        """Number of steps of the current run so far, including the open one; 0 before it starts."""
         return self._run.num_steps_opened if self._run else 0
 
     @property
     def step(self) -> int:
-        """The step that is open, counted from 1."""
+        """The open step, counted from 1."""
         return self._current()[1].number
 
     @property
     def timestep(self) -> Tensor:
-        """The timesteps [R] of the step that is open."""
+        """The timesteps [R] of the open step."""
         return self._current()[1].timestep
 
     @property
@@ -294,7 +295,7 @@ class CacheSession:
         return self._run, self._run.open
 
     def _run_of(self, latents: Tensor, timestep: Tensor, step_index: int | None) -> Run:
-        """Return the run that a call belongs to: the present one, or a new one."""
+        """Return the run that a call belongs to: the current one or a new one."""
         run = self._run
         if run is not None and run.is_unfinished:
             if not run.timesteps.begins_anew(timestep, step_index):
@@ -313,7 +314,7 @@ class CacheSession:
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:
-        """Return the rows that decide together."""
+        """Return the groups of rows that decide together."""
         if self.config.decision == "batch":
             return [list(range(num_rows))]
         if not self.guidance_in_batch:

@@ -1,6 +1,7 @@
 """Policies that reuse single residuals of the blocks, or ranges of layers, on a schedule fixed before the run.
 
-A policy that skips the whole stack decides once per step; these decide for each site, and part of every step runs.
+A policy that skips the whole stack decides once per step. These policies decide for each site, so part of every step
+runs.
 """
 
 from __future__ import annotations
@@ -15,32 +16,32 @@ from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Site, S
 
 @dataclass(frozen=True)
 class SiteCacheConfig(CacheConfig):
-    """Settings shared by policies that reuse single sites. The schedule is fixed, so batch and sample are the same.
+    """Base class for policies that reuse single sites. The schedule is fixed, so both values of `decision` agree.
 
-    A site's residual is the one after its gate (cross-attention has none), as in the published code.
+    The residual of a site is taken after its gate (cross-attention has none), as in the published code.
     """
 
     needs_timestep: ClassVar[bool] = False
-    """Whether the schedule depends on timesteps; if not, they are never read for it."""
+    """Whether the schedule depends on timesteps; if not, the schedule does not read them."""
 
     @property
     def granularity(self) -> str:
-        """Each site is stored for itself."""
+        """Each site is stored separately."""
         return "site"
 
     @abstractmethod
     def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
-        """Tell whether a site computes, a pure function of the settings.
+        """Return whether a site computes; a pure function of the settings.
 
         Args:
             step: counted from 1.
-            timesteps: those of steps 1 to `step`, 0 to 1000; may be empty unless `needs_timestep`.
-            site: one of the stack's.
+            timesteps: timesteps of steps 1 to `step`, 0 to 1000; may be empty unless `needs_timestep`.
+            site: one of the stack's sites.
         """
 
     @abstractmethod
     def stores(self, site: Site) -> bool:
-        """Tell whether a site is ever reused, and so has to be kept."""
+        """Return whether a site is ever reused and therefore must be stored."""
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return SitePolicy(self, groups)
@@ -48,7 +49,7 @@ class SiteCacheConfig(CacheConfig):
 
 @dataclass(frozen=True)
 class RangeCacheConfig(SiteCacheConfig):
-    """Settings shared by policies that reuse the offset (output minus input) of a range of layers."""
+    """Base class for policies that reuse the offset (output minus input) of a range of layers."""
 
     @property
     def granularity(self) -> str:
@@ -57,11 +58,11 @@ class RangeCacheConfig(SiteCacheConfig):
 
     @abstractmethod
     def layers_at(self, step: int) -> tuple[int, int] | None:
-        """Return the first and last layer of the range of a step, counted from 0; None where there is none."""
+        """Return the first and last layer of the range for a step, counted from 0, or None for no range."""
 
     @abstractmethod
     def reuses(self, step: int) -> bool:
-        """Tell whether the range of a step is reused at that step."""
+        """Return whether the range for a step is reused at that step."""
 
     def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:
         layers = self.layers_at(step)
@@ -72,11 +73,11 @@ class RangeCacheConfig(SiteCacheConfig):
 
 
 class SitePolicy(CachePolicy):
-    """Follow a schedule of sites. A step counts as computed where any site computes.
+    """Follows a schedule of sites. A step counts as computed if any site computes.
 
-    Where the schedule depends on timesteps, the session reads the step's timestep before the stack runs: one
-    synchronisation per step on a device, instead of the one at the end of a computed step. The steps of these policies
-    always compute something, and the published code reads it in every block.
+    If the schedule depends on timesteps, the session reads the timestep before the stack runs. This costs one
+    synchronization per step, in place of the one at the end of a computed step. Every step of these policies computes
+    something, and the published code reads the timestep in every block.
 
     Args:
         config: the schedule.

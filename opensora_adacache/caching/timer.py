@@ -1,4 +1,4 @@
-"""Time a span of work on a device without synchronising it."""
+"""Times a span of work on a device without synchronizing it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Timer:
-    """Starts when made; on CUDA it records events, which are read when the duration is asked for."""
+    """Starts when it is created. On CUDA it records events, which are read when the duration is requested."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -27,7 +27,7 @@ class Timer:
         return event
 
     def milliseconds(self) -> float:
-        """Return the length of the span; on CUDA this waits until it has ended."""
+        """Return the duration of the span; on CUDA this waits until the span has ended."""
         if isinstance(self._start, float) and isinstance(self._end, float):
             return (self._end - self._start) * 1000
         self._end.synchronize()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The timesteps of a run as numbers: they must fall, which tells where a run ends and whether steps were lost."""
+"""The timesteps of a run as numbers. They must fall, which shows where a run ends and whether steps were lost."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from opensora_adacache.errors.family import AdaCacheWarning
 
-REMEDY = "give apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch)"
+REMEDY = "pass apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch)"
 
 
 class Timesteps:
-    """Timesteps of the calls of a model; they stay on the device until something is read anyway.
+    """Timesteps of the calls of a model; they stay on the device until something else is read.
 
-    A rise within a run means that another run began; a fall at its start, that the sampler goes on beyond the number
-    of steps that it was said to take. Equal ones pass: half precision cannot tell neighbouring timesteps of a long run
-    apart.
+    A rise within a run means that another run has begun. A fall at the start of a run means that the sampler takes more
+    steps than `num_sampling_steps`. Equal timesteps are accepted, because half precision cannot distinguish
+    neighbouring timesteps of a long run.
 
     Args:
         num_sampling_steps: n.
-        end_of_previous: last timestep of the run before, where it ran through.
+        end_of_previous: last timestep of the previous run, if it was completed.
     """
 
     def __init__(self, num_sampling_steps: int, end_of_previous: float | None) -> None:
@@ -32,12 +32,12 @@ class Timesteps:
         self._last_index: int | None = None
 
     def add(self, timestep: Tensor, step_index: int | None) -> None:
-        """Take the timestep [R] or [1] of the step that opens, and the pipeline's own index where it tells."""
+        """Add the timestep [R] or [1] of the step that opens, and the pipeline's step index if it provides one."""
         self.unread.append(timestep.detach().flatten()[:1])
         self._last_index = step_index
 
     def begins_anew(self, timestep: Tensor, step_index: int | None) -> bool:
-        """Tell whether a call is known to begin another run, without waiting for a device."""
+        """Return whether a call is known to begin another run, without waiting for a device."""
         if step_index is not None and self._last_index is not None:
             return step_index <= self._last_index
         if timestep.device.type != "cpu" or self.unread or self.last is None:
@@ -50,14 +50,14 @@ class Timesteps:
         return None if self.unread else self.last
 
     def read(self, step: int) -> None:
-        """Read those that are unread, which synchronises with a device, and check them."""
+        """Read the unread timesteps, which synchronizes with the device, and check them."""
         self.check([float(timestep) for timestep in self.unread], step)
 
     def check(self, values: Sequence[float], step: int) -> None:
-        """Take the unread timesteps as numbers, up to that of `step`; warn where the sampler goes on.
+        """Receive the unread timesteps as numbers, up to that of `step`; warn if the sampler continues past the run.
 
         Raises:
-            ValueError: a timestep rose within the run, so that skipped steps had residuals of another video.
+            ValueError: a timestep rose within the run, so skipped steps used residuals of another video.
         """
         self.unread.clear()
         for value in values:
@@ -70,7 +70,7 @@ class Timesteps:
                 )
             if self.last is not None and value > self.last:
                 raise ValueError(
-                    f"timestep went from {self.last:g} to {value:g} by step {step} of {self.num_sampling_steps}, "
+                    f"timestep rose from {self.last:g} to {value:g} by step {step} of {self.num_sampling_steps}, but "
                     f"it must fall: {REMEDY}, and call session.reset() after an interrupted run"
                 )
             self.last = value

@@ -16,16 +16,16 @@ class StepRecord:
 
     Attributes:
         step: counted from 1.
-        computed: whether blocks ran, any part of them; otherwise stored residuals were reused.
-        distance: what the policy decides from, such as the mean relative change of the probe residuals (AdaCache) or
-            the relative error of the forecast (ForecastCache); None where nothing was measured.
-        motion: shaped motion, 1 where it does not count; None where nothing was measured.
-        motion_gradient: weighted change of motion per step; None where nothing was measured.
-        rate: rate in force after the step.
-        rows_computed: rows of the whole batch (videos × guidance halves) that went through the blocks.
-        milliseconds: duration of the model call, by the device's clock.
-        share: share of the stack's residuals that were computed, for policies that decide for each; None where it was
-            all of them or none. It counts residuals, not FLOPs (see `evaluation.flops`).
+        computed: whether any part of the blocks ran; otherwise stored residuals were reused.
+        distance: the value that the policy decides from, such as the mean relative change of the probe residuals
+            (AdaCache) or the relative error of the forecast (ForecastCache); None if nothing was measured.
+        motion: shaped motion; 1 where motion is not used, None if nothing was measured.
+        motion_gradient: weighted change of motion per step; None if nothing was measured.
+        rate: the rate after the step.
+        rows_computed: rows of the whole batch (videos × guidance branches) that went through the blocks.
+        milliseconds: duration of the model call, measured by the device's clock.
+        share: fraction of the stack's residuals that computed, for policies that decide about each one separately; None
+            if all or none of them did. It counts residuals, not FLOPs (see `costs.flops`).
     """
 
     step: int

@@ -13,7 +13,7 @@ from torch import Tensor
 from opensora_adacache.adapters import apply_cache
 from opensora_adacache.adapters.recorder import play_back, record_stack
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.policies.dpcache import LONGEST_GAP_SHARE
+from opensora_adacache.caching.policies.dpcache import LONGEST_INTERVAL_FRACTION
 from opensora_adacache.caching.trace import StepRecord, computed_steps
 from opensora_adacache.calibration.step_costs import StepMeasurements
 from opensora_adacache.config.settings import RunConfig
@@ -49,7 +49,7 @@ class CalibrationRuns:
     @property
     def longest_gap(self) -> int:
         """Most steps from one computed step to the next that are measured: what DPCache plans with."""
-        return max(int(LONGEST_GAP_SHARE * self.num_steps), 2)
+        return max(int(LONGEST_INTERVAL_FRACTION * self.num_steps), 2)
 
     @cached_property
     def measurements(self) -> list[StepMeasurements]:

@@ -1,1 +1,1 @@
-"""Errors for users and the hints in them."""
+"""Error classes and helpers for their messages."""

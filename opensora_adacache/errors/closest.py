@@ -9,7 +9,7 @@ from opensora_adacache.errors.shown import shown
 
 
 def closest(name: object, known: Iterable[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the known name closest to `name`, or nothing if none is close.
+    """Return ``", did you mean 'x'?"`` for the known name closest to `name`, or "" if none is close.
 
     >>> closest("sede", ["seed", "fps"])
     ", did you mean 'seed'?"

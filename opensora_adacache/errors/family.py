@@ -1,7 +1,7 @@
-"""The errors that users can put right: one family, each with a message of one line.
+"""Errors that users can fix: one family, with a message of one line each.
 
-A message says what was expected, what was given and what to do. Every class is also the builtin error that callers
-expect there, so ``except ValueError`` and ``except OSError`` go on working.
+A message says what was expected, what was given and what to do. Every class also derives from the builtin error that
+callers expect, so ``except ValueError`` and ``except OSError`` keep working.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from opensora_adacache.errors.shown import one_line
 
 
 class AdaCacheError(Exception):
-    """Base class of the errors of this package.
+    """Base class of all errors of this package.
 
     Args:
-        message: put on one line, whatever names and prompts it quotes.
+        message: converted to a single line, even if it quotes names and prompts with line breaks.
     """
 
     def __init__(self, message: object) -> None:
@@ -25,19 +25,19 @@ class ConfigError(AdaCacheError, ValueError):
 
 
 class MissingFileError(AdaCacheError, FileNotFoundError):
-    """A file or folder that was named does not exist."""
+    """A file or folder does not exist."""
 
 
 class MediaError(AdaCacheError, ValueError):
-    """An image or a video cannot be read or cannot be written as asked."""
+    """An image or a video cannot be read or written."""
 
 
 class CheckpointError(AdaCacheError, ValueError):
-    """A checkpoint is corrupt, or does not fit the model."""
+    """A checkpoint is corrupt or does not fit the model."""
 
 
 class DownloadError(AdaCacheError, OSError):
-    """The hub cannot give a checkpoint."""
+    """A checkpoint cannot be downloaded from the hub."""
 
 
 class WriteError(AdaCacheError, OSError):
@@ -45,11 +45,11 @@ class WriteError(AdaCacheError, OSError):
 
 
 class FolderInUseError(WriteError):
-    """Another run writes into the folder."""
+    """Another run is writing into the folder."""
 
 
 class RecordError(AdaCacheError, ValueError):
-    """A record that lies in a folder is not what this package writes, or belongs to something else."""
+    """A record in a folder was not written by this package or belongs to something else."""
 
 
 class TooLargeError(AdaCacheError, ValueError):
@@ -61,4 +61,4 @@ class VideoError(AdaCacheError, ValueError):
 
 
 class AdaCacheWarning(UserWarning):
-    """Something is probably not meant so, but the work can be done; one line."""
+    """Something is probably a mistake, but does not prevent the work; one line."""

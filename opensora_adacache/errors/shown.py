@@ -1,4 +1,4 @@
-"""Values in messages: short, and on one line."""
+"""Formats values for messages: short, and on one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 def shown(value: object) -> str:
-    """Return the repr of a value for a message, cut where it is long or deep.
+    """Return the repr of a value for a message, shortened if it is long or deeply nested.
 
     >>> shown([1, "two"]), shown(list(range(20)))
     ("[1, 'two']", '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 
 def one_line(error: object) -> str:
-    r"""Return the text of an error on one line that any terminal can show, or the name of its class if it has none.
+    r"""Return the text of an error on one line that any terminal can show, or the name of its class if it has no text.
 
     >>> one_line(ValueError("no\nway")), one_line(KeyError())
     ('no way', 'KeyError')

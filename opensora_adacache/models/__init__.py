@@ -1,4 +1,4 @@
-"""Checkpoint-compatible models of Open-Sora 1.2. They know nothing of caching."""
+"""Checkpoint-compatible models of Open-Sora 1.2. They are not aware of caching."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The block of STDiT3, eager or compiled.
 
-Letters: B rows of a batch, T latent frames, S patches per frame, N = T·S tokens, L text tokens, C channels, H heads,
+Letters: B batch rows, T latent frames, S patches per frame, N = T·S tokens, L text tokens, C channels, H heads,
 D features per head.
 """
 
@@ -21,20 +21,20 @@ from opensora_adacache.models.structure import STDiT3Config
 Compiler: TypeAlias = "str | Callable"
 """A backend of torch.compile."""
 COMPILED_VARIANTS = 64
-"""Graphs that dynamo may keep of one function: spatial or temporal, times numbers of rows and sizes of video."""
+"""Number of graphs that dynamo may keep per function: spatial or temporal, times numbers of rows and video sizes."""
 
 
 @dataclass(frozen=True)
 class BlockInputs:
-    """What every block of one forward pass reads beside x.
+    """What every block of one forward pass reads in addition to x.
 
     Attributes:
         text: keys and values of the text for each block [blocks, 2, B, H, L, D] (see `Conditioning`).
-        text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
+        text_mask: bool [B, 1, 1, L], true for real tokens; None if all tokens are real.
         modulation: six vectors per row and frame [6, B, T or 1, 1, C].
         rotary: cosines and sines [T, D / 2] of the frames.
         num_frames: T.
-        frame_size: rows and columns of patches; S is their product.
+        frame_size: rows and columns of patches; their product is S.
     """
 
     text: Tensor
@@ -45,7 +45,7 @@ class BlockInputs:
     frame_size: tuple[int, int]
 
     def rows(self, index: Tensor) -> BlockInputs:
-        """Return the inputs of the rows named by `index` (int64 [R])."""
+        """Return the inputs of the rows given by `index` (int64 [R])."""
         mask = None if self.text_mask is None else self.text_mask[index]
         return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[:, index])
 
@@ -53,13 +53,13 @@ class BlockInputs:
 class STDiT3Block(nn.Module):
     """One spatial or temporal block: attention residual, cross-attention residual, MLP residual.
 
-    The residuals, and the sum of the last two, are methods of their own, so that something outside can watch or
-    replace one on a single block. A compiled block runs as one graph where none of them is replaced; where one is,
-    each method is a graph of its own, and what replaces it stays outside of graphs.
+    Each residual, and the sum of the last two, is a separate method, so that code outside the model can observe or
+    replace it on a single block. A compiled block runs as one graph if none of these methods is replaced. Otherwise,
+    each method is a separate graph, and the replacement stays outside of all graphs.
 
     Args:
-        config: of the model.
-        place: in the order of execution; odd ones are temporal.
+        config: structure of the model.
+        place: position in the order of execution; odd positions are temporal blocks.
         attention_backend: see `layers.attend`.
     """
 
@@ -75,15 +75,15 @@ class STDiT3Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(6, channels) / channels**0.5)
 
     def modulated_input(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return what the attention reads, the modulated norm of x, [B, N, C]."""
+        """Return the input of the attention, the modulated norm of x, [B, N, C]."""
         return self._run(_modulated_input, x, inputs)
 
     def attention_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return gate · Attention(modulated norm of x), [B, N, C]: over a frame, or over the frames of a place."""
+        """Return gate · Attention(modulated norm of x), [B, N, C]: within each frame, or across frames per patch."""
         return self._run(_attention_residual, x, inputs)
 
     def cross_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Return the cross-attention of x over the text, [B, N, C]; it has no norm and no gate."""
+        """Return the cross-attention of x to the text, [B, N, C]; it has no norm and no gate."""
         return self._run(_cross_residual, x, inputs)
 
     def mlp_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -105,11 +105,11 @@ class STDiT3Block(nn.Module):
         return self._run(_block, x, inputs)
 
     def _replaces(self, *methods: str) -> bool:
-        """Tell whether this instance has another method in the place of one of its class's."""
+        """Return whether one of these methods is replaced on this instance."""
         return any(method in self.__dict__ for method in methods)
 
     def _run(self, function: Callable, x: Tensor, inputs: BlockInputs) -> Tensor:
-        """Call a function below, compiled or not, with this block's own part of the text."""
+        """Call one of the functions below, compiled or eager, with this block's slice of the text."""
         text, mask = inputs.text[self.place], inputs.text_mask
         if self.compiler is not None:
             function = _compiled(function, self.compiler)
@@ -120,7 +120,7 @@ class STDiT3Block(nn.Module):
 
 
 class _OwnInputs(NamedTuple):
-    """`BlockInputs` of one block: `text` holds its keys and values alone, [2, B, H, L, D]."""
+    """`BlockInputs` of one block: `text` holds only the keys and values of this block, [2, B, H, L, D]."""
 
     text: Tensor
     text_mask: Tensor | None
@@ -131,24 +131,24 @@ class _OwnInputs(NamedTuple):
 
 @cache
 def _compiled(function: Callable, compiler: Compiler) -> Callable:
-    """Return a function compiled into one graph per size; all blocks of a kind share it."""
+    """Return a function compiled into one graph per size, which all blocks of a kind share."""
     return torch.compile(function, fullgraph=True, dynamic=False, backend=compiler)
 
 
 def _let_vary(tensor: Tensor, axis: int) -> None:
-    """Let graphs take any length along an axis: prompts have many lengths, and each would need graphs of its own."""
+    """Let graphs accept any length along an axis. Prompts have many lengths, and each would need another graph."""
     torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
 def allow_variants() -> None:
-    """Raise dynamo's limit of graphs per function to `COMPILED_VARIANTS`."""
+    """Raise dynamo's limit on graphs per function to `COMPILED_VARIANTS`."""
     import torch._dynamo.config as config
 
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.6
     setattr(config, name, max(getattr(config, name), COMPILED_VARIANTS))
 
 
-# The arithmetic of a block, free of everything that tells one block from another, so that one graph serves all.
+# The arithmetic of a block, independent of everything that differs between blocks, so that all blocks share one graph.
 
 
 def _block(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
@@ -182,11 +182,11 @@ def _modulated_input(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
 
 
 def _vectors(block: STDiT3Block, own: _OwnInputs, first: int) -> tuple[Tensor, ...]:
-    """Return shift, scale and gate, each [B, T or 1, 1, C]: of the attention (first = 0) or of the MLP (3)."""
+    """Return shift, scale and gate, each [B, T or 1, 1, C], of the attention (first = 0) or the MLP (first = 3)."""
     table = block.scale_shift_table[first : first + 3, None, None, None]
     return (table + own.modulation[first : first + 3]).unbind(0)
 
 
 def _modulated_norm(x: Tensor, own: _OwnInputs, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return the modulated layer norm of x [B, N, C], by frames: [B, T, S, C]."""
+    """Return the modulated layer norm of x [B, N, C], split into frames: [B, T, S, C]."""
     return modulate(F.layer_norm(x.unflatten(1, (own.num_frames, -1)), x.shape[-1:], eps=1e-6), shift, scale)

@@ -1,7 +1,7 @@
-"""Read and write checkpoints: a folder with ``config.json`` and weights, or one file of weights.
+"""Reads and writes checkpoints: a folder with ``config.json`` and weights, or a single file of weights.
 
-Weights go straight from the file into a module built on the meta device, so that nothing is initialised only
-to be overwritten.
+Weights are read from the file directly into a module built on the meta device, so that nothing is initialized only to
+be overwritten.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 HUB_PATTERNS = (CONFIG_NAME, "*.safetensors", "*.safetensors.index.json")
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-# Where training code wraps the weights in a larger dict; averaged weights are the ones to sample with.
+# Keys under which training code nests the weights in a larger dict; averaged weights are the ones to sample with.
 WRAPPERS = ("ema", "state_dict", "model")
 NUM_LISTED = 10
 
@@ -35,12 +35,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class HubOptions:
-    """How a checkpoint is taken from the hub; a local path needs none of it.
+    """How a checkpoint is downloaded from the hub; not used for local paths.
 
     Attributes:
         revision: branch, tag or commit; None is the newest.
-        cache_dir: folder of downloaded files; None is the hub's own.
-        local_files_only: take what was downloaded before and do not ask the network.
+        cache_dir: folder for downloaded files; None is the hub's default.
+        local_files_only: use only files that are already downloaded, without network access.
     """
 
     revision: str | None = None
@@ -55,20 +55,20 @@ def resolve(
     patterns: Sequence[str] | None = None,
     hub: HubOptions | None = None,
 ) -> Path:
-    """Find a checkpoint on this machine, downloading it from the hub when it is not a local path.
+    """Find a checkpoint on this machine, downloading it from the hub if it is not a local path.
 
     Args:
         folder_or_hub_name: a local folder or file, or a hub name ``owner/name``.
         subfolder: folder inside it.
-        patterns: names of the files to download; `HUB_PATTERNS` by default. Only files at the top level of
-            the repository, or of `subfolder`, are taken.
-        hub: revision, cache and network.
+        patterns: names of the files to download; `HUB_PATTERNS` by default. Only files at the top level of the
+            repository, or of `subfolder`, are downloaded.
+        hub: revision, cache and network options.
 
     Returns:
         An existing local folder or file.
 
     Raises:
-        DownloadError: there is no such path, and the hub cannot give it.
+        DownloadError: the path does not exist, and the hub does not provide it.
     """
     name = str(folder_or_hub_name)
     local = Path(os.path.expanduser(name))
@@ -107,9 +107,9 @@ def _download(name: str, subfolder: str | None, patterns: Sequence[str], hub: Hu
             allow_patterns=[prefix + pattern for pattern in patterns],
             ignore_patterns=[f"{prefix}*/*"],
         )
-    except Exception as error:  # its network errors come from other libraries, and differ between versions
+    except Exception as error:  # network errors come from other libraries and differ between versions
         if isinstance(error, RepositoryNotFoundError):
-            reason = "the hub has no such repository, or gives no access to it"
+            reason = "the hub has no such repository, or denies access to it"
         elif isinstance(error, RevisionNotFoundError):
             reason = f"the repository has no revision '{hub.revision}'"
         elif isinstance(error, LocalEntryNotFoundError) and hub.local_files_only:
@@ -119,23 +119,23 @@ def _download(name: str, subfolder: str | None, patterns: Sequence[str], hub: Hu
         else:
             reason = first_line(error)
         raise DownloadError(
-            f"{name}: not a local folder, and not to be had from the hub ({reason}); "
+            f"{name}: not a local folder, and not available from the hub ({reason}); "
             "pass a local folder that holds config.json and the weights, or connect to the network"
         ) from error
     return Path(folder)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read ``config.json`` in a folder, or beside a file of weights.
+    """Read ``config.json`` in a folder or next to a file of weights.
 
     Raises:
-        MissingFileError: it is not there.
-        CheckpointError: it is not a JSON object.
+        MissingFileError: the file does not exist.
+        CheckpointError: the file is not a JSON object.
     """
     path = Path(path)
     file = (path if path.is_dir() else path.parent) / CONFIG_NAME
     if not file.is_file():
-        raise MissingFileError(f"{file}: not found; a checkpoint needs its config.json beside the weights")
+        raise MissingFileError(f"{file}: not found; a checkpoint needs its config.json next to the weights")
     config = _read_json(file)
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: expected a JSON object, got {type(config).__name__}")
@@ -143,12 +143,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def write_config(folder: str | Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.json``, creating the folder."""
+    """Write ``config.json``, creating the folder if needed."""
     write_json(Path(folder) / CONFIG_NAME, config)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON; the file appears complete or not at all."""
+    """Write `content` as JSON; the file appears either complete or not at all."""
     with _replacing(file) as temporary:
         temporary.write_text(json.dumps(dict(content), indent=2) + "\n", encoding="utf-8")
 
@@ -156,9 +156,9 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the weights in a folder or file.
 
-    Takes safetensors (in one file or in shards with an index) before pickled files; of those only tensors are
-    unpickled. A dict that wraps the weights (`WRAPPERS`) is opened. The tensors are mapped from the file, so
-    that casting them later does not hold two copies in memory.
+    Safetensors (one file, or shards with an index) take precedence over pickled files, from which only tensors are
+    unpickled. A dict that nests the weights (`WRAPPERS`) is unwrapped. Tensors are memory-mapped from the file, so
+    casting them later does not hold two copies in memory.
 
     Args:
         path: a folder, or a file ending in .safetensors, .pt, .pth, .bin or .ckpt.
@@ -168,7 +168,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         MissingFileError: there are no weights, or a shard is missing.
-        CheckpointError: a file is corrupt or holds something else; or it is not clear which file is meant.
+        CheckpointError: a file is corrupt or holds something else, or the choice of file is ambiguous.
     """
     path = Path(path)
     if not path.exists():
@@ -182,7 +182,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def weight_bytes(folder_or_hub_name: str | Path, hub: HubOptions | None = None) -> int | None:
     """Return the size of a checkpoint's weights on this machine, or None if they are not there yet.
 
-    Of files in several formats those are counted that are read. Parts of a pipeline are looked for in their folders.
+    If there are files in several formats, only those that would be read count. The parts of a pipeline are searched for
+    in their subfolders.
     """
     path = Path(os.path.expanduser(folder_or_hub_name))
     if not os.path.exists(path):
@@ -192,7 +193,7 @@ def weight_bytes(folder_or_hub_name: str | Path, hub: HubOptions | None = None) 
         name = str(folder_or_hub_name)
         try:
             path = Path(snapshot_download(name, revision=hub.revision, cache_dir=hub.cache_dir, local_files_only=True))
-        except Exception:  # no copy in the cache, or not a name of the hub at all, which loading it will say
+        except Exception:  # not in the cache, or not a hub name at all, which loading it will report
             return None
     if path.is_file():
         return path.stat().st_size
@@ -216,7 +217,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return _shards(indices[0])
         if files or indices:
             names = ", ".join(file.name for file in (indices or files)[:NUM_LISTED])
-            raise CheckpointError(f"{folder}: several files of weights ({names}); pass the one that is meant")
+            raise CheckpointError(f"{folder}: several files of weights ({names}); pass the path of one of them")
     raise MissingFileError(f"{folder}: no weights; expected *.safetensors or one of *{', *'.join(PICKLE_SUFFIXES)}")
 
 
@@ -226,7 +227,7 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: expected a 'weight_map' from names to files; download it again")
     if not all(isinstance(name, str) and Path(name).name == name for name in weight_map.values()):
-        raise CheckpointError(f"{index}: expected names of files beside it in 'weight_map'; download it again")
+        raise CheckpointError(f"{index}: expected names of files next to it in 'weight_map'; download it again")
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
@@ -278,18 +279,19 @@ def load_into(
     """Make the tensors of `state_dict` the parameters and buffers of `module`.
 
     Args:
-        module: built under ``torch.device("meta")``; its persistent tensors are all replaced. Buffers that
-            are not persistent it must build itself.
+        module: built under ``torch.device("meta")``; all its persistent tensors are replaced. It must create
+            non-persistent buffers itself.
         state_dict: tensors by name.
-        source: where they come from, for the error.
-        dtype: type to cast floating-point tensors to; None keeps the file's.
-        ignore: patterns (as in a shell) of names in `state_dict` that are not wanted.
+        source: where they come from, for error messages.
+        dtype: dtype to cast floating-point tensors to; None keeps the file's.
+        ignore: shell-style patterns of names in `state_dict` to skip.
 
     Returns:
         `module`.
 
     Raises:
-        CheckpointError: names are missing, unexpected, of another shape or kind of number; they are listed.
+        CheckpointError: names are missing or unexpected, or have another shape or kind of dtype; the message lists
+            them.
     """
     ignore = tuple(ignore)
     given = {
@@ -341,7 +343,7 @@ def _listing(what: str, names: list[str]) -> str:
 
 
 def save(folder: str | Path, module_or_state: nn.Module | Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write ``config.json`` and ``model.safetensors``, each complete or not at all, creating the folder.
+    """Write ``config.json`` and ``model.safetensors``, each complete or not at all; create the folder if needed.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -361,12 +363,12 @@ def save(folder: str | Path, module_or_state: nn.Module | Mapping[str, Tensor], 
 
 @contextlib.contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
-    """Give a temporary path beside `file` that becomes `file` on success and is removed on failure."""
+    """Yield a temporary path next to `file` that becomes `file` on success and is removed on failure."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode  # what the umask gives; safetensors leaves files that only their owner can read
+        mode = temporary.stat().st_mode  # the umask's; safetensors creates files that only their owner can read
         yield temporary
         temporary.chmod(mode)
         os.replace(temporary, file)
@@ -384,6 +386,6 @@ def _read_json(file: Path) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class where it has none."""
+    """Return the first line of an error's message, or the name of its class if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

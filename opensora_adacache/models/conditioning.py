@@ -1,6 +1,6 @@
-"""What a run tells the model at every step: text, size and speed, worked out once.
+"""Inputs of the model that are the same at every step of a run (text, size and speed), computed once.
 
-Letters: B rows of a batch, V videos, L text tokens, H heads, D features per head, S patches per frame, C channels.
+Letters: B batch rows, V videos, L text tokens, H heads, D features per head, S patches per frame, C channels.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 8
-"""Kernels of masked attention take numbers of keys that are multiples of this."""
+"""Kernels for masked attention require the number of keys to be a multiple of this."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Everything about a run that an `STDiT3` needs and that no step changes; made by `STDiT3.prepare`.
+    """Everything that an `STDiT3` needs to know about a run and that no step changes; created by `STDiT3.prepare`.
 
     Attributes:
         text: keys and values of the text for each block in order of execution, [blocks, 2, B, H, L, D].
-        text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
+        text_mask: bool [B, 1, 1, L], true for real tokens; None if all tokens are real.
         fps: embedding of the frames per second [B, C].
         position: position embedding of a frame [S, C], in the dtype of the weights.
         rotary: cosines and sines [T, D / 2] of the frames.
-        grid: patches along time, height and width.
+        grid: number of patches along time, height and width.
     """
 
     text: Tensor
@@ -35,7 +35,7 @@ class Conditioning:
     grid: tuple[int, int, int]
 
     def check(self, num_rows: int, grid: tuple[int, int, int]) -> None:
-        """Raise ValueError unless it was prepared for that many rows and that grid of patches."""
+        """Raise ValueError unless this was prepared for this many rows and this grid of patches."""
         prepared = (self.fps.shape[0], self.grid)
         if prepared != (num_rows, grid):
             raise ValueError(
@@ -47,16 +47,17 @@ class Conditioning:
 def trim_text(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Drop text tokens that no row reads.
 
-    Attention over the tokens left equals masked attention over all of them, so the output of the model changes by
-    rounding only. Masks other than ones followed by zeros are kept as they are. This reads the mask on the host: do it
-    once per run.
+    Attention over the remaining tokens equals masked attention over all of them, so the output of the model changes by
+    rounding only. Masks other than ones followed by zeros are left unchanged. This reads the mask on the host, so call
+    it once per run.
 
     Args:
         y: text features [B, 1, L, channels].
-        mask: 1 at real tokens, [V, L]; None when all are real.
+        mask: 1 for real tokens, [V, L]; None if all are real.
 
     Returns:
-        The tokens up to the longest text and no mask where all texts are equally long; else up to the longest one
+        If all texts have the same length: their tokens, and None as the mask. Otherwise: the tokens up to the longest
+        text, rounded up to a multiple of `ALIGNMENT`, and a mask.
         rounded up to a multiple of `ALIGNMENT`, with a mask.
 
     >>> y, mask = trim_text(torch.zeros(2, 1, 300, 4), (torch.arange(300) < 20).long()[None])

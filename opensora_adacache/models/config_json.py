@@ -1,4 +1,4 @@
-"""Build the structure of a model, a dataclass, out of a ``config.json`` that may hold anything."""
+"""Builds the structure of a model, a dataclass, from a ``config.json`` with arbitrary content."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from opensora_adacache.errors.shown import one_line, shown
 
 _Structure = TypeVar("_Structure")
 
-# Far beyond any model; a larger number would fill the memory before the weights can show that it is wrong.
+# Far beyond any model. A larger number would fill the memory before the weights can reveal that it is wrong.
 MOST = 100_000
 MOST_LAYERS = 1000
 _LAYERS = ("depth", "num_res_blocks", "layers_per_block")
 
 
 def build_structure(structure: type[_Structure], values: Mapping[str, Any]) -> _Structure:
-    """Return the dataclass `structure` with the fields that `values` has; its other keys are passed over.
+    """Return the dataclass `structure` with the fields present in `values`; other keys are ignored.
 
     Raises:
-        CheckpointError: a field is of another type, a number is no sensible size, or they do not fit together.
+        CheckpointError: a field has another type, a number is not a plausible size, or the fields do not fit together.
     """
     hints = get_type_hints(structure)
     names = [field.name for field in fields(structure) if field.name in values]  # type: ignore[arg-type]
@@ -35,21 +35,21 @@ def build_structure(structure: type[_Structure], values: Mapping[str, Any]) -> _
 
 @contextmanager
 def building(source: str | Path) -> Iterator[None]:
-    """Name the source of a structure in what is raised while a model is built after it.
+    """Add the source of a structure to errors raised while a model is built from it.
 
     Raises:
-        CheckpointError: in place of any error that a wrong structure can lead to.
+        CheckpointError: in place of any error that a wrong structure can cause.
     """
     try:
         yield
-    except Exception as error:  # what a wrong number leads to depends on the library that builds the model
+    except Exception as error:  # the error for a wrong number depends on the library that builds the model
         raise CheckpointError(f"{source}: {one_line(error)}") from error
 
 
 def _check(value: Any, hint: Any, name: str) -> Any:
     if get_origin(hint) in (tuple, Sequence):
         element = get_args(hint)[0]
-        if isinstance(value, int | float):  # one number can stand for all
+        if isinstance(value, int | float):  # a single number can stand for all
             return _check(value, element, name)
         if not isinstance(value, list | tuple):
             raise CheckpointError(f"{name} in config.json must be a list, got {shown(value)}")

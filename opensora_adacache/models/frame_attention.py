@@ -1,10 +1,11 @@
-"""Attention over the frames of each place as one Triton kernel.
+"""Attention across frames at each patch position, as one Triton kernel.
 
-A video has few frames and many places, so attention over frames moves far more bytes than it computes. Fused kernels
-for long sequences pad 15 frames to 64 or 128 and want norms and rotation done before. This kernel reads what the
-projection wrote, norms, rotates and attends in registers, and writes what the next projection reads.
+A video has few frames and many positions, so attention across frames moves far more bytes than it computes. Fused
+kernels for long sequences pad 15 frames to 64 or 128 and need norms and rotation to be applied beforehand. This kernel
+reads the output of the projection, applies norms, rotation and attention in registers, and writes the input of the next
+projection.
 
-Letters: B rows of a batch, T frames, S places of a frame, H heads, D features per head.
+Letters: B batch rows, T frames, S positions in a frame, H heads, D features per head.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from torch import Tensor
 try:
     import triton
     import triton.language as tl
-except ImportError:  # torch for the CPU comes without it
+except ImportError:  # torch builds for the CPU do not include it
     triton = None
 
 MAX_FRAMES, MAX_FEATURES = 64, 128
-"""A head's queries, keys and values must fit into the registers of one program."""
+"""Limit for a head, whose queries, keys and values must fit into the registers of one program."""
 
 
 def is_supported(qkv: Tensor) -> bool:
-    """Tell whether `attend_over_frames` takes a projection [B, T, S, 3, H, D]: on CUDA, half precision, no gradient."""
+    """Return whether `attend_over_frames` supports a projection [B, T, S, 3, H, D]: CUDA, half precision, no grad."""
     return (
         triton is not None
         and qkv.is_cuda
@@ -37,7 +38,7 @@ def is_supported(qkv: Tensor) -> bool:
 
 
 def attend_over_frames(qkv: Tensor, norms: tuple[Tensor, Tensor] | None, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Norm, rotate and attend over frames, in float32 but for the operands of the two products.
+    """Apply norms, rotation and attention across frames, in float32 except for the operands of the two products.
 
     Args:
         qkv: projected queries, keys and values [B, T, S, 3, H, D], contiguous.
@@ -72,7 +73,7 @@ def attend_over_frames(qkv: Tensor, norms: tuple[Tensor, Tensor] | None, rotary:
 
 
 def _power_of_two(number: int) -> int:
-    """Return the next power of two.
+    """Return the smallest power of two that is not below `number`.
 
     >>> _power_of_two(15), _power_of_two(16), _power_of_two(72)
     (16, 16, 128)
@@ -88,7 +89,7 @@ if triton is not None:
         x, weight, c, s, features, WIDTH: tl.constexpr, HAS_NORM: tl.constexpr, BLOCK_T: tl.constexpr,
         BLOCK_D: tl.constexpr,
     ):  # fmt: skip
-        """Norm queries or keys [T, D] of one head, then rotate their pairs by the tables [T, D / 2]."""
+        """Normalize queries or keys [T, D] of one head, then rotate their pairs by the tables [T, D / 2]."""
         x = x.to(tl.float32)
         if HAS_NORM:
             scale = tl.rsqrt(tl.sum(x * x, axis=1) / WIDTH + 1e-6)
@@ -103,7 +104,7 @@ if triton is not None:
         NUM_FRAMES: tl.constexpr, NUM_HEADS: tl.constexpr, WIDTH: tl.constexpr, HAS_NORM: tl.constexpr,
         BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
     ):  # fmt: skip
-        """One program: the frames of one place, one head; neighbours are heads, which lie side by side."""
+        """One program per position and head. Neighbouring programs are heads, which are adjacent in memory."""
         CHANNELS: tl.constexpr = NUM_HEADS * WIDTH
         program = tl.program_id(0).to(tl.int64)
         head, place = program % NUM_HEADS, program // NUM_HEADS

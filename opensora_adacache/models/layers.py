@@ -1,6 +1,6 @@
 """Layers of STDiT3.
 
-Letters: B rows of a batch, T frames, S places of a frame, N tokens, L text tokens, C channels, H heads, D = C / H.
+Letters: B batch rows, T frames, S positions in a frame, N tokens, L text tokens, C channels, H heads, D = C / H.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opensora_adacache.models import frame_attention, linear_gelu
 
 ATTENTION_BACKENDS = ("auto", "sdpa", "no-flash", "xformers")
 MAX_ATTENTION_BATCH = 65535
-"""Rows of a batch that CUDA kernels of attention take: they are an axis of the kernel's grid."""
+"""Largest number of batch rows that CUDA attention kernels support, because rows are an axis of the kernel's grid."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
@@ -26,9 +26,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend:
         q: queries [B, H, N, D].
         k: keys [B, H, M, D].
         v: values [B, H, M, D].
-        mask: bool [B, 1, 1, M], true where a key takes part; None for all.
-        backend: one of `ATTENTION_BACKENDS`: "auto" and "sdpa" let torch choose, "no-flash" keeps its flash kernels
-            out, "xformers" calls ``memory_efficient_attention``. All compute the same function.
+        mask: bool [B, 1, 1, M], true for keys that take part; None for all.
+        backend: one of `ATTENTION_BACKENDS`: "auto" and "sdpa" let torch choose, "no-flash" excludes its flash kernels,
+            "xformers" calls ``memory_efficient_attention``. All compute the same function.
 
     Returns:
         [B, H, N, D].
@@ -49,7 +49,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend:
 
 
 def check_attention_backend(backend: str) -> str:
-    """Return `backend`, or raise ValueError when it is unknown or its package is missing."""
+    """Return `backend`; raise ValueError if it is unknown or its package is missing."""
     if backend not in ATTENTION_BACKENDS:
         raise ValueError(f"attention backend must be one of {', '.join(ATTENTION_BACKENDS)}, got {backend!r}")
     if backend == "xformers":
@@ -86,17 +86,17 @@ def position_embedding_2d(
 ) -> Tensor:
     """Return the 2-D sine-cosine position embedding of one frame.
 
-    A coordinate is index / scale · base / count with base = round(sqrt(num_rows · num_columns)) and count the
-    patches along that axis. Channels hold [sin, cos] of the column coordinate, then of the row coordinate.
+    A coordinate is index / scale · base / count, where base = round(sqrt(num_rows · num_columns)) and count is the
+    number of patches along that axis. Channels hold [sin, cos] of the column coordinate, then of the row coordinate.
 
     Args:
         num_rows: patches from top to bottom.
         num_columns: patches from left to right.
         channels: C, divisible by 4.
-        scale: sqrt(height · width) / input_sq_size, a number or a 0-d tensor on `device` (so that reading it
-            needs no synchronisation).
+        scale: sqrt(height · width) / input_sq_size, a number or a 0-d tensor on `device` (a tensor avoids a
+            synchronization).
         device: where to compute.
-        rounding: dtype that the frequencies are rounded to; the angles are float32 in any case.
+        rounding: dtype that the frequencies are rounded to; the angles are always float32.
 
     Returns:
         float32 [num_rows · num_columns, C], row-major.
@@ -117,7 +117,7 @@ def position_embedding_2d(
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis (eps 1e-6), with a weight; torch computes it in float32."""
+    """Root-mean-square norm over the last axis (eps 1e-6) with a weight; torch computes it in float32."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class RMSNorm(nn.Module):
 
 
 def _weights(q_norm: nn.Module, k_norm: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Return the weights of the norms of queries and keys; None where there are no norms."""
+    """Return the weights of the norms of queries and keys, or None if there are no norms."""
     if isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
         return q_norm.weight, k_norm.weight
     return None
@@ -137,7 +137,7 @@ def _weights(q_norm: nn.Module, k_norm: nn.Module) -> tuple[Tensor, Tensor] | No
 class RotaryEmbedding(nn.Module):
     """Rotary position embedding over interleaved pairs of features, base 10000.
 
-    `freqs` [D / 2] lies in the published checkpoint, so it is a parameter (not trained).
+    `freqs` [D / 2] is part of the published checkpoint, so it is a parameter (not trained).
     """
 
     def __init__(self, head_dim: int) -> None:
@@ -157,7 +157,7 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
     Args:
         x: queries or keys.
-        rotary: cosines and sines [T, D / 2]; where they are float32, so is the arithmetic.
+        rotary: cosines and sines [T, D / 2]; if they are float32, so is the arithmetic.
     """
     cos, sin = (table[:, None, None] for table in rotary)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
@@ -165,13 +165,13 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over places or frames, with fused projection and norms of queries and keys.
+    """Multi-head self-attention within frames or across frames, with a fused projection and query/key norms.
 
     Args:
         channels: C.
         num_heads: H.
-        qk_norm: whether queries and keys are normed.
-        backend: see `attend`; "auto" takes the kernel of `frame_attention` over frames where it can.
+        qk_norm: whether queries and keys are normalized.
+        backend: see `attend`; "auto" uses the kernel of `frame_attention` across frames where it is supported.
     """
 
     def __init__(self, channels: int, num_heads: int, qk_norm: bool, backend: str) -> None:
@@ -184,16 +184,16 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Map [B, T, S, C] to [B, T, S, C]: over the places of each frame, or over the frames of each place.
+        """Map [B, T, S, C] to [B, T, S, C], attending within each frame or across the frames of each position.
 
         Args:
             x: tokens.
-            rotary: cosines and sines of the frames; the attention is over frames where they are given.
+            rotary: cosines and sines of the frames; if given, the attention is across frames.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.unbind(-3)
         if rotary is not None and x.shape[1] == 1:
-            return self.proj(v.flatten(-2))  # attention over a single key returns its value
+            return self.proj(v.flatten(-2))  # attention to a single key returns its value
         if rotary is not None and self.backend == "auto" and frame_attention.is_supported(qkv):
             norms = _weights(self.q_norm, self.k_norm)
             return self.proj(frame_attention.attend_over_frames(qkv, norms, rotary).flatten(-2))
@@ -210,7 +210,7 @@ class SelfAttention(nn.Module):
         return attend(q, k, v, backend=self.backend).transpose(1, 2).unflatten(0, (-1, num_frames))
 
     def _over_frames(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend row by row through views [S, H, T, D]: the places of several rows are no single axis of a view."""
+        """Attend row by row through views [S, H, T, D]; no view has the positions of several rows as a single axis."""
         rows = []
         for row in zip(queries, keys, values, strict=True):
             parts = [part.permute(1, 2, 0, 3).split(MAX_ATTENTION_BATCH) for part in row]
@@ -220,7 +220,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of video tokens over the text tokens of their own row."""
+    """Multi-head attention from video tokens to the text tokens of the same row."""
 
     def __init__(self, channels: int, num_heads: int, backend: str) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ class FeedForward(nn.Module):
 
 
 class ScalarEmbedder(nn.Module):
-    """Embed one number per row (a timestep, a frame rate): sinusoid of 256 features, linear, SiLU, linear."""
+    """Embeds one number per row (a timestep, a frame rate): sinusoid of 256 features, linear, SiLU, linear."""
 
     def __init__(self, channels: int, num_features: int = 256) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class ScalarEmbedder(nn.Module):
 
 
 class CaptionEmbedder(nn.Module):
-    """Project text features to the model's width; holds the null text embedding of guidance."""
+    """Projects text features to the width of the model; holds the null text embedding for guidance."""
 
     def __init__(self, caption_channels: int, channels: int, num_tokens: int) -> None:
         super().__init__()
@@ -284,7 +284,7 @@ class CaptionEmbedder(nn.Module):
 
 
 class PatchEmbedder(nn.Module):
-    """Cut latents into patches by a convolution whose kernel equals its stride."""
+    """Cuts latents into patches with a convolution whose kernel size equals its stride."""
 
     def __init__(self, patch_size: tuple[int, int, int], in_channels: int, channels: int) -> None:
         super().__init__()
@@ -300,7 +300,7 @@ class PatchEmbedder(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Norm, modulate by the timestep, project tokens to patches."""
+    """Normalizes, modulates by the timestep and projects tokens to patches."""
 
     def __init__(self, channels: int, num_outputs: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""A linear layer and the tanh-GELU after it as one matrix product with an epilogue.
+"""A linear layer and the tanh-GELU after it, computed as one matrix product with an epilogue.
 
-The hidden values of an MLP are the largest tensor of a block; written, read and written again they cost about as much
-as a tenth of the product. cuBLAS applies the activation before it writes. torch reaches that through an operator that
-its compiler takes apart again, so it is wrapped into one of our own.
+The hidden values of an MLP are the largest tensor of a block. Writing, reading and writing them again costs about a
+tenth of the matrix product. cuBLAS can apply the activation before it writes. torch provides this through an operator
+that its compiler decomposes again, so it is wrapped into a custom operator here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def is_supported(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether `linear_gelu` gains anything on x: on CUDA, all in one half precision, without gradients."""
+    """Return whether `linear_gelu` is faster for x: on CUDA, all in one half precision, without gradients."""
     is_half = x.dtype == weight.dtype and x.dtype in (torch.bfloat16, torch.float16)
     return x.is_cuda and is_half and not torch.is_grad_enabled()
 
@@ -22,8 +22,8 @@ def is_supported(x: Tensor, weight: Tensor) -> bool:
     "opensora_adacache::linear_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor"
 )
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return gelu(x · weightᵀ + bias) in its tanh form: [..., in] to [..., out]; not differentiable."""
-    if not x.is_cuda:  # there the operator below has the other form of GELU
+    """Return gelu(x · weightᵀ + bias) with the tanh approximation: [..., in] to [..., out]; not differentiable."""
+    if not x.is_cuda:  # on the CPU, the operator below uses the other form of GELU
         return F.gelu(F.linear(x, weight, bias), approximate="tanh")
     out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
     return out.unflatten(0, x.shape[:-1])

@@ -1,9 +1,9 @@
 """STDiT3, the video diffusion transformer of Open-Sora 1.2.
 
-Letters: B rows of a batch (videos, doubled by guidance), T latent frames, S patches per frame, N = T·S tokens,
+Letters: B batch rows (videos × guidance branches), T latent frames, S patches per frame, N = T·S tokens,
 L text tokens, C channels (hidden size).
 
-Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-STDiT-v3``.
+Parameter names match the published checkpoint ``hpcai-tech/OpenSora-STDiT-v3``.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class STDiT3(nn.Module):
     """Spatial-temporal diffusion transformer that predicts the velocity of rectified flow.
 
     Args:
-        config: its structure.
+        config: structure of the model.
         attention_backend: "auto", "sdpa", "no-flash" or "xformers" (see `layers.attend` and `layers.SelfAttention`).
         exact_embeddings: in half precision, embed the timestep, the size and the positions of frames from float32
-            numbers. By default they are rounded to the dtype of the weights first, as in the reference
-            implementation, whose published weights and codebooks come from that function. Without effect in float32.
+            numbers. By default they are first rounded to the dtype of the weights, as in the reference implementation,
+            which the published weights and codebooks were made with. No effect in float32.
     """
 
     def __init__(self, config: STDiT3Config, attention_backend: str = "auto", exact_embeddings: bool = False) -> None:
@@ -69,7 +69,7 @@ class STDiT3(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Initialise for training; temporal blocks start as the identity, as upstream's do."""
+        """Initialize for training; temporal blocks start as the identity, as in the reference implementation."""
         for name, parameter in self.named_parameters():
             if name.startswith("x_embedder") or not name.endswith((".weight", ".bias")) or "_norm." in name:
                 continue
@@ -108,16 +108,17 @@ class STDiT3(nn.Module):
         latent_size: Sequence[int],
         **_: object,
     ) -> Conditioning:
-        """Work out what the steps of a run share.
+        """Compute what all steps of a run share.
 
         Args:
             y: text features [B, 1, L, caption_channels]; tokens that no row reads cost time (`trim_text`).
-            mask: 1 at real text tokens, [B or a divisor of B, L]; fewer rows are repeated (the null half of
-                guidance has the prompt's mask). None: all tokens are real.
+            mask: 1 for real text tokens, [B or a divisor of B, L]; fewer rows are repeated (the null branch of guidance
+                uses the prompt's mask). None if all tokens are real.
             fps: frames per second, [B or a divisor of B].
-            height: of the video in pixels, [B or a divisor of B]; row 0 counts, as in the reference.
-            width: likewise.
-            latent_size: latents (T, H, W).
+            height: height of the video in pixels, [B or a divisor of B]; row 0 is used, as in the reference
+                implementation.
+            width: width of the video in pixels, in the same form.
+            latent_size: size of the latents (T, H, W).
         """
         if fps is None or height is None or width is None:
             raise ValueError("STDiT3 needs fps, height and width (tensors with a value per row), got None")
@@ -153,16 +154,16 @@ class STDiT3(nn.Module):
 
         Args:
             x: latents [B, in_channels, T, H', W'].
-            timestep: [B] in 0..1000, 1000 is pure noise.
-            y: text features, as for `prepare`.
-            mask: of the text, likewise.
-            x_mask: bool [B, T]; false marks clean frames that condition the others: they are modulated as at
-                timestep 0. Unlike the reference, which feeds such frames through the final norm twice (and then
-                discards them), they get the plain final layer here.
-            fps: as for `prepare`.
-            height: likewise.
-            width: likewise.
-            conditioning: what `prepare` returned, in the place of text, fps, height and width.
+            timestep: [B] in 0..1000; 1000 is pure noise.
+            y: text features, as in `prepare`.
+            mask: mask of the text, as in `prepare`.
+            x_mask: bool [B, T]; false marks clean frames that condition the others. They are modulated as at
+                timestep 0. They pass through the plain final layer here, whereas the reference implementation feeds
+                such frames through the final norm twice (and then discards them).
+            fps: as in `prepare`.
+            height: as in `prepare`.
+            width: as in `prepare`.
+            conditioning: result of `prepare`, in place of text, fps, height and width.
 
         Returns:
             float32 [B, out_channels, T, H', W']; the first `in_channels` are the velocity.
@@ -204,18 +205,18 @@ class STDiT3(nn.Module):
     def compile_blocks(self, backend: Compiler = "inductor") -> None:
         """Compile the blocks when they next run, each kind into one graph that all blocks share.
 
-        Further graphs are made for another number of rows or size of video, not for another length of text. A cache
-        may be attached before or after.
+        Another number of rows or another video size creates further graphs; another text length does not. A cache may
+        be attached before or after.
 
         Args:
-            backend: of torch.compile.
+            backend: backend of torch.compile.
         """
         allow_variants()
         for block in self.blocks():
             block.compiler = backend
 
     def _grid(self, latent_size: Sequence[int]) -> tuple[int, int, int]:
-        """Return the patches of latents (T, H, W) along each axis."""
+        """Return the number of patches of latents (T, H, W) along each axis."""
         time, height, width = (
             -(-size // patch) for size, patch in zip(latent_size, self.config.patch_size, strict=True)
         )
@@ -224,7 +225,7 @@ class STDiT3(nn.Module):
     def _embed_time(self, timestep: Tensor, fps: Tensor, x_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the embedding of timestep and fps [B, T or 1, C] and the blocks' modulation [B, T or 1, 6·C].
 
-        There is one for each frame where x_mask tells frames apart, else one for each row.
+        There is one per frame if `x_mask` distinguishes frames, or else one per row.
         """
         timestep = timestep.to(self.embedding_dtype)
         t = self.t_embedder(timestep) + fps
@@ -236,7 +237,7 @@ class STDiT3(nn.Module):
         return torch.where(noisy, t[:, None], clean[:, None]), modulation
 
     def _unpatch(self, x: Tensor, rows: int, latent_size: torch.Size) -> Tensor:
-        """Turn patches [B, T, S, p·q·C_out] into latents [B, C_out, T, H', W'], padding cut off."""
+        """Turn patches [B, T, S, p·q·C_out] into latents [B, C_out, T, H', W'], without the padding."""
         _, p, q = self.config.patch_size
         x = rearrange(x, "B T (H W) (p q C) -> B C T (H p) (W q)", H=rows, p=p, q=q)
         return x[..., : latent_size[1], : latent_size[2]]
@@ -255,8 +256,8 @@ class STDiT3(nn.Module):
     ) -> STDiT3:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
-        Weights are read straight into place: nothing is initialised first. For `revision`, `cache_dir` and
-        `local_files_only` see `checkpoint.HubOptions`.
+        Weights are read directly into place; nothing is initialized first. See `checkpoint.HubOptions` for `revision`,
+        `cache_dir` and `local_files_only`.
 
         Raises:
             OSError: the name is neither a folder nor reachable on the hub.

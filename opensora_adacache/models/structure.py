@@ -1,4 +1,4 @@
-"""The structure of an STDiT3, as its ``config.json`` has it. Imports no torch."""
+"""The structure of an STDiT3 as given in its ``config.json``. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIANTS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True)
 class STDiT3Config:
-    """Structure of an STDiT3; the defaults are the published XL/2."""
+    """Structure of an STDiT3; the defaults are those of the published XL/2."""
 
     depth: int = 28
     hidden_size: int = 1152
@@ -41,10 +41,10 @@ class STDiT3Config:
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output: the velocity, and as many again for an unused variance with pred_sigma."""
+        """Channels of the output: the velocity, and with `pred_sigma` as many again for an unused variance."""
         return self.in_channels * (2 if self.pred_sigma else 1)
 
     @classmethod
     def from_dict(cls, values: dict) -> STDiT3Config:
-        """Read the structure out of a ``config.json``; keys that only concern training or kernels are passed over."""
+        """Read the structure from a ``config.json``; keys that only concern training or kernels are ignored."""
         return build_structure(cls, values)

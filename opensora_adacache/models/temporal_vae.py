@@ -1,8 +1,8 @@
-"""The temporal half of the Open-Sora VAE 1.2: spatial latents of frames to fewer latent frames, and back.
+"""The temporal part of the Open-Sora VAE 1.2: compresses the spatial latents of frames over time and restores them.
 
 Letters: B clips, C channels, F frames, T latent frames, H and W height and width of the latents.
 
-Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-VAE-v1.2``, there below
+Parameter names match the published checkpoint ``hpcai-tech/OpenSora-VAE-v1.2``, where they are prefixed with
 ``temporal_vae.``.
 """
 
@@ -21,18 +21,18 @@ LOGVAR_RANGE = (-30.0, 20.0)
 
 @dataclass(frozen=True)
 class TemporalVAEConfig:
-    """Hold the structure of a `TemporalVAE`; the defaults are the published one.
+    """Structure of a `TemporalVAE`; the defaults are those of the published model.
 
     Args:
         filters: channels of the first level.
         num_res_blocks: residual blocks per level, and between the last level and the latents.
         channel_multipliers: channels of each level, in units of `filters`.
-        temporal_downsample: for each step from a level to the next, whether it halves the number of frames.
-        latent_channels: channels of the spatial latents that come in and of the latents that go out.
-        num_groups: groups of every GroupNorm; divides the channels of every level.
+        temporal_downsample: for each transition between levels, whether it halves the number of frames.
+        latent_channels: channels of the spatial latents at the input and of the latents at the output.
+        num_groups: groups of every GroupNorm; must divide the channels of every level.
 
     Raises:
-        ValueError: if the numbers do not fit together.
+        ValueError: the numbers do not fit together.
     """
 
     filters: int = 128
@@ -43,7 +43,7 @@ class TemporalVAEConfig:
     num_groups: int = 32
 
     def __post_init__(self) -> None:
-        # JSON gives lists; tuples keep the dataclass hashable and comparable.
+        # JSON has lists; tuples keep the dataclass hashable and comparable.
         object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))
         object.__setattr__(self, "temporal_downsample", tuple(self.temporal_downsample))
         for name in ("filters", "num_res_blocks", "latent_channels", "num_groups"):
@@ -63,20 +63,20 @@ class TemporalVAEConfig:
 
     @property
     def level_channels(self) -> tuple[int, ...]:
-        """Return the channels of each level, first to last."""
+        """The channels of each level, first to last."""
         return tuple(self.filters * multiplier for multiplier in self.channel_multipliers)
 
     @property
     def time_factor(self) -> int:
-        """Return how many frames become one latent frame."""
+        """The number of frames per latent frame."""
         return 2 ** sum(map(bool, self.temporal_downsample))
 
 
 class CausalConv3d(nn.Module):
-    """Convolve in space and time so that a frame sees itself and earlier frames only.
+    """Convolution in space and time in which a frame sees only itself and earlier frames.
 
-    Zeros are put before the first frame; height and width keep their size. A time stride of s divides the
-    number of frames by s.
+    The time axis is padded with zeros before the first frame; height and width keep their size. A time stride of s
+    divides the number of frames by s.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CausalConv3d(nn.Module):
         super().__init__()
         self.num_leading = kernel_size - time_stride if kernel_size > 1 else 0
         half = kernel_size // 2
-        # Space is padded inside the convolution, which saves a padded copy of the whole tensor.
+        # Space is padded inside the convolution, which avoids a padded copy of the whole tensor.
         self.conv = nn.Conv3d(
             in_channels,
             out_channels,
@@ -108,7 +108,7 @@ class CausalConv3d(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Add two normalised causal convolutions to the input, itself convolved 1x1x1 where channels change."""
+    """Adds two normalized causal convolutions to the input, which a 1x1x1 convolution maps if the channels change."""
 
     def __init__(self, in_channels: int, out_channels: int, num_groups: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def _residual_blocks(in_channels: int, out_channels: int, config: TemporalVAECon
 
 
 class Encoder(nn.Module):
-    """Turn spatial latents [B, C, F, H, W] into moments [B, 2C, F / time_factor, H, W]."""
+    """Maps spatial latents [B, C, F, H, W] to moments [B, 2C, F / time_factor, H, W]."""
 
     def __init__(self, config: TemporalVAEConfig) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Encoder(nn.Module):
             _residual_blocks(before, here, config)
             for before, here in zip((channels[0], *channels[:-1]), channels, strict=True)
         )
-        # A level that keeps the frame rate has no convolution; Identity holds its place in the numbering.
+        # A level that keeps the frame rate has no convolution; Identity preserves the numbering.
         self.conv_blocks = nn.ModuleList(
             CausalConv3d(here, here, 3, time_stride=2) if halves else nn.Identity()
             for here, halves in zip(channels[:-1], config.temporal_downsample, strict=True)
@@ -159,7 +159,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Turn latents [B, C, T, H, W] into spatial latents [B, C, T * time_factor, H, W], last level first."""
+    """Maps latents [B, C, T, H, W] to spatial latents [B, C, T * time_factor, H, W], last level first."""
 
     def __init__(self, config: TemporalVAEConfig) -> None:
         super().__init__()
@@ -188,10 +188,10 @@ class Decoder(nn.Module):
 
 
 class TemporalVAE(nn.Module):
-    """Compress clips of spatial latents in time; trainable alone.
+    """Compresses clips of spatial latents over time; can be trained on its own.
 
-    The reference draws a sample from the posterior that `encode` describes. Here the caller chooses: the
-    mean, or a draw through `sample_posterior`.
+    The reference implementation samples from the posterior that `encode` returns. Here the caller chooses between its
+    mean and a sample from `sample_posterior`.
     """
 
     def __init__(self, config: TemporalVAEConfig | None = None) -> None:
@@ -204,14 +204,14 @@ class TemporalVAE(nn.Module):
         self.decoder = Decoder(self.config)
 
     def num_latent_frames(self, num_frames: int) -> int:
-        """Return how many latent frames `num_frames` frames have: num_frames / time_factor, rounded up."""
+        """Return the number of latent frames of `num_frames` frames: num_frames / time_factor, rounded up."""
         return -(-num_frames // self.config.time_factor)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a clip of spatial latents.
 
         Args:
-            x: [B, C, F, H, W]; zeros are put before the first frame up to a multiple of `time_factor`.
+            x: [B, C, F, H, W]; zeros are added before the first frame up to a multiple of `time_factor`.
 
         Returns:
             mean and logvar of the posterior, each [B, C, T, H, W]; logvar lies in -30..20.
@@ -222,17 +222,17 @@ class TemporalVAE(nn.Module):
         return mean, logvar.clamp(*LOGVAR_RANGE)
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        """Decode latents to the clip of `num_frames` frames they were encoded from.
+        """Decode latents to the clip of `num_frames` frames that they were encoded from.
 
         Args:
             z: [B, C, T, H, W].
-            num_frames: frames of the clip; the frames that stood for the padding are dropped from the front.
+            num_frames: frames of the clip; the decoded padding frames are dropped from the start.
 
         Returns:
             Spatial latents [B, C, num_frames, H, W].
 
         Raises:
-            ValueError: if `num_frames` frames do not have T latent frames.
+            ValueError: T is not the number of latent frames of `num_frames` frames.
         """
         if num_frames < 1 or self.num_latent_frames(num_frames) != z.shape[2]:
             raise ValueError(
@@ -243,15 +243,15 @@ class TemporalVAE(nn.Module):
         return x[:, :, x.shape[2] - num_frames :]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode `x` and decode the mean: (reconstruction [B, C, F, H, W], mean, logvar)."""
+        """Encode `x` and decode the mean; return reconstruction [B, C, F, H, W], mean and logvar."""
         mean, logvar = self.encode(x)
         return self.decode(mean, x.shape[2]), mean, logvar
 
 
 def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw from the Gaussian posterior, or return its mean when `generator` is None.
+    """Sample from the Gaussian posterior, or return its mean if `generator` is None.
 
-    The noise is drawn on the generator's device: a CPU generator draws the same for a model on any device.
+    The noise is drawn on the generator's device, so a CPU generator gives the same noise for a model on any device.
     """
     if generator is None:
         return mean

@@ -33,17 +33,17 @@ HUB_PATTERNS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-# A full T5 checkpoint also holds what turns text features back into text.
+# A full T5 checkpoint also holds the decoder, which is not needed.
 DECODER_PATTERNS = ("decoder.*", "lm_head.*")
 
 
 class T5TextEncoder:
-    """Turn prompts into text features for the transformer, and hold the null features that guidance needs.
+    """Turns prompts into text features for the transformer, and holds the null features for guidance.
 
     Args:
-        model: the encoder; used as it is.
-        tokenizer: its tokenizer, with a padding token.
-        model_max_length: L; shorter prompts are padded and longer ones cut.
+        model: the encoder; used without changes.
+        tokenizer: its tokenizer, which must have a padding token.
+        model_max_length: L; shorter prompts are padded and longer ones truncated.
     """
 
     def __init__(self, model: T5EncoderModel, tokenizer: PreTrainedTokenizerBase, model_max_length: int = 300) -> None:
@@ -69,21 +69,21 @@ class T5TextEncoder:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> T5TextEncoder:
-        """Load encoder and tokenizer; weights are read straight into place.
+        """Load encoder and tokenizer; weights are read directly into place.
 
         Args:
-            folder_or_hub_name: a hub name (published: ``DeepFloyd/t5-v1_1-xxl``); or a local folder that holds
-                both parts, or holds ``text_encoder/`` and ``tokenizer/``, or is that ``text_encoder/``.
-            model_max_length: L; the transformer's.
-            dtype: type to cast the weights to; None keeps the file's. As in the reference every weight is cast:
-                float16 overflows in T5-XXL, so take bfloat16.
+            folder_or_hub_name: a hub name (published: ``DeepFloyd/t5-v1_1-xxl``), or a local folder that holds both
+                parts, or holds ``text_encoder/`` and ``tokenizer/``, or is that ``text_encoder/``.
+            model_max_length: L, as in the transformer.
+            dtype: dtype to cast the weights to; None keeps the file's. As in the reference implementation every weight
+                is cast. float16 overflows in T5-XXL, so use bfloat16.
             device: where to put the weights.
             revision: see `checkpoint.HubOptions`.
-            cache_dir: likewise.
-            local_files_only: likewise.
+            cache_dir: see `checkpoint.HubOptions`.
+            local_files_only: see `checkpoint.HubOptions`.
 
         Raises:
-            OSError: there is no such folder, and the hub cannot give it; or a file is missing.
+            OSError: the folder does not exist and the hub does not provide it, or a file is missing.
             ValueError: the weights do not fit config.json, or a file is corrupt.
         """
         from transformers import T5Config, T5EncoderModel
@@ -95,13 +95,13 @@ class T5TextEncoder:
         if values.get("model_type") != "t5":
             raise ValueError(
                 f"{weights_folder}: expected a T5 text encoder, got model_type {values.get('model_type')!r} "
-                "in config.json; pass the folder of a T5"
+                "in config.json; pass the folder of a T5 encoder"
             )
         tokenizer = _load_tokenizer(tokenizer_folder)
         with building(weights_folder), torch.device("meta"):
             model: Any = T5EncoderModel(T5Config.from_dict(values))
         state = checkpoint.read_state_dict(weights_folder)
-        # The embedding has two names, of which files hold one or both.
+        # The embedding has two names; files hold one or both of them.
         shared, embed = "shared.weight", "encoder.embed_tokens.weight"
         for name, other in ((shared, embed), (embed, shared)):
             if other in state:
@@ -117,7 +117,7 @@ class T5TextEncoder:
         state = {name: value for name, value in model.state_dict().items() if "embed_tokens" not in name}
         checkpoint.save(folder / WEIGHTS_FOLDER, state, json.loads(model.config.to_json_string()))
         self.tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
-        # transformers 5 writes a class name that version 4 does not know; both know this one.
+        # transformers 5 writes a class name that version 4 does not know; this one works with both.
         values = json.loads((folder / TOKENIZER_FOLDER / "tokenizer_config.json").read_text(encoding="utf-8"))
         if values.get("tokenizer_class") == "TokenizersBackend":
             values["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -125,12 +125,12 @@ class T5TextEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
+        """The device of the weights."""
         return self._require_model().device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights and of the features."""
+        """The dtype of the weights and of the features."""
         return self._require_model().dtype
 
     def encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -140,8 +140,8 @@ class T5TextEncoder:
             prompts: B prompts.
 
         Returns:
-            ``y`` [B, 1, L, D] the features, those of padding included; ``mask`` int64 [B, L], 1 for tokens of the
-            prompt and its end, 0 for padding.
+            ``y`` [B, 1, L, D]: the features, including those of padding. ``mask`` int64 [B, L]: 1 for the tokens of the
+            prompt and its end token, 0 for padding.
 
         Raises:
             ValueError: the weights were released.
@@ -162,22 +162,22 @@ class T5TextEncoder:
         return {"y": features[:, None], "mask": mask}
 
     def lost_text(self, prompt: str) -> str:
-        """Return the end of a cleaned prompt that `encode` cuts off, or "" for a prompt that fits."""
+        """Return the end of a cleaned prompt that `encode` truncates, or "" if the prompt fits."""
         text = clean_prompt(prompt)
         tokens = self.tokenizer(text, return_offsets_mapping=self.tokenizer.is_fast, verbose=False)
         if len(tokens["input_ids"]) <= self.model_max_length:
             return ""
-        first = self.model_max_length - 1  # the last token that the model sees is always the end of the text
+        first = self.model_max_length - 1  # the last token that the model sees is always the end token
         if self.tokenizer.is_fast:
             return text[tokens["offset_mapping"][first][0] :].strip()
         return str(self.tokenizer.decode(tokens["input_ids"][first:-1])).strip()
 
     def attach_null(self, embedding: Tensor) -> None:
-        """Take the null text features [L, D], which belong to the transformer (``y_embedder.y_embedding``)."""
+        """Store the null text features [L, D], which belong to the transformer (``y_embedder.y_embedding``)."""
         expected = (self.model_max_length, self.output_dim)
         if tuple(embedding.shape) != expected:
             raise ValueError(
-                f"text encoder gives {list(expected)} features per prompt, but the transformer expects "
+                f"text encoder produces {list(expected)} features per prompt, but the transformer expects "
                 f"{list(embedding.shape)}; choose model_max_length and the text encoder to fit the transformer"
             )
         self._null = embedding
@@ -194,7 +194,7 @@ class T5TextEncoder:
         return self
 
     def release(self) -> None:
-        """Free the weights; encoding is over, the null features stay."""
+        """Free the weights. Prompts can no longer be encoded, but the null features remain."""
         self.model = None
         gc.collect()
         if torch.cuda.is_available():
@@ -207,14 +207,14 @@ class T5TextEncoder:
 
 
 def _find_parts(folder: Path) -> tuple[Path, Path]:
-    """Return the folder of the weights and that of the tokenizer."""
+    """Return the folder of the weights and the folder of the tokenizer."""
     weights_folder = folder / WEIGHTS_FOLDER if (folder / WEIGHTS_FOLDER).is_dir() else folder
     candidates = (folder / TOKENIZER_FOLDER, weights_folder, weights_folder.parent / TOKENIZER_FOLDER)
     for candidate in candidates:
         if any((candidate / name).is_file() for name in TOKENIZER_FILES):
             return weights_folder, candidate
     raise FileNotFoundError(
-        f"{folder}: no tokenizer; expected {' or '.join(TOKENIZER_FILES)} beside the weights or in {TOKENIZER_FOLDER}/"
+        f"{folder}: no tokenizer; expected {' or '.join(TOKENIZER_FILES)} with the weights or in {TOKENIZER_FOLDER}/"
     )
 
 
@@ -222,13 +222,13 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").is_file():
-        # transformers' own message would name another package.
+        # The message of transformers would name another package.
         for module, package in (("sentencepiece", "sentencepiece"), ("google.protobuf", "protobuf")):
             if not _is_installed(module):
                 raise ValueError(f"{folder / 'spiece.model'}: reading it needs {package}; pip install {package}")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # what a broken file raises depends on the tokenizer's class
+    except Exception as error:  # the error for a broken file depends on the class of the tokenizer
         reason = checkpoint.first_line(error)
         raise ValueError(f"{folder}: the tokenizer cannot be read ({reason}); download it again") from error
 
@@ -236,5 +236,5 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that would hold it is missing
+    except ModuleNotFoundError:  # the parent package is missing
         return False

@@ -1,9 +1,9 @@
-"""The Open-Sora VAE 1.2: an image VAE on every frame, then a temporal VAE on the frames' latents.
+"""The Open-Sora VAE 1.2: an image VAE on every frame, followed by a temporal VAE on the latents of the frames.
 
 Letters: B videos, F frames, H and W pixels, T latent frames, h and w latent height and width.
 
-Parameter names are those of the published checkpoint ``hpcai-tech/OpenSora-VAE-v1.2``: ``spatial_vae.module.*`` (a
-diffusers `AutoencoderKL`), ``temporal_vae.*``, and the buffers ``shift`` and ``scale``.
+Parameter names match the published checkpoint ``hpcai-tech/OpenSora-VAE-v1.2``: ``spatial_vae.module.*`` (a diffusers
+`AutoencoderKL`), ``temporal_vae.*``, and the buffers ``shift`` and ``scale``.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ SPATIAL_SUBFOLDER = "vae"
 
 @dataclass(frozen=True)
 class OpenSoraVAEConfig:
-    """Hold the structure of an `OpenSoraVAE`; the defaults are the published one.
+    """Structure of an `OpenSoraVAE`; the defaults are those of the published model.
 
     Args:
         temporal: structure of the temporal part.
-        block_out_channels: channels of each level of the spatial part; each step between levels halves H and W.
+        block_out_channels: channels of each level of the spatial part; each transition between levels halves H and W.
         layers_per_block: residual blocks per level of the spatial part.
-        norm_num_groups: groups of the spatial part's GroupNorms; divides the channels of every level.
-        shift: mean of each latent channel, subtracted from the latents.
-        scale: deviation of each latent channel, by which the latents are then divided.
+        norm_num_groups: groups of the spatial part's GroupNorms; must divide the channels of every level.
+        shift: mean of each latent channel, which is subtracted from the latents.
+        scale: standard deviation of each latent channel, by which the latents are then divided.
 
     Raises:
-        ValueError: if the numbers do not fit together.
+        ValueError: the numbers do not fit together.
     """
 
     temporal: TemporalVAEConfig = field(default_factory=TemporalVAEConfig)
@@ -57,7 +57,7 @@ class OpenSoraVAEConfig:
         num_channels = self.temporal.latent_channels
         for name in ("shift", "scale"):
             value = getattr(self, name)
-            # A single number stands for all channels.
+            # A single number applies to all channels.
             value = (float(value),) * num_channels if isinstance(value, int | float) else tuple(map(float, value))
             if len(value) != num_channels:
                 raise ValueError(f"VAE: expected {num_channels} values of {name}, one per channel, got {len(value)}")
@@ -71,11 +71,11 @@ class OpenSoraVAEConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> OpenSoraVAEConfig:
-        """Read the structure out of a ``config.json``.
+        """Read the structure from a ``config.json``.
 
-        As in the published file the parts are described under ``vae_2d`` and ``vae_temporal``. That file names only
-        their classes; structure it does not give is the published one. Keys that concern loading, training or
-        memory (``from_pretrained``, ``freeze_vae_2d``, ``cal_loss``, ``micro_frame_size``, …) are passed over.
+        As in the published file, the parts are described under ``vae_2d`` and ``vae_temporal``. That file names only
+        their classes; values that it omits default to the published structure. Keys that concern loading, training or
+        memory (``from_pretrained``, ``freeze_vae_2d``, ``cal_loss``, ``micro_frame_size``, …) are ignored.
         """
         spatial = _pick(_section(values, "vae_2d"), ("block_out_channels", "layers_per_block", "norm_num_groups"))
         temporal = build_structure(TemporalVAEConfig, _section(values, "vae_temporal"))
@@ -109,9 +109,9 @@ def _pick(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 class SpatialVAE(nn.Module):
-    """Encode and decode single frames, a few at a time; latents are scaled by 0.18215.
+    """Encodes and decodes single frames, a few at a time; latents are scaled by 0.18215.
 
-    Attention and everything else inside is diffusers' `AutoencoderKL`.
+    Everything inside, attention included, is diffusers' `AutoencoderKL`.
     """
 
     def __init__(self, config: OpenSoraVAEConfig, micro_batch_size: int | None) -> None:
@@ -131,7 +131,7 @@ class SpatialVAE(nn.Module):
         )
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Encode frames [B, 3, F, H, W] to latents [B, 4, F, h, w]; a draw from the posterior with a generator."""
+        """Encode frames [B, 3, F, H, W] to latents [B, 4, F, h, w]; with a generator, sample from the posterior."""
 
         def encode_frames(frames: Tensor) -> Tensor:
             posterior = self.module.encode(frames).latent_dist
@@ -150,17 +150,17 @@ class SpatialVAE(nn.Module):
 
 
 class OpenSoraVAE(nn.Module):
-    """Turn videos into normalised latents and back.
+    """Turns videos into normalized latents and back.
 
-    A video is cut into chunks of `micro_frame_size` frames (17 frames are 5 latents), each encoded and decoded on its
-    own, without overlap; inside a chunk nothing depends on later frames. Every video of a batch is worked on alone,
-    so that its result does not depend on the batch.
+    A video is cut into chunks of `micro_frame_size` frames (17 frames are 5 latents). Each chunk is encoded and decoded
+    separately, without overlap; inside a chunk nothing depends on later frames. Each video of a batch is processed
+    alone, so that its result does not depend on the batch.
 
     Args:
-        config: the structure.
+        config: structure of the VAE.
         micro_frame_size: frames per chunk; None for the whole video at once. The published model was trained with
-            chunks of 17.
-        micro_batch_size: frames the spatial part works on at a time; None for all. Fewer take less memory.
+            chunks of 17 frames.
+        micro_batch_size: frames that the spatial part processes at a time; None for all. Fewer take less memory.
     """
 
     shift: Tensor
@@ -195,19 +195,19 @@ class OpenSoraVAE(nn.Module):
     ) -> OpenSoraVAE:
         """Load from a local folder (config.json + safetensors or .pt) or a hub name.
 
-        Weights are read straight into place: nothing is initialised first. They do not require gradients.
+        Weights are read directly into place; nothing is initialized first. They do not require gradients.
 
         Args:
             folder_or_hub_name: the checkpoint; published: ``hpcai-tech/OpenSora-VAE-v1.2``.
-            dtype: type to cast the weights to; None keeps the file's.
-            micro_frame_size: frames per chunk. As in the reference this counts, not the one in config.json.
-            micro_batch_size: frames the spatial part works on at a time.
-            spatial_vae: where to take the spatial part from when the checkpoint has none: a hub name, or a local
-                folder of a diffusers `AutoencoderKL` or of a pipeline with a ``vae/`` folder. Its structure is then
-                that of its own config.json.
+            dtype: dtype to cast the weights to; None keeps the file's.
+            micro_frame_size: frames per chunk. As in the reference implementation, this overrides config.json.
+            micro_batch_size: frames that the spatial part processes at a time.
+            spatial_vae: source of the spatial part if the checkpoint has none: a hub name, or a local folder of a
+                diffusers `AutoencoderKL` or of a pipeline with a ``vae/`` folder. Its config.json then defines its
+                structure.
             revision: of the checkpoint; see `checkpoint.HubOptions`.
-            cache_dir: of both parts; likewise.
-            local_files_only: for both parts; likewise.
+            cache_dir: for both parts; see `checkpoint.HubOptions`.
+            local_files_only: for both parts; see `checkpoint.HubOptions`.
 
         Raises:
             OSError: a name is neither a folder nor reachable on the hub.
@@ -222,7 +222,7 @@ class OpenSoraVAE(nn.Module):
                 spatial_vae, checkpoint.HubOptions(None, cache_dir, local_files_only)
             )
             values["vae_2d"] = spatial_values
-            dtype = dtype or next(iter(state.values())).dtype  # or the parts could differ
+            dtype = dtype or next(iter(state.values())).dtype  # otherwise the parts could differ
             state.update({SPATIAL_PREFIX + name: tensor for name, tensor in spatial_state.items()})
             source = f"{source} with the spatial part of {spatial_vae}"
         with building(path), torch.device("meta"):
@@ -240,19 +240,19 @@ class OpenSoraVAE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """The dtype of the weights."""
         return self.scale.dtype
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
+        """The device of the weights."""
         return self.scale.device
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
         """Return (T, h, w) of a video of (F, H, W).
 
-        Chunks of 17 frames have 5 latents, the rest one per 4 frames begun; h and w are H / 8 and W / 8 rounded down,
-        so that a decoded video can be some pixels smaller than the one encoded.
+        A chunk of 17 frames has 5 latents, and the remaining frames have 1 latent per 4 frames, rounded up. h and w are
+        H / 8 and W / 8 rounded down, so a decoded video can be a few pixels smaller than the encoded one.
         """
         num_frames, height, width = size
         factor = 2 ** (len(self.config.block_out_channels) - 1)
@@ -262,31 +262,31 @@ class OpenSoraVAE(nn.Module):
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Encode videos.
 
-        The reference draws from the posterior of the spatial part and from that of the temporal part, with torch's
-        global stream, also for reference images in sampling. Here the latents are the posteriors' means, unless a
-        generator is given: then both parts draw from it.
+        The reference implementation samples from the posteriors of the spatial and the temporal part with torch's
+        global generator, also for reference images. Here the latents are the means of the posteriors, unless a
+        generator is given: then both parts sample with it.
 
         Args:
-            x: [B, 3, F, H, W] in -1..1; moved to the model's device and type.
-            generator: draws the noise.
+            x: [B, 3, F, H, W] in -1..1; moved to the model's device and dtype.
+            generator: generates the noise.
 
         Returns:
-            Normalised latents [B, 4, T, h, w] in the model's type.
+            Normalized latents [B, 4, T, h, w] in the model's dtype.
         """
         return torch.cat([self._encode_video(video, generator) for video in x.to(self.shift).split(1)])
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        """Decode latents to the videos of `num_frames` frames that they stand for.
+        """Decode latents to videos of `num_frames` frames.
 
         Args:
-            z: normalised latents [B, 4, T, h, w]; moved to the model's device and type.
+            z: normalized latents [B, 4, T, h, w]; moved to the model's device and dtype.
             num_frames: F.
 
         Returns:
-            [B, 3, F, H, W] about in -1..1 (not clamped), in the model's type.
+            [B, 3, F, H, W], approximately in -1..1 (not clamped), in the model's dtype.
 
         Raises:
-            ValueError: if `num_frames` frames do not have T latent frames.
+            ValueError: T is not the number of latent frames of `num_frames` frames.
         """
         num_latents = self.latent_size((num_frames, 0, 0))[0]
         if num_frames < 1 or z.shape[2] != num_latents:
@@ -317,12 +317,14 @@ class OpenSoraVAE(nn.Module):
 def _read_spatial(
     folder_or_hub_name: str | Path, hub: checkpoint.HubOptions
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read config.json and weights of a diffusers `AutoencoderKL` that lies apart from the temporal part."""
+    """Read config.json and weights of a diffusers `AutoencoderKL` that is stored separately from the temporal part."""
     local = Path(os.path.expanduser(folder_or_hub_name))
     is_local, has_subfolder = os.path.exists(local), os.path.isdir(local / SPATIAL_SUBFOLDER)
     subfolder = SPATIAL_SUBFOLDER if has_subfolder or not is_local else None
     try:
         path = checkpoint.resolve(folder_or_hub_name, subfolder=subfolder, hub=hub)
     except OSError as error:
-        raise OSError(f"the VAE checkpoint has no spatial part, and the separate one cannot be had: {error}") from error
+        raise OSError(
+            f"the VAE checkpoint has no spatial part, and the separate one cannot be loaded: {error}"
+        ) from error
     return checkpoint.read_config(path), checkpoint.read_state_dict(path)

@@ -1,4 +1,4 @@
-"""Several processes on one run."""
+"""Runs that use several processes."""
 
 from opensora_adacache.parallel.process_group import ProcessGroup, process_group
 

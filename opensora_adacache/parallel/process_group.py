@@ -1,7 +1,7 @@
-"""Share the videos of a run between the processes that torchrun started.
+"""Distributes the videos of a run over the processes that torchrun started.
 
-Data parallel: every process has the whole model and makes whole videos. Nothing is exchanged but plain Python
-objects, a few times per run. A single process needs no group, and torch.distributed is not imported then.
+Data parallel: every process holds the whole model and makes whole videos. The processes only exchange plain Python
+objects, a few times per run. A single process needs no group and does not import torch.distributed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of the run.
+    """This process within the group of processes of the run.
 
     Attributes:
-        rank: number of this process, from 0.
+        rank: index of this process, from 0.
         world_size: number of processes.
-        local_rank: number of this process on its machine, which is also that of its GPU.
+        local_rank: index of this process on its machine, which is also the index of its GPU.
     """
 
     rank: int = 0
@@ -32,11 +32,11 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def share(self, items: Sequence[_Item]) -> list[_Item]:
-        """Return this process's part of `items`: every item falls to exactly one process.
+        """Return this process's part of `items`; each item is assigned to exactly one process.
 
         >>> ProcessGroup(rank=1, world_size=2).share(["a", "b", "c", "d", "e"])
         ['b', 'd']
@@ -44,7 +44,7 @@ class ProcessGroup:
         return list(items[self.rank :: self.world_size])
 
     def broadcast(self, value: _Item) -> _Item:
-        """Return what the first process passed."""
+        """Return the value that rank 0 passed."""
         if self.world_size == 1:
             return value
         from torch import distributed
@@ -54,7 +54,7 @@ class ProcessGroup:
         return values[0]
 
     def on_first(self, function: Callable[[], _Item]) -> _Item:
-        """Call a function on the first process alone; every process returns its result or raises its error."""
+        """Call a function on rank 0 only; every process returns its result or raises its error."""
         outcome: _Item | None = None
         error: Exception | None = None
         if self.is_first:
@@ -68,7 +68,7 @@ class ProcessGroup:
         return outcome  # type: ignore[return-value]
 
     def gather(self, value: _Item) -> list[_Item]:
-        """Return what every process passed, by rank; waits for all."""
+        """Return the values that all processes passed, by rank. Waits for all processes."""
         if self.world_size == 1:
             return [value]
         from torch import distributed
@@ -80,9 +80,9 @@ class ProcessGroup:
 
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
-    """Join the group that torchrun's environment describes; without one this process is alone.
+    """Join the group that torchrun's environment describes; without one, this process is on its own.
 
-    gloo carries the objects on CPUs; with GPUs nccl stands by for tensors on them.
+    gloo exchanges the objects on CPUs; with GPUs, nccl is also set up for their tensors.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
         yield ProcessGroup()
@@ -95,7 +95,7 @@ def process_group() -> Iterator[ProcessGroup]:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
-    # A process that has finished waits for the others, however long they take.
+    # A process that has finished waits for the others, no matter how long they take.
     distributed.init_process_group(backend, timeout=timedelta(weeks=1))
     try:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size(), local_rank)

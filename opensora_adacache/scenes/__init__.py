@@ -1,1 +1,1 @@
-"""The data set of the bundled model: captioned clips of moving shapes, its renderer, training and checker."""
+"""The training of the bundled model: captioned clips of moving shapes, their renderer, the stages and the checker."""

@@ -1,8 +1,8 @@
-"""Train the two halves of the bundled model's VAE: frames first, then clips through both halves.
+"""Trains the two parts of the bundled model's VAE: first on frames, then on clips through both parts.
 
-The spatial half learns from single frames. The temporal half learns from clips to give back the spatial latents, and
-the frames that the decoder makes of them; that decoder goes on learning with it, so that it makes the best of what the
-temporal half loses.
+The spatial part learns from single frames. The temporal part learns from clips to restore the spatial latents and the
+frames that the decoder produces from them. The decoder is trained further along with it, so that it compensates for
+what the temporal part loses.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ STRUCTURE = OpenSoraVAEConfig(
 
 @dataclass(frozen=True)
 class SpatialRecipe:
-    """Rates and weights of the spatial stage; the things' pixels weigh `object_weight` times as much again.
+    """Rates and weights of the spatial stage. `object_weight` is the additional weight of object pixels.
 
-    Up to the fraction `crops_until` of the budget it sees windows of `crop` around the things, as a fraction of the
-    width, and `crop_frames` of each clip: colours are learnt many times faster when the ground does not outweigh them.
-    Then it sees whole frames, because the statistics of GroupNorm differ from those of windows.
+    Up to the fraction `crops_until` of the budget, the stage trains on crops around the objects, whose size is `crop`
+    as a fraction of the width, from `crop_frames` frames of each clip: colours are learned many times faster if the
+    background does not outweigh them. After that it trains on whole frames, because their GroupNorm statistics differ
+    from those of crops.
     """
 
     clips: int = 64
@@ -64,9 +65,10 @@ class SpatialRecipe:
 
 @dataclass(frozen=True)
 class TemporalRecipe:
-    """Rates and weights of the temporal stage; `frames` of each clip are decoded to pixels.
+    """Rates and weights of the temporal stage; `frames` frames of each clip are decoded to pixels.
 
-    Latents get noise of up to `noise` of their deviation, because the transformer's will not be perfect either.
+    Latents get noise of up to `noise` times their standard deviation, because those of the transformer will not be
+    perfect either.
     """
 
     clips: int = 32
@@ -83,12 +85,12 @@ class TemporalRecipe:
 
 
 def build_spatial() -> Any:
-    """Return the spatial half, untrained (a diffusers ``AutoencoderKL``)."""
+    """Return the spatial part (a diffusers ``AutoencoderKL``), untrained."""
     return SpatialVAE(STRUCTURE, micro_batch_size=None).module
 
 
 class Halved(nn.Module):
-    """Calls methods of a module in bfloat16 while its weights stay in float32, where `enabled`.
+    """If `enabled`, calls methods of a module in bfloat16 while its weights stay in float32.
 
     Autocast would leave the group norms, which are most of the work here, in float32.
     """
@@ -102,7 +104,7 @@ class Halved(nn.Module):
         return getattr(self.module, method)(*args)
 
     def call(self, method: str, *args: Any) -> Any:
-        """Return ``module.method(*args)``, floating-point tensors among `args` cast."""
+        """Return ``module.method(*args)`` with floating-point tensors among `args` cast."""
         if not self.enabled:
             return self(method, *args)
         cast = {
@@ -114,9 +116,9 @@ class Halved(nn.Module):
 
 @contextmanager
 def tuned(device: torch.device) -> Iterator[None]:
-    """Let cuDNN try a few kernels for every size of convolution and keep the fastest, on a GPU.
+    """On a GPU, let cuDNN try several kernels for each convolution size and keep the fastest.
 
-    What it would guess for convolutions over clips in bfloat16 can be many times slower; for frames it guesses well.
+    For convolutions over clips in bfloat16, its default choice can be many times slower; for frames it is good.
     """
     usual = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = device.type == "cuda"
@@ -128,7 +130,7 @@ def tuned(device: torch.device) -> Iterator[None]:
 
 
 def pixel_loss(decoded: Tensor, pixels: Tensor, covered: Tensor, object_weight: float) -> Tensor:
-    """Return weighted L1 + L2 of frames [B, 3, H, W]; things and their rims weigh more than the ground."""
+    """Return weighted L1 + L2 of frames [B, 3, H, W]; objects and their edges weigh more than the background."""
     weight = 1 + object_weight * functional.max_pool2d(covered, 5, 1, 2)
     error = decoded.float() - pixels
     return (weight / weight.mean() * (error.abs() + error.square())).mean()
@@ -142,7 +144,7 @@ def train_spatial(
     size: int,
     stop_after: int | None = None,
 ) -> Any:
-    """Train, or go on training, the spatial half; return it in evaluation mode, its latents normalised."""
+    """Train or continue to train the spatial part; return it in evaluation mode with normalized latents."""
     torch.manual_seed(recipe.seed)
     vae = build_spatial().to(device).train()
     optimizer = torch.optim.AdamW(
@@ -173,7 +175,7 @@ def train_spatial(
 
 
 def draw_frames(recipe: SpatialRecipe, step: int, render: Renderer, *, crops: bool) -> tuple[Tensor, Tensor]:
-    """Return pixels [B, 3, H, W] and coverage [B, 1, H, W] of one step, of whole frames or of windows around things."""
+    """Return pixels [B, 3, H, W] and coverage [B, 1, H, W] for one step, of whole frames or of crops around objects."""
     rng = np.random.default_rng([recipe.seed, step])
     specs = draw_specs(rng, recipe.clips)
     frames = recipe.crop_frames if crops else recipe.frames
@@ -196,12 +198,12 @@ def draw_frames(recipe: SpatialRecipe, step: int, render: Renderer, *, crops: bo
 
 
 def draw_clips(rng: np.random.Generator, count: int, render: Renderer) -> tuple[Tensor, Tensor]:
-    """Return pixels [B, F, 3, H, W] and coverage [B, F, 1, H, W] of clips of the training part."""
+    """Return pixels [B, F, 3, H, W] and coverage [B, F, 1, H, W] of clips from the training part."""
     return render(place(draw_specs(rng, count), rng))
 
 
 def descend(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take one step down a loss; the norm of the gradient is cut at 1."""
+    """Take one optimizer step on a loss; the norm of the gradient is clipped to 1."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
@@ -217,13 +219,13 @@ def encode_frames(vae: Halved, clips: Tensor) -> Tensor:
 
 @torch.no_grad()
 def normalise(vae: Any, latents: Tensor) -> None:
-    """Fold into the spatial half that its scaled latents have mean 0 and deviation 1.
+    """Fold a normalization into the spatial part so that its scaled latents have mean 0 and standard deviation 1.
 
-    The 1x1 convolutions next to the latents take it up exactly.
+    The 1x1 convolutions next to the latents absorb it exactly.
 
     Args:
         vae: changed in place.
-        latents: scaled latents of some clips, channels on axis 1.
+        latents: scaled latents of some clips, with channels on axis 1.
     """
     axes = [0, *range(2, latents.dim())]
     mean, deviation = latents.mean(axes), latents.std(axes)
@@ -247,7 +249,7 @@ def train_temporal(
     size: int,
     stop_after: int | None = None,
 ) -> OpenSoraVAE:
-    """Train, or go on training, the temporal half and the decoder of frames; return the whole VAE for inference."""
+    """Train or continue to train the temporal part and the frame decoder; return the whole VAE for inference."""
     torch.manual_seed(recipe.seed)
     temporal = TemporalVAE(TEMPORAL).to(device).train()
     learners = nn.ModuleDict(
@@ -298,7 +300,7 @@ def train_temporal(
 
 @torch.no_grad()
 def assemble(spatial: Any, temporal: TemporalVAE, render: Renderer) -> OpenSoraVAE:
-    """Join the halves, with the mean and deviation of their latents as the buffers `shift` and `scale`."""
+    """Join the two parts and store the mean and deviation of their latents in the buffers `shift` and `scale`."""
     clips, _ = draw_clips(np.random.default_rng([0, 1 << 41]), 64, render)
     raw = torch.cat(
         [temporal.encode(encode_frames(Halved(spatial, False), part))[0].float() for part in clips.split(16)]
@@ -320,7 +322,7 @@ def assemble(spatial: Any, temporal: TemporalVAE, render: Renderer) -> OpenSoraV
 
 @torch.no_grad()
 def encode_clips(vae: OpenSoraVAE, clips: Tensor) -> Tensor:
-    """Return normalised latents [B, 4, T, h, w], float32, of clips [B, F, 3, H, W] in one go; bfloat16 on a GPU."""
+    """Return normalized float32 latents [B, 4, T, h, w] of clips [B, F, 3, H, W] in one pass; bfloat16 on a GPU."""
     fast = clips.device.type == "cuda"
     latents = encode_frames(Halved(vae.spatial_vae.module, fast), clips)
     mean = Halved(vae.temporal_vae, fast).call("encode", latents)[0].float()

@@ -1,4 +1,4 @@
-"""Read the ground of a clip: its colour, its texture, and how the camera moves over it. numpy only."""
+"""Reads the background of a clip: its colour, its texture and the movement of the camera. Uses numpy only."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import numpy as np
 from opensora_adacache.scenes.silhouettes import chroma, grow
 from opensora_adacache.scenes.words import BASE_SIZE, GROUNDS
 
-_PLAIN_DEVIATION = 5.0  # of the lightness, of 0..255; patterns have about 20, gradients 12
-_GAP = 2  # frames between those that are compared
-_LARGEST_STEP = 9.0  # pixels of a 96 pixel frame over that gap: half the shortest period of a pattern
-_STILL_BIAS = 0.02  # squared lightness per pixel of a move: along stripes every move looks alike, then none is meant
+_PLAIN_DEVIATION = 5.0  # of the lightness in 0..255; patterns have about 20, gradients 12
+_GAP = 2  # interval in frames between compared frames
+_LARGEST_STEP = 9.0  # pixels of a 96 pixel frame over this interval: half the shortest period of a pattern
+_STILL_BIAS = 0.02  # squared lightness per pixel of movement: moves along stripes look alike, so prefer none
 
 
 def _means(values: np.ndarray, seen: np.ndarray, axis: int) -> np.ndarray:
-    """Return the means of seen values along an axis; where none is seen, the mean of all."""
+    """Return the means of visible values along an axis; where none is visible, the mean of all values."""
     count = seen.sum(axis)
     total = np.where(seen, values, 0.0).sum(axis)
     return np.where(count > 0, total / np.maximum(count, 1), values[seen].mean())
 
 
 def read_ground(pixels: np.ndarray) -> tuple[str, str]:
-    """Name ground and texture of frames [F, H, W, 3] in 0..255."""
+    """Return the names of background colour and texture of frames [F, H, W, 3] in 0..255."""
     votes: dict[tuple[str, str], int] = {}
     for frame in pixels[:: max(1, len(pixels) // 5)]:
         seen = _unhidden(frame)
@@ -31,7 +31,7 @@ def read_ground(pixels: np.ndarray) -> tuple[str, str]:
 
 
 def _unhidden(frame: np.ndarray) -> np.ndarray:
-    """Return the pixels [H, W] of a frame that no thing covers, rims left out."""
+    """Return the pixels [H, W] of a frame that no object covers, edges excluded."""
     colourful = np.linalg.norm(chroma(frame), axis=-1) > 50
     seen = ~grow(grow(colourful))
     return seen if seen.any() else np.ones_like(seen)
@@ -59,16 +59,16 @@ def _texture(lightness: np.ndarray, seen: np.ndarray) -> str:
         line = np.polyfit(place, chosen, 1)
         bent = (chosen - np.polyval(line, place)).var() / max(chosen.var(), 1e-6)
         return "graded" if bent < 0.3 else "striped"
-    # Of a checkerboard half is light; dots cover a quarter, in whichever tone.
+    # Half of a checkerboard is light; dots cover a quarter, in either tone.
     low, high = np.quantile(values, (0.03, 0.97))
     light = float((values > (low + high) / 2).mean())
     return "checkered" if abs(light - 0.5) < 0.13 else "dotted"
 
 
 def read_pan(pixels: np.ndarray) -> np.ndarray:
-    """Return how the ground moves, pixels per frame [x, y] of a 96 pixel frame: the median over the frames.
+    """Return the movement of the background in pixels per frame [x, y] of a 96 pixel frame, the median over frames.
 
-    Things are left out; of both frames only what neither hides is compared.
+    Objects are excluded; two frames are compared only where neither is covered.
     """
     lightness = pixels.mean(-1)
     seen = np.stack([_unhidden(frame) for frame in pixels])
@@ -83,7 +83,7 @@ def read_pan(pixels: np.ndarray) -> np.ndarray:
 def _step(
     before: np.ndarray, after: np.ndarray, seen_before: np.ndarray, seen_after: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Return by how much the ground moved between two frames, by comparing all moves along either axis."""
+    """Return how far the background moved between two frames, by comparing all moves along either axis."""
     reach = int(_LARGEST_STEP * scale)
     best, moved = np.inf, np.zeros(2)
     for axis in (1, 0):
@@ -112,7 +112,7 @@ def _difference(
 
 
 def _vertex(errors: np.ndarray, low: int) -> float:
-    """Return the place between samples of the minimum of errors that look like a V, -0.5..0.5."""
+    """Return the sub-sample position, in -0.5..0.5, of the minimum of errors that are shaped like a V."""
     if not 0 < low < len(errors) - 1:
         return 0.0
     left, right = errors[low - 1] - errors[low], errors[low + 1] - errors[low]

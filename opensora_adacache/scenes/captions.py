@@ -1,7 +1,7 @@
-"""Write captions for specs, in several wordings each.
+"""Writes captions for specs, in several wordings each.
 
-All captions are lower case and pass the text cleaning used at inference unchanged. Objects are always named in the
-order of ``Spec.things``.
+All captions are lower case, and the text cleaning used at inference leaves them unchanged. Objects are always named in
+the order of ``Spec.things``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ GROUPS = {
         "{0}, {1} and {2} side by side",
     ),
 }
-# Of one thing, of several, and in the form that follows "both" or "all".
+# For one object, for several objects, and in the form that follows "both" or "all".
 VERBS = {
     "still": (("stays still", "stay still", "staying still"), ("does not move", "do not move", "standing still")),
     "move": (("moves", "move", "moving"), ("slides", "slide", "sliding")),
@@ -78,7 +78,7 @@ SENTENCES = ("{action} on {ground}", "{action} over {ground}", "{action} against
 
 
 class _Choice:
-    """Makes a series of choices out of one number."""
+    """Derives a series of choices from one number."""
 
     def __init__(self, variant: int) -> None:
         self.left = variant
@@ -89,7 +89,7 @@ class _Choice:
 
 
 def name(thing: Thing) -> str:
-    """Return a thing with its article.
+    """Return the name of an object with its article.
 
     >>> name(Thing("orange", "star"))
     'an orange star'
@@ -99,7 +99,7 @@ def name(thing: Thing) -> str:
 
 
 def write_caption(spec: Spec, variant: int = 0) -> str:
-    """Return one wording of a spec; `variant` is any number from 0, different ones choose differently.
+    """Return one wording of a spec; `variant` is any number from 0, and different numbers choose different wordings.
 
     >>> write_caption(Spec((Thing("red", "circle"),), "black", "plain", "move", "slow", "left", "alone"))
     'a red circle moves slowly to the left on a black background'
@@ -144,7 +144,7 @@ def split_words(caption: str) -> list[str]:
 
 
 def vocabulary() -> list[str]:
-    """List every word that captions use, sorted."""
+    """Return every word that captions use, sorted."""
     texts: list[str] = [*SHAPES, *COLOURS, *GROUNDS, *WAY_WORDS, *WAY_WORDS.values(), *EDGES.values()]
     for table in (SPEED_WORDS, GROUND_WORDS, GROUPS, MANNERS):
         for options in table.values():

@@ -1,4 +1,4 @@
-"""Read a clip without any learned model and compare it with what its caption asked for. numpy only."""
+"""Reads a clip without any learned model and compares it with its caption. Uses numpy only."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class ThingReading:
-    """What was read of one thing: its mean place in pixels, and how far its outline is from the drawn shape.
+    """What was read about one object: its mean position in pixels, and how much its outline differs from the shape.
 
     Attributes:
-        shape_error: 1 minus the mean intersection over union with the shape that fits best.
-        roundness_error: relative deviation of the radius over directions, for circles; NaN for others.
+        shape_error: 1 minus the mean intersection over union with the best fitting shape.
+        roundness_error: relative deviation of the radius over directions, for circles; NaN for other shapes.
     """
 
     colour: str
@@ -51,7 +51,7 @@ class ThingReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a clip."""
+    """What was read from a clip."""
 
     ground: str
     texture: str
@@ -64,7 +64,7 @@ class Reading:
 
 
 def speed_name(kind: str, rate: float) -> str | None:
-    """Name the speed of a rate: the nearest one by ratio; None when nothing moves.
+    """Return the name of the speed that is nearest to a rate by ratio; None if nothing moves.
 
     >>> speed_name("move", 1.1)
     'slow'
@@ -100,7 +100,7 @@ def read_clip(clip: np.ndarray) -> Reading:
 
 
 def _read_thing(colour: str, track: dict[int, Silhouette]) -> ThingReading:
-    # What another thing hides for a while has no shape of its own there.
+    # While another object hides part of this one, its outline is not its own shape.
     full = max(seen.area for seen in track.values())
     smallest = min(seen.area for seen in track.values())
     steady = {number: seen for number, seen in track.items() if seen.area > 0.96 * full}
@@ -117,7 +117,7 @@ def _read_thing(colour: str, track: dict[int, Silhouette]) -> ThingReading:
     if order:
         angle = np.unwrap([turn(shape, whole[n]) * order for n in numbers]) / order
     if len(numbers) < 5:
-        # Hidden most of the time: its visible part still says where it goes.
+        # Hidden most of the time: its visible part still shows where it goes.
         numbers = np.array(sorted(number for number, seen in track.items() if seen.area > 0.4 * full))
         whole, angle = track, np.zeros(len(numbers))
     path = np.array([(whole[n].x, whole[n].y) for n in numbers])
@@ -136,7 +136,7 @@ def _is_monotonic(areas: list[float]) -> bool:
 def _whole_motion(
     things: tuple[ThingReading, ...], tracks: dict[str, dict[int, Silhouette]], pan: np.ndarray
 ) -> tuple[Motion, bool]:
-    """Return the motion of the clip, and whether the thing that passes is behind."""
+    """Return the motion of the clip and whether the passing object is behind the other."""
     if np.hypot(*pan) > _LEAST_PAN:
         return Motion("pan", float(np.hypot(*pan)), nearest_way(-pan, STRAIGHT)), False
     if not things:
@@ -158,7 +158,7 @@ def _whole_motion(
 
 
 def _pace(thing: ThingReading) -> float:
-    """Return how fast a thing goes straight; what is hidden for a while seems to move a little."""
+    """Return the straight speed of an object; one that is hidden for a while appears to move a little."""
     return thing.motion.rate if thing.motion.kind == "move" else 0.0
 
 
@@ -174,17 +174,17 @@ def _least_share(track: dict[int, Silhouette]) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """Right and asked-for counts of one clip, per attribute; colour and shape count per thing."""
+    """Correct and requested counts for one clip, per attribute; colour and shape count once per object."""
 
     right: dict[str, int]
     asked: dict[str, int]
 
 
 def score_clip(spec: Spec, reading: Reading) -> Score:
-    """Compare what was read with what the caption asked for.
+    """Compare what was read with what the caption says.
 
-    Things are found by their colours, which differ within a clip. A missing thing is wrong in its colour and shape.
-    ``arrangement`` asks whether the things lie in the order of the caption along the layout's axis.
+    Objects are identified by their colours, which differ within a clip. A missing object is wrong in colour and shape.
+    ``arrangement`` is whether the objects are in the order of the caption along the axis of the layout.
     """
     right, asked = dict.fromkeys(ATTRIBUTES, 0), dict.fromkeys(ATTRIBUTES, 0)
     seen = {thing.colour: thing for thing in reading.things}
@@ -215,7 +215,7 @@ def score_clip(spec: Spec, reading: Reading) -> Score:
 
 
 def shares(scores: Iterable[Score]) -> dict[str, float]:
-    """Return the fraction of right answers per attribute over clips; NaN where nothing was asked."""
+    """Return the fraction of correct answers per attribute over clips; NaN for attributes without a question."""
     scores = list(scores)
     asked = {name: sum(score.asked[name] for score in scores) for name in ATTRIBUTES}
     right = {name: sum(score.right[name] for score in scores) for name in ATTRIBUTES}

@@ -1,4 +1,4 @@
-"""Draw combinations of attributes at random, many at once."""
+"""Draws many random combinations of attributes at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KIND_SHARES = {
 }
 COUNT_SHARES = (0.4, 0.35, 0.25)
 TEXTURE_SHARES = (0.32, 0.17, 0.17, 0.17, 0.17)
-# How fast several growing things may grow, as an index into SPEEDS, so that they stay in their lanes.
+# How fast several growing objects may grow, as an index into SPEEDS, so that they stay in their lanes.
 _FASTEST_GROWTH = (4, 3, 1)
 _ABOVE, _BESIDE = LAYOUTS.index("above"), LAYOUTS.index("beside")
 
@@ -63,7 +63,7 @@ def _draw(rng: np.random.Generator, size: int) -> Specs:
     speed = rng.integers(5, size=size)
     fastest = np.array(_FASTEST_GROWTH)[count - 1]
     speed = np.where(is_kind["grow"] | is_kind["shrink"], rng.integers(fastest + 1), speed)
-    speed = np.where(is_kind["pass"], rng.integers(3, 5, size), speed)  # a slow one would not get past
+    speed = np.where(is_kind["pass"], rng.integers(3, 5, size), speed)  # a slow object would not get past
     speed = np.where(is_kind["still"], -1, speed)
 
     direction = np.full(size, -1)
@@ -74,7 +74,7 @@ def _draw(rng: np.random.Generator, size: int) -> Specs:
         direction = np.where(is_kind[name], ways, direction)
     direction = np.where(is_kind["move"], np.where(count == 1, any_way, straight), direction)
 
-    # Things that move keep to their own lanes, side by side across the direction.
+    # Moving objects stay in their lanes, side by side across the direction of motion.
     layout = rng.integers(_ABOVE, _BESIDE + 1, size=size)
     in_lanes = is_kind["move"] | is_kind["bounce"] | is_kind["pan"]
     sideways = np.isin(direction, [DIRECTIONS.index("left"), DIRECTIONS.index("right")])
@@ -86,7 +86,7 @@ def _draw(rng: np.random.Generator, size: int) -> Specs:
 
 
 def draw_specs(rng: np.random.Generator, size: int, *, held_out: bool = False) -> Specs:
-    """Draw `size` combinations of the training part, or of the held-out part."""
+    """Draw `size` combinations from the training part or from the held-out part."""
     share = 0.11 if held_out else 0.86
     parts: list[Specs] = []
     while sum(map(len, parts)) < size:

@@ -1,4 +1,4 @@
-"""Write the bundled model in the published layout: transformer/, vae/, text_encoder/, tokenizer/."""
+"""Writes the bundled model in the published layout: transformer/, vae/, text_encoder/, tokenizer/."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
 
 
 def export_vae(vae: OpenSoraVAE, target: Path) -> None:
-    """Write the VAE in float16, which its values fit and which halves the file."""
+    """Write the VAE in float16, whose range is sufficient and which halves the file."""
     copy.deepcopy(vae).cpu().half().save_pretrained(target / "vae")
 
 

@@ -1,7 +1,7 @@
-"""Train the bundled model's transformer and text encoder together, by rectified flow on encoded clips.
+"""Trains the bundled model's transformer and text encoder together, by rectified flow on encoded clips.
 
 z_t = (1 - tau) z0 + tau noise with tau = timestep / 1000; the model predicts z0 - noise, the direction in which the
-sampler walks from noise to video.
+sampler moves from noise to video.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from opensora_adacache.scenes.words import BASE_SIZE, FPS
 class GeneratorRecipe:
     """Rates and weights of the transformer stage.
 
-    The text encoder learns from captions alone for `tag_steps` first; `tag_weight` keeps what it learnt. Four timesteps
-    in five are logit-normal, shifted towards noise by `timestep_shift`, the fifth is uniform. One chunk of the pool is
-    renewed every `renew_every` steps.
+    The text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out
+    of five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of
+    the pool is replaced every `renew_every` steps.
     """
 
     batch: int = 320
@@ -53,7 +53,7 @@ class GeneratorRecipe:
 
 
 class Generator(nn.Module):
-    """What learns together: the transformer, the text encoder, and the heads that keep it reading."""
+    """The parts trained together: transformer, text encoder, and the heads that keep it aware of word order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,14 +71,14 @@ class Generator(nn.Module):
         )
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [B, L, D] and the mask [B, L] of tokens [B, L]."""
+        """Return features [B, L, D] and the mask [B, L] for tokens [B, L]."""
         mask = (tokens > 0).long()
-        # Given the plain mask, transformers asks the device whether there is padding and waits for the answer.
+        # With the plain mask, transformers would ask the device whether there is padding, and wait for the answer.
         hidden = ((1 - mask) * -1e9)[:, None, None].expand(-1, -1, tokens.shape[1], -1)
         return self.text_encoder(input_ids=tokens, attention_mask=hidden).last_hidden_state, mask
 
     def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
-        """Return the predicted velocity, of the shape of z."""
+        """Return the predicted velocity in the shape of z."""
         rows = torch.ones_like(timestep)
         out = self.transformer(
             z, timestep, y[:, None], mask=mask, fps=rows * FPS, height=rows * size, width=rows * size
@@ -97,7 +97,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the present values; early averages forget faster."""
+        """Move towards the current values; early averages forget faster."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         torch._foreach_lerp_(list(self.values.values()), self.present, 1 - decay)
@@ -129,10 +129,10 @@ def draw_timesteps(recipe: GeneratorRecipe, device: torch.device) -> Tensor:
 
 @contextmanager
 def fast_attention_over_few_tokens() -> Iterator[None]:
-    """Attend over at most eight tokens by products and sums, which a compiler fuses into a few passes over memory.
+    """Compute attention to at most eight tokens with products and sums, which a compiler fuses into few memory passes.
 
-    Temporal blocks attend over the five latent frames of each place: so many so small that attention kernels, made for
-    long rows, would take most of a training step.
+    Temporal blocks attend across the five latent frames of each position. There are so many of these small attentions
+    that kernels for long rows would take most of a training step.
     """
     usual = layers.attend
 
@@ -151,7 +151,7 @@ def fast_attention_over_few_tokens() -> Iterator[None]:
 
 
 def learn_tags(model: Generator, recipe: GeneratorRecipe, device: torch.device) -> float:
-    """Train heads and text encoder on captions alone; return the fraction of roles right over the last 20 steps."""
+    """Train heads and text encoder on captions only; return the fraction of correct roles in the last 20 steps."""
     trained = nn.ModuleList([model.tags, model.text_encoder])
     optimizer = torch.optim.AdamW(trained.parameters(), 1e-3, weight_decay=0.0)
     words, shares = Tokens(), []
@@ -179,16 +179,16 @@ def train_generator(
     stop_after: int | None = None,
     on_save: Callable[[Average], None] | None = None,
 ) -> Average:
-    """Train, or go on training, transformer and text encoder; return their averaged weights.
+    """Train or continue to train transformer and text encoder; return their averaged weights.
 
     Args:
         recipe: rates and weights.
-        pool: encoded clips; filled here.
-        folder: of checkpoints and losses.
-        budget: of the stage, with what it took before and the filling of the pool.
-        compiled: compile the blocks.
-        fill_seconds: time after which the pool is used as full as it is.
-        stop_after: end early, after this step, with a checkpoint.
+        pool: encoded clips; this function fills it.
+        folder: folder for checkpoints and losses.
+        budget: budget of the stage, including earlier runs and the time to fill the pool.
+        compiled: whether to compile the blocks.
+        fill_seconds: time after which training starts even if the pool is not full.
+        stop_after: stop early after this step, with a checkpoint.
         on_save: called with the averaged weights after every checkpoint.
     """
     torch.manual_seed(recipe.seed)
@@ -214,7 +214,7 @@ def train_generator(
     pool.fill(stage.step // recipe.renew_every, fill_seconds)
     print(f"{pool.filled} clips encoded, {stage.seconds:.0f} s", flush=True)
     if compiled:
-        # The first block reads what every other one does, float32, so that all share two compiled forms.
+        # The first block gets float32 like every other block, so that all blocks share two compiled forms.
         model.transformer.x_embedder.register_forward_hook(lambda module, inputs, x: x.float())
         for block in model.transformer.blocks():
             block.compile()
@@ -232,7 +232,7 @@ def train_generator(
             with half:
                 y, mask = model.read(batch.tokens)
                 tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)
-                # As in the null half of guidance: the null features under the prompt's own mask.
+                # As in the null branch of guidance: the null features with the prompt's mask.
                 y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
                 predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
             loss = (predicted - (z0 - noise)).square().mean()

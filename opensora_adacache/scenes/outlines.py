@@ -1,7 +1,7 @@
-"""Outlines of the shapes as signed distance fields, one tile for each shape in one atlas.
+"""Outlines of the shapes as signed distance fields, with one tile per shape in an atlas.
 
 Every shape has its centroid at the origin and the area of a circle of radius 0.92, so that shapes of the same radius
-look equally large. Distances are in units of that radius; negative inside.
+look equally large. Distances are in units of that radius and negative inside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AREA = math.pi * 0.92**2
 
 
 def _regular(corners: int, inner: float | None = None) -> np.ndarray:
-    """Return a regular polygon with one corner on top, or a star whose inner corners lie at radius `inner`."""
+    """Return a regular polygon with one corner at the top, or a star whose inner corners lie at radius `inner`."""
     count = corners if inner is None else 2 * corners
     angles = np.arange(count) * 2 * math.pi / count - math.pi / 2
     radii = np.ones(count)
@@ -36,7 +36,7 @@ def _heart() -> np.ndarray:
 
 
 def _moon() -> np.ndarray:
-    """Return a crescent, open to the right: the unit circle without a circle of radius 0.85 moved right by 0.65."""
+    """Return a crescent that opens to the right: the unit circle minus a circle of radius 0.85 at (0.65, 0)."""
     radius, offset = 0.85, 0.65
     x = (1 - radius**2 + offset**2) / (2 * offset)
     outer, inner = math.acos(x), math.acos((x - offset) / radius)
@@ -101,7 +101,7 @@ def distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @cache
 def atlas() -> np.ndarray:
-    """Return the fields of all shapes, [shapes, TILE, TILE] float32: rows are y, over -TILE_REACH..TILE_REACH."""
+    """Return the fields of all shapes, float32 [shapes, TILE, TILE]; rows are y, from -TILE_REACH to TILE_REACH."""
     axis = ((np.arange(TILE) + 0.5) / TILE * 2 - 1) * TILE_REACH
     x, y = np.meshgrid(axis, axis)
     return np.stack([distance(shape, x, y) for shape in SHAPES]).astype(np.float32)

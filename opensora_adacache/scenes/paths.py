@@ -1,4 +1,4 @@
-"""Read from the path of one thing, frame by frame, how it moves. numpy only."""
+"""Determines the motion of one object from its path, frame by frame. Uses numpy only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from opensora_adacache.scenes.words import STRAIGHT, WAYS
 
-# Least signs of a motion: pixels of path over the clip, pixels of radius per frame, radians per frame.
+# Minimum for each kind of motion: pixels of path over the clip, pixels of radius per frame, radians per frame.
 _LEAST_TRAVEL = 4.5
 _LEAST_GROWTH = 0.07
 _LEAST_TURN = 0.026
@@ -16,7 +16,7 @@ _LEAST_TURN = 0.026
 
 @dataclass(frozen=True)
 class Motion:
-    """How a thing moves: kind, rate per frame in the units of ``words.RATES``, and direction if the kind has one."""
+    """The motion of an object: kind, rate per frame in the units of ``words.RATES``, and direction if it has one."""
 
     kind: str
     rate: float
@@ -24,12 +24,12 @@ class Motion:
 
 
 def read_motion(frames: np.ndarray, path: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> Motion:
-    """Read a motion.
+    """Determine the motion of an object.
 
     Args:
-        frames: [M] numbers of the frames in which the thing was seen.
+        frames: [M] indices of the frames in which the object was seen.
         path: [M, 2] centres in pixels of a 96 pixel frame.
-        radius: [M] likewise.
+        radius: [M] radius in pixels of a 96 pixel frame.
         angle: [M] in radians, continuous; zeros for round shapes.
     """
     if len(frames) < 3:
@@ -52,11 +52,11 @@ def _read_travel(frames: np.ndarray, path: np.ndarray, along: np.ndarray, spread
     candidates = [_line(frames, path)]
     if len(frames) > 6:
         candidates.append(_bounce(frames, path))
-    # A circle needs a path that bends; two more numbers would fit any line as well.
+    # A circle requires a curved path; its two extra parameters would fit any line as well.
     if len(frames) > 6 and spreads[1] > 0.04 * spreads[0]:
         candidates.append(_circle(frames, path))
     errors = [error for error, _ in candidates]
-    # The straight line wins unless another explains the path much better.
+    # The straight line wins unless another motion explains the path much better.
     best = int(np.argmin(errors))
     if errors[0] < max(1.5 * errors[best], 0.25):
         best = 0
@@ -72,7 +72,7 @@ def _line(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
 
 
 def _bounce(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
-    """Fit a path there and back: start + velocity · (b − |t − b|), b over the frames within the clip."""
+    """Fit a path there and back: start + velocity · (b − |t − b|), with b any frame of the clip."""
     best_error, best = np.inf, np.zeros(2)
     for turning_point in np.arange(frames[0] + 3.0, frames[-1] - 2.5, 0.25):
         slope, start = np.polyfit(turning_point - np.abs(frames - turning_point), path, 1)
@@ -84,7 +84,7 @@ def _bounce(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
 
 
 def _circle(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
-    """Fit a circle algebraically and a steady turn on it."""
+    """Fit a circle algebraically, with a constant angular velocity."""
     system = np.column_stack([2 * path, np.ones(len(path))])
     solution = np.linalg.lstsq(system, (path**2).sum(1), rcond=None)[0]
     centre = solution[:2]
@@ -97,7 +97,7 @@ def _circle(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
 
 
 def nearest_way(step: np.ndarray, names: tuple[str, ...]) -> str:
-    """Return the name of the direction nearest to a step [x, y].
+    """Return the name of the direction that is nearest to a step [x, y].
 
     >>> nearest_way(np.array([2.0, 0.3]), STRAIGHT)
     'right'

@@ -1,4 +1,4 @@
-"""Give the things of scenes sizes and paths: what is drawn, frame by frame."""
+"""Gives the objects of scenes their sizes and paths: what is drawn in each frame."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _ORBIT_GAP = (1.5, 4.0)
 
 @dataclass(frozen=True)
 class Scenes:
-    """N scenes ready to be drawn: K things, F frames, float32; lengths in pixels of a frame of ``BASE_SIZE``.
+    """N scenes ready to be drawn, with K objects and F frames; float32, lengths in pixels of a ``BASE_SIZE`` frame.
 
     Attributes:
-        shape: [N, K] index into ``SHAPES``; things are painted last to first.
+        shape: [N, K] index into ``SHAPES``; the first object is painted last.
         colour: [N, K, 3] in -1..1.
-        x: [N, K, F] centres of the things, in pixels from the left.
-        y: [N, K, F] likewise, from the top.
-        radius: [N, K, F]; 0 for a thing that is not there.
+        x: [N, K, F] centres of the objects, in pixels from the left.
+        y: [N, K, F] centres of the objects, in pixels from the top.
+        radius: [N, K, F]; 0 for an object that is not there.
         angle: [N, K, F] in radians, clockwise.
-        tones: [N, 2, 3] colours of the ground in -1..1.
+        tones: [N, 2, 3] colours of the background in -1..1.
         texture: [N] index into ``TEXTURES``.
-        period: [N] of a pattern.
-        upright: [N] 1 where stripes stand and gradients run from side to side.
-        shift: [N, F, 2] by how much the ground has moved, x and y, its phase included.
+        period: [N] period of the pattern.
+        upright: [N] 1 for vertical stripes and for gradients from side to side.
+        shift: [N, F, 2] movement of the background, x and y, including its phase.
     """
 
     shape: np.ndarray
@@ -63,7 +63,7 @@ class Scenes:
         return Scenes(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def frames(self, chosen: np.ndarray) -> Scenes:
-        """Return the scenes at the frames `chosen` [N, f] of each."""
+        """Return the scenes at the frames `chosen` [N, f] of each scene."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("x", "y", "radius", "angle"):
             values[name] = np.take_along_axis(values[name], chosen[:, None], 2)
@@ -76,11 +76,11 @@ def _unit(rgb: np.ndarray) -> np.ndarray:
 
 
 def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> Scenes:
-    """Place things so that they stay inside the frame, in their lanes.
+    """Place objects so that they stay inside the frame, in their lanes.
 
     Args:
         specs: what to show.
-        rng: draws sizes, rates and places.
+        rng: generates sizes, rates and positions.
         num_frames: F.
     """
     size, slots = len(specs), np.arange(MAX_OBJECTS)
@@ -100,7 +100,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     radius = _radii(specs, rng, rate, arms, is_kind, time)
     extent = radius * arms[..., None]
 
-    # Paths from wherever a thing starts, [N, K, F, 2].
+    # Paths relative to the start of each object, [N, K, F, 2].
     steps = time * rate[:, None]
     path = np.zeros((size, MAX_OBJECTS, num_frames, 2))
     straight = is_kind["move"]
@@ -109,13 +109,13 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     there_and_back = turning_point[:, None] - np.abs(time - turning_point[:, None])
     bouncing = np.where(is_kind["bounce"][:, None], there_and_back * rate[:, None], 0.0)
     path += bouncing[:, None, :, None] * way[:, None, None]
-    # The camera goes one way, everything in view the other.
+    # The camera moves one way, and everything in view moves the other way.
     panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]
     path += panning[:, None]
     path += _orbits(specs, rng, rate * turn, extent, is_kind["orbit"], time)
     path += _passes(rng, steps, way, is_kind["pass"], num_frames)
 
-    # Room for the start, [N, K, 2]: so that the whole path keeps inside the lane.
+    # Possible range of the start, [N, K, 2], such that the whole path stays inside the lane.
     low, high = np.zeros((size, MAX_OBJECTS, 2)), np.full((size, MAX_OBJECTS, 2), float(BASE_SIZE))
     width = BASE_SIZE / count[:, None]
     for name, axis in (("beside", 0), ("above", 1)):
@@ -129,10 +129,10 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     middle = (low + high) / 2
     low, high = np.minimum(low, middle), np.maximum(high, middle)
     draws = rng.random(low.shape)
-    # A bounce touches the border at its turning point.
+    # A bouncing object touches the border at its turning point.
     draws = np.where(hitting, np.where(way > 0, 1.0, 0.0)[:, None], draws)
     start = low + draws * (high - low)
-    # Those that meet share one middle.
+    # Objects that meet share one centre.
     meeting = is_kind["orbit"] | is_kind["pass"]
     shared_low, shared_high = (
         low.max(1, where=used[..., None], initial=0),
@@ -159,7 +159,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
         tones=tones[specs.ground],
         texture=specs.texture,
         period=rng.uniform(18, 26, size).astype(np.float32),
-        # The stripes of a pan lie across its direction.
+        # The stripes of a pan are perpendicular to its direction.
         upright=np.where(is_kind["pan"], way[:, 0] != 0, rng.random(size) < 0.5).astype(np.float32),
         shift=(panning + rng.uniform(0, BASE_SIZE, (size, 1, 2))).astype(np.float32),
     )
@@ -182,7 +182,7 @@ def _radii(
     travel = np.where(is_kind["move"] | is_kind["pan"] | is_kind["pass"], rate * span, 0.0)
     along = (BASE_SIZE - travel) / 2 - MARGIN
     most = np.minimum(room, along)[:, None] / np.maximum(arms, 0.9)
-    # An orbit needs room for the thing in the middle and twice the other around it, with a gap.
+    # An orbit needs space for the object in the middle and twice the other object around it, with a gap.
     around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP[1]) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
     orbit = np.minimum(10.0, np.where(specs.count == 2, around, 10.0))
     most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
@@ -197,7 +197,7 @@ def _radii(
 def _orbits(
     specs: Specs, rng: np.random.Generator, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarray, time: np.ndarray
 ) -> np.ndarray:
-    """Return paths [N, K, F, 2] around a middle: slot 0 goes round, slot 1, if any, stays there."""
+    """Return paths [N, K, F, 2] around a centre: the object in slot 0 circles, the one in slot 1, if any, stays."""
     alone = rng.uniform(16.0, 26.0, len(specs))
     around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(*_ORBIT_GAP, len(specs))
     distance = np.where(specs.count == 1, alone, around)
@@ -211,7 +211,7 @@ def _orbits(
 def _passes(
     rng: np.random.Generator, steps: np.ndarray, way: np.ndarray, chosen: np.ndarray, num_frames: int
 ) -> np.ndarray:
-    """Return paths [N, K, F, 2] across a middle for slot 0; slot 1 stays there."""
+    """Return paths [N, K, F, 2] across a centre for the object in slot 0; the one in slot 1 stays."""
     size = len(way)
     middle = steps[:, -1] * rng.uniform(0.42, 0.58, size)
     aside = rng.uniform(-4.0, 4.0, size)
@@ -223,7 +223,7 @@ def _passes(
 
 
 def _hide(scenes: Scenes, behind: np.ndarray) -> Scenes:
-    """Swap the first two things where the first is hidden by the second: the last painted is in front."""
+    """Swap the first two objects if the second hides the first: the last painted is in front."""
     values = {field.name: getattr(scenes, field.name) for field in fields(scenes)}
     for name in ("shape", "colour", "x", "y", "radius", "angle"):
         swapped = values[name].copy()

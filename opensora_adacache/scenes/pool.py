@@ -1,4 +1,4 @@
-"""A pool of encoded clips on the device that the transformer learns from, renewed while it learns."""
+"""A pool of encoded clips on the device that the transformer learns from, renewed during training."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WORDINGS = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of the transformer learns from.
+    """The input of one training step of the transformer.
 
     Attributes:
-        latents: [B, 4, T, h, w], normalised.
+        latents: [B, 4, T, h, w], normalized.
         tokens: [B, L] int64.
-        things: [B, K, 3] and clip [B, 5]: what the captions say (`text.tag_targets`).
+        things: [B, K, 3], and `clip` [B, 5]: what the captions say (`text.tag_targets`).
     """
 
     latents: Tensor
@@ -38,13 +38,13 @@ class Batch:
 
 
 class Pool:
-    """Holds encoded clips; chunk number c replaces the oldest one and depends on the seed and c alone.
+    """Holds encoded clips. Chunk number c replaces the oldest chunk and depends only on the seed and on c.
 
     Args:
-        encode: clips [B, F, 3, H, W] to normalised latents.
-        render: draws them.
-        size: clips, a multiple of ``CHUNK``.
-        seed: of the clips.
+        encode: maps clips [B, F, 3, H, W] to normalized latents.
+        render: renders the clips.
+        size: number of clips, a multiple of ``CHUNK``.
+        seed: seed of the clips.
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], render: Renderer, size: int, seed: int) -> None:
@@ -61,7 +61,7 @@ class Pool:
         self.clip = torch.zeros(size, 5, dtype=torch.int64, device=device)
 
     def fill(self, renewed: int, seconds: float | None = None) -> None:
-        """Encode chunks until the pool is what it is after `renewed` renewals, or until the time is over."""
+        """Encode chunks until the pool is in its state after `renewed` renewals, or until the time is over."""
         until = time.monotonic() + seconds if seconds else None
         for chunk in range(renewed, renewed + self.num_chunks):
             self.put(chunk)
@@ -69,7 +69,7 @@ class Pool:
                 break
 
     def put(self, chunk: int) -> None:
-        """Encode chunk number `chunk` in place of the oldest."""
+        """Encode chunk number `chunk` in place of the oldest chunk."""
         rng = np.random.default_rng([self.seed, 2, chunk])
         specs = draw_specs(rng, CHUNK)
         scenes = place(specs, rng)
@@ -89,7 +89,7 @@ class Pool:
         self.filled = max(self.filled, place_at.stop)
 
     def draw(self, count: int) -> Batch:
-        """Return clips drawn by torch's global stream of the device."""
+        """Return random clips, drawn with torch's global generator of the device."""
         assert self.latents is not None, "fill the pool first"
         device = self.latents.device
         rows = torch.randint(self.filled, (count,), device=device)

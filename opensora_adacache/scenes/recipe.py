@@ -1,4 +1,4 @@
-"""The whole recipe: three stages one after the other within a budget of wall time, and what comes of them."""
+"""The whole recipe: three stages in sequence within a budget of wall time, and their results."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
 from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
-# Kept back for the last export and the samples.
+# Reserved for the last export and the samples.
 RESERVE_SECONDS = 22.0
 STAGES = ("spatial", "temporal", "transformer")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long everything takes, and how large it is; on a CPU the batches are smaller.
+    """Duration and sizes of the training; on a CPU the batches are smaller.
 
     Attributes:
-        minutes: of wall time, over all runs in one folder.
-        shares: of that time, for the spatial and the temporal half of the VAE; the transformer gets the rest.
+        minutes: wall time, over all runs in one folder.
+        shares: fractions of that time for the spatial and the temporal part of the VAE; the transformer gets the rest.
         size: height and width of the clips in pixels.
-        seed: of everything.
+        seed: seed of all random numbers.
     """
 
     minutes: float = 6.0
@@ -56,7 +56,7 @@ class Recipe:
     seed: int = 0
 
     def stages(self, device: torch.device) -> tuple[SpatialRecipe, TemporalRecipe, GeneratorRecipe]:
-        """Return the recipes of the stages for a device."""
+        """Return the recipes of all stages for a device."""
         spatial = SpatialRecipe(seed=self.seed)
         temporal, generator = TemporalRecipe(seed=self.seed), GeneratorRecipe(seed=self.seed)
         if device.type == "cuda":
@@ -76,15 +76,15 @@ def _seconds_before(folder: Path, stage: str) -> float:
 def train(
     recipe: Recipe, folder: Path, device: torch.device, compiled: bool, num_samples: int, start: float | None = None
 ) -> None:
-    """Train all stages, or go on; write ``weights/`` at every checkpoint, ``samples.png`` at the end.
+    """Train all stages or resume them; write ``weights/`` at every checkpoint and ``samples.png`` at the end.
 
     Args:
-        recipe: what to do.
-        folder: of checkpoints, losses and results.
-        device: where.
-        compiled: compile the transformer's blocks, on a GPU.
-        num_samples: clips of held-out prompts to make at the end.
-        start: when the program began, by ``time.monotonic``.
+        recipe: duration and sizes.
+        folder: folder for checkpoints, losses and results.
+        device: device to train on.
+        compiled: whether to compile the transformer's blocks, on a GPU.
+        num_samples: number of clips of held-out prompts to generate at the end.
+        start: start time of the program, from ``time.monotonic``.
     """
     start = time.monotonic() if start is None else start
     total = recipe.minutes * 60
@@ -92,7 +92,7 @@ def train(
     deadline = start + total - sum(before.values())
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        # A block that cannot be compiled runs as it is.
+        # A block that cannot be compiled runs eagerly.
         torch_compiler_config.suppress_errors = True
     spatial_recipe, temporal_recipe, generator_recipe = recipe.stages(device)
     compiled = compiled and device.type == "cuda"
@@ -131,7 +131,7 @@ def train(
 
 @torch.no_grad()
 def reconstruction(vae: OpenSoraVAE, size: int, count: int = 16) -> float:
-    """Return the mean PSNR in dB of held-out clips that go through the VAE, by its ordinary encode and decode."""
+    """Return the mean PSNR in dB of held-out clips after the VAE's ordinary encode and decode."""
     rng = np.random.default_rng(7)
     pixels, _ = Renderer(vae.device, size)(place(draw_specs(rng, count, held_out=True), rng))
     clips = pixels.transpose(1, 2)
@@ -141,14 +141,14 @@ def reconstruction(vae: OpenSoraVAE, size: int, count: int = 16) -> float:
 
 
 def heldout_prompts(count: int, seed: int) -> list[tuple[str, Spec]]:
-    """Return captions and specs whose combination of attributes is never trained on."""
+    """Return captions and specs whose combinations of attributes do not occur in training."""
     rng = np.random.default_rng([seed, 4])
     specs = draw_specs(rng, count, held_out=True)
     return [(write_caption(specs[row], int(rng.integers(2**31))), specs[row]) for row in range(count)]
 
 
 class _Captions:
-    """The text encoder as the sampler wants it, without the cleaning of prompts that captions do not need."""
+    """The text encoder in the form that the sampler expects, without prompt cleaning, which captions do not need."""
 
     def __init__(self, model: Generator, device: torch.device) -> None:
         self.inner = T5TextEncoder(model.text_encoder, build_tokenizer(), MAX_TOKENS)
@@ -166,7 +166,7 @@ class _Captions:
 
 @torch.no_grad()
 def sample(average: Average, vae: OpenSoraVAE, prompts: list[str], size: int, steps: int = 30) -> Tensor:
-    """Return clips [B, 3, F, H, W] in -1..1 of prompts, made with guidance 3 from the noise of seed 0."""
+    """Return clips [B, 3, F, H, W] in -1..1 for prompts, generated with guidance 3 from the noise of seed 0."""
     device = vae.device
     model = average.copy().to(device)
     shape = (len(prompts), vae.out_channels, *vae.latent_size((NUM_FRAMES, size, size)))
@@ -182,7 +182,7 @@ def sample(average: Average, vae: OpenSoraVAE, prompts: list[str], size: int, st
 
 
 def sheet(average: Average, vae: OpenSoraVAE, count: int, size: int, path: Path) -> None:
-    """Draw five frames of clips of held-out prompts, two clips a row, and write the prompts beside the picture."""
+    """Draw five frames per clip of held-out prompts, two clips per row, and write the prompts next to the picture."""
     from PIL import Image
 
     prompts = heldout_prompts(count, seed=0)

@@ -1,7 +1,7 @@
-"""Draw many scenes at once on any device.
+"""Draws many scenes at once on any device.
 
-Every thing is drawn by looking its outline up in a table of signed distances (``outlines.atlas``); an edge covers a
-pixel by 0.5 minus the distance of its centre, in pixels.
+Each object is drawn by looking up its outline in a table of signed distances (``outlines.atlas``). The coverage of a
+pixel is 0.5 minus the distance of its centre, in pixels.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from opensora_adacache.scenes.words import BASE_SIZE, TEXTURES
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """Copy an array to a device; to a GPU without waiting for what it is doing."""
+    """Copy an array to a device; for a GPU, without waiting for its current work."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Renderer:
-    """Holds the table of outlines on a device.
+    """Renders scenes; holds the table of outlines on a device.
 
     Args:
-        device: where to draw.
-        size: height and width in pixels; lengths of scenes grow with it.
+        device: device to draw on.
+        size: height and width in pixels; lengths in scenes scale with it.
     """
 
     def __init__(self, device: torch.device | str = "cpu", size: int = BASE_SIZE) -> None:
@@ -43,7 +43,7 @@ class Renderer:
         """Draw scenes.
 
         Returns:
-            Pixels [N, F, 3, size, size] in -1..1 and how much of each the things cover, [N, F, 1, size, size] in 0..1.
+            Pixels [N, F, 3, size, size] in -1..1, and their coverage by objects [N, F, 1, size, size] in 0..1.
         """
         pixels = self._ground(scenes)
         covered = torch.zeros_like(pixels[:, :, :1])
@@ -58,7 +58,7 @@ class Renderer:
         return to_device(values.astype(np.float32), self.device)
 
     def _coverage(self, scenes: Scenes, slot: int) -> Tensor:
-        """Return the coverage [N, F, size, size] by one thing of each scene."""
+        """Return the coverage [N, F, size, size] by one object of each scene."""
         x, y, radius, angle = (
             self._tensor(values[:, slot])[..., None, None]
             for values in (scenes.x, scenes.y, scenes.radius, scenes.angle)
@@ -68,7 +68,7 @@ class Renderer:
         dx = (self.axis - x * self.scale) / reach
         dy = (self.axis[:, None] - y * self.scale) / reach
         cos, sin = angle.cos(), angle.sin()
-        # Into the coordinates of the tile; outside of it the distance at its border serves: it is positive.
+        # Convert to tile coordinates. Outside the tile, use the distance at its border, which is positive.
         border = 1 - 1 / TILE
         u = (cos * dx + sin * dy).clamp(-border, border)
         v = (cos * dy - sin * dx).clamp(-border, border)
@@ -79,7 +79,7 @@ class Renderer:
         return (0.5 - distance * radius).clamp(0, 1) * (radius > 0)
 
     def _ground(self, scenes: Scenes) -> Tensor:
-        """Return the ground [N, F, 3, size, size]."""
+        """Return the background [N, F, 3, size, size]."""
         shift, period = self._tensor(scenes.shift)[..., None, None], self._tensor(scenes.period)[:, None, None, None]
         upright = self._tensor(scenes.upright)[:, None, None, None]
         texture = to_device(scenes.texture, self.device)[:, None, None, None]
@@ -89,7 +89,7 @@ class Renderer:
         across, along = (((0.25 - (w - w.floor() - 0.5).abs()) * period * self.scale) for w in (u, v))
         columns, rows = (0.5 + across).clamp(0, 1), (0.5 + along).clamp(0, 1)
         dot = torch.hypot(u - u.floor() - 0.5, v - v.floor() - 0.5)
-        # The sign of a gradient: from the phase, which is as good as a coin.
+        # The phase is random, so use it for the sign of a gradient.
         rising = (shift[:, :1, 0] > BASE_SIZE / 2).float()
         slope = torch.lerp(y.expand(-1, -1, -1, self.size), x.expand(-1, -1, self.size, -1), upright) / BASE_SIZE
         amounts = {

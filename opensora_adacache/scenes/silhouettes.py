@@ -1,7 +1,7 @@
-"""Find the things of a clip by their colours: soft silhouettes, their places, sizes, shapes and angles. numpy only.
+"""Finds the objects of a clip by colour: soft silhouettes, positions, sizes, shapes and angles. Uses numpy only.
 
-Things are colourful and grounds are not, whatever their texture; no two things of a clip share a colour. So a pixel
-belongs to the colour of the palette whose hue is nearest, by as much as it is colourful.
+Objects are colourful and backgrounds are not, whatever their texture, and no two objects of a clip share a colour. Each
+pixel is therefore assigned to the palette colour with the nearest hue, weighted by how colourful the pixel is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from opensora_adacache.scenes.outlines import AREA, TILE, TILE_REACH, atlas
 from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
 
-SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest thing drawn covers about 100
-# Turns that leave a shape as it is.
+SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest drawn object covers about 100
+# Rotational symmetry: number of turns that leave a shape unchanged.
 SYMMETRY = {
     "circle": 0,
     "ring": 0,
@@ -32,13 +32,13 @@ _PALETTE = np.array(list(COLOURS.values()), float)
 
 
 def chroma(rgb: np.ndarray) -> np.ndarray:
-    """Return colours [..., 3] without their lightness: [..., 3] of mean 0."""
+    """Return colours [..., 3] minus their lightness: [..., 3] with mean 0."""
     return rgb - rgb.mean(-1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class Silhouette:
-    """One thing in one frame: coverage in 0..1 [H, W], centre and area in pixels of a 96 pixel frame."""
+    """One object in one frame: coverage in 0..1 [H, W], centre and area in pixels of a 96 pixel frame."""
 
     soft: np.ndarray
     x: float
@@ -48,7 +48,7 @@ class Silhouette:
 
 
 def _label(mask: np.ndarray) -> np.ndarray:
-    """Number the 4-connected components of a mask [H, W]; 0 outside."""
+    """Number the 4-connected components of a mask [H, W]; 0 is outside."""
     labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
         padded = np.pad(labels, 1)
@@ -60,15 +60,15 @@ def _label(mask: np.ndarray) -> np.ndarray:
 
 
 def grow(mask: np.ndarray) -> np.ndarray:
-    """Return a mask with the neighbours of its pixels."""
+    """Return a mask extended by the neighbours of its pixels."""
     padded = np.pad(mask, 1)
     return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def hues(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for pixels [..., 3] in 0..255 the index of the nearest hue of the palette, and how colourful they are.
+    """Return, for pixels [..., 3] in 0..255, the index of the nearest palette hue and the colourfulness.
 
-    The second is 1 where a pixel has as much chroma as the palette's colour, 0 where it has that of the ground [3].
+    The colourfulness is 1 for a pixel with the chroma of the palette colour, and 0 for one with that of the ground [3].
     """
     base = chroma(ground)
     wanted = chroma(_PALETTE) - base
@@ -79,13 +79,13 @@ def hues(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def ground_colour(frame: np.ndarray) -> np.ndarray:
-    """Return the mean colour [3] of the pixels of a frame [H, W, 3] that have little chroma."""
+    """Return the mean colour [3] of the low-chroma pixels of a frame [H, W, 3]."""
     plain = np.linalg.norm(chroma(frame), axis=-1) < 60
     return frame[plain].mean(0) if plain.any() else frame.reshape(-1, 3).mean(0)
 
 
 def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
-    """Return the things of a frame [H, W, 3] in 0..255 by colour; of each its largest connected piece."""
+    """Return the objects of a frame [H, W, 3] in 0..255 by colour, each as its largest connected component."""
     scale = frame.shape[1] / BASE_SIZE
     nearest, amount = hues(frame, ground_colour(frame))
     solid = amount > 0.5
@@ -100,7 +100,7 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
         if not large.any():
             continue
         rim = grow(grow(labels == numbers[sizes.argmax()]))
-        # A rim pixel that another thing covers is not this one's.
+        # An edge pixel that another object covers does not belong to this one.
         soft = np.where(rim & ~(solid & (nearest != index)), np.clip(amount, 0, 1), 0.0)
         area = soft.sum()
         x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
@@ -111,7 +111,7 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
 
 @cache
 def _moments() -> dict[str, complex]:
-    """Return the angular moment of every shape at angle 0, of the order of its symmetry."""
+    """Return the angular moment of every shape at angle 0, in the order of its symmetry."""
     axis = ((np.arange(TILE) + 0.5) / TILE * 2 - 1) * TILE_REACH
     inside = np.clip(0.5 - atlas() * TILE / (2 * TILE_REACH), 0, 1)
     return {
@@ -144,7 +144,7 @@ def draw(shape: str, x: float, y: float, radius: float, angle: float, size: tupl
 
 
 def turn(shape: str, silhouette: Silhouette) -> float:
-    """Return the angle in radians by which a silhouette is turned, if it is of that shape; 0 for round ones."""
+    """Return the rotation angle of a silhouette in radians, assuming that shape; 0 for round shapes."""
     order = SYMMETRY[shape]
     if not order:
         return 0.0
@@ -156,7 +156,7 @@ def turn(shape: str, silhouette: Silhouette) -> float:
 
 
 def overlap(shape: str, silhouette: Silhouette) -> float:
-    """Return the intersection over union of a silhouette with a drawn shape of its place, area and angle."""
+    """Return the intersection over union of a silhouette and the shape drawn with its position, area and angle."""
     soft = silhouette.soft
     scale = soft.shape[1] / BASE_SIZE
     radius = math.sqrt(silhouette.area / AREA) * scale
@@ -165,10 +165,10 @@ def overlap(shape: str, silhouette: Silhouette) -> float:
 
 
 def roundness_error(silhouette: Silhouette, sectors: int = 16) -> float:
-    """Return the relative deviation of the radius of a filled shape over the directions; about 0 for a circle."""
+    """Return the relative deviation of the radius of a filled shape over directions; about 0 for a circle."""
     soft = silhouette.soft
     scale = soft.shape[1] / BASE_SIZE
-    # Rays from the centre, sampled finely with linear interpolation: the length covered is the radius.
+    # Sample rays from the centre finely with linear interpolation: the covered length is the radius.
     angles = np.arange(sectors) * 2 * np.pi / sectors
     reach = np.arange(0, 2.2 * math.sqrt(silhouette.area / math.pi) * scale, 0.25)
     u = silhouette.x * scale - 0.5 + np.cos(angles)[:, None] * reach

@@ -1,4 +1,4 @@
-"""What a caption says of a clip, one clip at a time or many as rows of integers."""
+"""What a caption says about a clip, for a single clip or for many as rows of integers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Thing:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a caption says of a clip.
+    """What a caption says about a clip.
 
     Attributes:
-        things: one to three, of different colours: from top to bottom or from left to right by `layout`; first the one
-            that moves and then the one that stays in kinds ``orbit`` and ``pass``.
+        things: one to three objects of different colours, from top to bottom or from left to right according to
+            `layout`; for the kinds ``orbit`` and ``pass``, the moving object and then the one that stays.
         ground: a key of ``GROUNDS``.
         texture: one of ``TEXTURES``.
-        kind: one of ``KINDS``: how the things move.
-        speed: one of ``SPEEDS``; None when nothing moves.
-        direction: one of ``DIRECTIONS``, for ``bounce`` the first one; None where the kind has none.
+        kind: one of ``KINDS``: how the objects move.
+        speed: one of ``SPEEDS``; None if nothing moves.
+        direction: one of ``DIRECTIONS``, for ``bounce`` the first one; None if the kind has no direction.
         layout: one of ``LAYOUTS``.
-        behind: for ``pass``, whether the thing that moves is hidden by the one that stays.
+        behind: for ``pass``, whether the moving object passes behind the one that stays.
     """
 
     things: tuple[Thing, ...]
@@ -57,7 +57,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Specs:
-    """Many specs: every field is an array of N rows of indices into the lists of words, -1 for None.
+    """Many specs: every field is an array of N rows of indices into the word lists, with -1 for None.
 
     Attributes:
         colours: [N, MAX_OBJECTS].
@@ -79,7 +79,7 @@ class Specs:
 
     @property
     def count(self) -> np.ndarray:
-        """Objects of each clip [N]."""
+        """The number of objects in each clip [N]."""
         return (self.colours >= 0).sum(1)
 
     def rows(self, index: np.ndarray | slice) -> Specs:
@@ -125,14 +125,14 @@ class Specs:
         )
 
     def held_out(self) -> np.ndarray:
-        """Tell which combinations of attributes are kept out of training: a fixed eighth, [N] bool."""
+        """Return which combinations of attributes are excluded from training, a fixed eighth: bool [N]."""
         columns = [*self.colours.T, *self.shapes.T]
         columns += [self.ground, self.texture, self.kind, self.speed, self.direction, self.layout, self.behind]
         key = np.zeros(len(self), np.uint64)
         with np.errstate(over="ignore"):
             for column in columns:
                 key = key * np.uint64(31) + (column + 1).astype(np.uint64)
-            # The mixing steps of splitmix64, so that neighbours fall anywhere.
+            # The mixing steps of splitmix64, so that similar rows get unrelated hashes.
             key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return (key ^ (key >> np.uint64(31))) % np.uint64(HELD_OUT_ONE_IN) == 0

@@ -1,4 +1,4 @@
-"""Run a training stage within a budget, resumable, with its losses in a CSV file."""
+"""Runs a training stage within a budget, resumable, with its losses in a CSV file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage lasts: so many seconds, or, for runs that must repeat exactly, so many steps."""
+    """The length of a stage: a number of seconds, or a number of steps for runs that must be exactly reproducible."""
 
     seconds: float | None = None
     steps: int | None = None
@@ -30,14 +30,14 @@ class Stage:
     """The folder of one training stage: ``NAME.pt`` (last checkpoint) and ``NAME.csv`` (losses).
 
     Args:
-        folder: where both files go; made if missing.
-        name: their name.
-        budget: when the stage is over.
-        parts: what a checkpoint holds: objects with ``state_dict`` and ``load_state_dict``.
+        folder: where both files are written; created if missing.
+        name: name of the files.
+        budget: when the stage ends.
+        parts: contents of a checkpoint: objects with ``state_dict`` and ``load_state_dict``.
         save_seconds: time between checkpoints.
-        log_every: steps between rows of the CSV file, unless `log_seconds` are over sooner.
-        log_seconds: most time between rows.
-        stop_after: leave early, after this step, with a checkpoint.
+        log_every: steps between rows of the CSV file, unless `log_seconds` pass first.
+        log_seconds: longest time between rows.
+        stop_after: stop early after this step, with a checkpoint.
         on_save: called after every checkpoint.
     """
 
@@ -62,12 +62,12 @@ class Stage:
 
     @property
     def seconds(self) -> float:
-        """Time that the stage has taken so far, earlier runs included."""
+        """Time that the stage has taken so far, including earlier runs."""
         return self._before + time.monotonic() - self._since
 
     @property
     def fraction(self) -> float:
-        """Fraction of the budget that is used up, 0 to 1."""
+        """Fraction of the budget that is used, 0 to 1."""
         used = self.seconds / self.budget.seconds if self.budget.seconds else self.step / (self.budget.steps or 1)
         return min(used, 1.0)
 
@@ -84,7 +84,7 @@ class Stage:
         self._since = time.monotonic()
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of the steps to do until the budget is used up; save on the way and at the end."""
+        """Yield the steps to do until the budget is used; save in between and at the end."""
         saved = logged = time.monotonic()
         while self.fraction < 1 and self.step != self.stop_after:
             yield self.step
@@ -99,7 +99,7 @@ class Stage:
         self.save()
 
     def note(self, loss: Tensor) -> None:
-        """Keep the loss of a step; it is read from the device only when a row is written."""
+        """Record the loss of a step; it is read from the device only when a row is written."""
         self._losses.append(loss.detach())
 
     def _record(self) -> None:
@@ -112,7 +112,7 @@ class Stage:
         print(f"{self.name} step {self.step} {self.seconds:.0f} s loss {loss:.5f}", flush=True)
 
     def save(self) -> None:
-        """Write a checkpoint under a temporary name and rename it."""
+        """Write a checkpoint under a temporary name, then rename it."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
         temporary = self.checkpoint.with_suffix(".tmp")
         torch.save(state | {"step": self.step, "seconds": self.seconds}, temporary)
@@ -122,14 +122,14 @@ class Stage:
 
 
 def learning_rate(peak: float, fraction: float, step: int, warm_up: int, decay_from: float) -> float:
-    """Return the rate: a rise over `warm_up` steps, the peak, then a linear fall to zero from `decay_from` on.
+    """Return the learning rate: a rise over `warm_up` steps, the peak, then a linear decay to zero from `decay_from`.
 
     Args:
-        peak: the highest rate.
-        fraction: of the budget that is used up.
-        step: steps done.
-        warm_up: steps of the rise.
-        decay_from: fraction of the budget at which the fall begins.
+        peak: highest rate.
+        fraction: fraction of the budget that is used.
+        step: number of finished steps.
+        warm_up: number of steps of the rise.
+        decay_from: fraction of the budget at which the decay begins.
 
     >>> [round(learning_rate(1.0, f, 100, 10, 0.5), 2) for f in (0.2, 0.75, 1.0)]
     [1.0, 0.5, 0.0]
@@ -138,6 +138,6 @@ def learning_rate(peak: float, fraction: float, step: int, warm_up: int, decay_f
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group of an optimizer its share of a rate (``share`` in the group, 1 by default)."""
+    """Set the rate of every parameter group, multiplied by its ``share`` (1 by default)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)

@@ -1,4 +1,4 @@
-"""The text side of the bundled model: a word-level tokenizer, a T5 encoder, and heads that keep it reading."""
+"""The text part of the bundled model: a word-level tokenizer, a T5 encoder, and heads that keep it aware of order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opensora_adacache.scenes.words import COLOURS, DIRECTIONS, GROUNDS, KINDS, 
 MAX_TOKENS = 40
 TEXT_CHANNELS = 96
 _SPECIAL = ("<pad>", "</s>", "<unk>")
-# What an object is in its scene: for each layout and number, and for orbits and passes.
+# The role of an object in its scene: one per layout and position, and those of orbits and passes.
 _ROLES = 17
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of the captions' words, ending every caption with ``</s>`` as T5's does."""
+    """Return a tokenizer for the words of captions that ends every caption with ``</s>``, like T5's."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = [*_SPECIAL, *vocabulary()]
@@ -58,7 +58,7 @@ def build_text_encoder() -> T5EncoderModel:
 
 
 class Tokens:
-    """Turns captions into rows of token numbers, the same as the tokenizer's and faster for many."""
+    """Converts captions to rows of token ids; gives the tokenizer's result, but faster for many captions."""
 
     def __init__(self) -> None:
         self.numbers = {word: number for number, word in enumerate([*_SPECIAL, *vocabulary()])}
@@ -74,7 +74,7 @@ class Tokens:
 
 
 def roles(specs: Specs) -> np.ndarray:
-    """Return what each object is in its scene, [N, K] in 0..16; -1 where there is none."""
+    """Return the role of each object in its scene, [N, K] in 0..16; -1 where there is no object."""
     count, slot = specs.count[:, None], np.arange(specs.colours.shape[1])
     above, beside = (specs.layout[:, None] == LAYOUTS.index(name) for name in ("above", "beside"))
     role = np.zeros(specs.colours.shape, int)
@@ -86,18 +86,18 @@ def roles(specs: Specs) -> np.ndarray:
 
 
 def tag_targets(specs: Specs) -> tuple[np.ndarray, np.ndarray]:
-    """Return what captions say: of each object (role, colour, shape) [N, K, 3], of the clip [N, 5]."""
+    """Return what captions say about each object (role, colour, shape) [N, K, 3] and about the clip [N, 5]."""
     things = np.stack([roles(specs), specs.colours, specs.shapes], -1)
     clip = np.stack([specs.kind, specs.speed + 1, specs.direction + 1, specs.ground, specs.texture], -1)
     return things, clip
 
 
 class Tags(nn.Module):
-    """Linear heads that tell from the features what a caption says.
+    """Linear heads that predict what a caption says from its features.
 
-    From each word that names an object's colour or shape they tell that object's role, colour and shape; from the last
-    token the kind of motion, speed, direction, ground and texture. Rectified flow alone leaves a text encoder blind to
-    the order of words for long; these heads are used in training only.
+    From each word that names an object's colour or shape, they predict the role, colour and shape of that object; from
+    the last token, the kind of motion, speed, direction, background and texture. With rectified flow alone, the text
+    encoder ignores the order of words for a long time. The heads are used in training only.
     """
 
     object_words: Tensor
@@ -114,7 +114,7 @@ class Tags(nn.Module):
         )
 
     def forward(self, features: Tensor, tokens: Tensor, things: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of the mean cross-entropies, and the fraction of roles told right.
+        """Return the sum of the mean cross-entropies and the fraction of correct roles.
 
         Args:
             features: [B, L, D] of the text encoder.
@@ -123,7 +123,7 @@ class Tags(nn.Module):
             clip: [B, 5] targets.
         """
         named = torch.isin(tokens, self.object_words)
-        # A caption names one object after the other, each by two words. Shapes stay fixed: no device reads.
+        # A caption names its objects one after the other, each with two words. Shapes are static: no device reads.
         slot = ((named.cumsum(1) - 1).clamp(min=0) // 2).clamp(max=things.shape[1] - 1)
         targets = things.gather(1, slot[..., None].expand(-1, -1, things.shape[2]))
         targets = torch.where(named[..., None], targets, -1)

@@ -1,6 +1,6 @@
-"""Compile the transformer's training step ahead, in a process of its own while the VAE trains.
+"""Compiles the transformer's training step in advance, in a separate process while the VAE trains.
 
-What it compiles lands in torch's cache on disk, where the training process finds it. Run as
+The compiled code goes to torch's cache on disk, where the training process finds it. Run it as
 ``python -m opensora_adacache.scenes.warm BATCH SIZE``.
 """
 
@@ -21,12 +21,12 @@ from opensora_adacache.scenes.stage import Budget
 
 
 def start(batch: int, size: int) -> subprocess.Popen:
-    """Begin to compile for this batch and size of clips."""
+    """Start to compile for this batch size and clip size."""
     return subprocess.Popen([sys.executable, "-m", __name__, str(batch), str(size)], stdout=subprocess.DEVNULL)
 
 
 def finish(process: subprocess.Popen | None) -> None:
-    """Stop it if it is not done: then the training process compiles what is missing."""
+    """Stop the process if it is still running; the training process then compiles what is missing."""
     if process and process.poll() is None:
         process.kill()
     if process:
@@ -34,7 +34,7 @@ def finish(process: subprocess.Popen | None) -> None:
 
 
 def main(batch: int, size: int) -> None:
-    """Take three steps of training on noise."""
+    """Take three training steps on noise."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
 

@@ -1,6 +1,6 @@
-"""Name what a scene can show, and the numbers behind the names.
+"""Names for what a scene can show, and the numbers behind them.
 
-Lengths are pixels of a frame 96 pixels wide, rates are per frame; a larger clip shows the same scene enlarged.
+Lengths are in pixels of a 96 pixel wide frame and rates are per frame; a larger clip shows the same scene enlarged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FPS = 8
 MAX_OBJECTS = 3
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon", "arrow")
-# Shapes that look the same from every side: nobody sees them spin.
+# Shapes that look the same at every angle, so that nobody can see them spin.
 ROUND = ("circle", "ring")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 32, 36),
@@ -25,7 +25,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 44, 196),
     "pink": (255, 104, 184),
 }
-# Two tones for each: the ground itself, and what gradients and patterns mix into it. None has much chroma.
+# Two tones each: the background colour, and the tone that gradients and patterns mix into it. None has much chroma.
 GROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "black": ((16, 16, 18), (60, 60, 62)),
     "gray": ((112, 112, 112), (156, 156, 156)),
@@ -41,7 +41,7 @@ _PACE = (0.6, 1.0, 1.6, 2.5, 4.0)  # pixels
 _TURN = tuple(math.radians(degrees) for degrees in (2.7, 4.5, 7.2, 11.0, 18.0))
 _GROWTH = (0.12, 0.2, 0.32, 0.5, 0.8)  # pixels of radius
 _ORBIT = tuple(math.radians(degrees) for degrees in (4.5, 7.0, 10.5, 15.0, 21.0))
-# Rate per frame of each speed; a clip draws its rate within SPEED_JITTER of it, so that speeds never meet.
+# Rate per frame of each speed. A clip draws its rate within SPEED_JITTER of it, so that speeds never overlap.
 RATES: dict[str, tuple[float, ...]] = {
     "still": (0.0,) * 5,
     "move": _PACE,

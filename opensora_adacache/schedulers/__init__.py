@@ -1,4 +1,4 @@
-"""Samplers. They know nothing of caching."""
+"""Samplers. They are not aware of caching."""
 
 from opensora_adacache.schedulers.rectified_flow import RFLOW, SampledStep
 

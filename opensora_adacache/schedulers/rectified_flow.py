@@ -17,7 +17,7 @@ from opensora_adacache.models.conditioning import trim_text
 
 
 class TextEncoder(Protocol):
-    """Anything that turns prompts into text features."""
+    """Anything that encodes prompts as text features."""
 
     def encode(self, prompts: list[str]) -> dict[str, Tensor]:
         """Return ``{"y": [B, 1, L, C], "mask": [B, L]}``."""
@@ -30,12 +30,12 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class SampledStep:
-    """A denoising step that has just finished, as `RFLOW.sample` shows it to its callback.
+    """A denoising step that has just finished, as `RFLOW.sample` passes it to its callback.
 
     Attributes:
-        index: of the step, from 0.
-        timestep: at which the model was called.
-        latents: [B, C, T, H, W] after the step. They are the sampler's own: clone them to change them.
+        index: index of the step, from 0.
+        timestep: timestep at which the model was called.
+        latents: [B, C, T, H, W] after the step. The sampler continues to use them, so clone them before changing them.
     """
 
     index: int
@@ -46,15 +46,16 @@ class SampledStep:
 def transform_timestep(t: float, height: float, width: float, num_frames: int, num_timesteps: int = 1000) -> float:
     """Shift a timestep towards noise for large videos: t' = r·t / (1 + (r − 1)·t) with t in 0..1.
 
-    r = sqrt(height · width / 512²) · sqrt(frames), frames = num_frames // 17 · 5, and at least 1 (the reference gives
-    0 for 2 to 16 frames, which makes every timestep 0). Written so that 1 maps to exactly 1: in the reference's
-    float32 it can come out larger, and then every frame counts as kept in the first step.
+    r = sqrt(height · width / 512²) · sqrt(frames), where frames = num_frames // 17 · 5, but at least 1 (in the
+    reference implementation it is 0 for 2 to 16 frames, which makes every timestep 0). The formula is arranged so that
+    1 maps to exactly 1. In the float32 of the reference implementation it can come out larger, and then every frame
+    counts as kept in the first step.
 
     Args:
         t: timestep in 0..num_timesteps.
-        height: of the video, in pixels.
-        width: likewise.
-        num_frames: video frames (not latent frames).
+        height: height of the video in pixels.
+        width: width of the video in pixels.
+        num_frames: number of video frames (not latent frames).
         num_timesteps: timestep of pure noise.
 
     >>> transform_timestep(500.0, 512, 512, 1)
@@ -67,13 +68,13 @@ def transform_timestep(t: float, height: float, width: float, num_frames: int, n
 
 
 class RFLOW:
-    """Sample videos by Euler steps along the rectified flow.
+    """Samples videos by Euler steps along the rectified flow.
 
     Args:
-        num_sampling_steps: n denoising steps.
+        num_sampling_steps: n, the number of denoising steps.
         num_timesteps: timestep of pure noise.
         cfg_scale: guidance scale; v = v_null + scale·(v_prompt − v_null).
-        use_timestep_transform: shift timesteps by the size of the video (`transform_timestep`).
+        use_timestep_transform: whether to shift timesteps by the size of the video (`transform_timestep`).
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class RFLOW:
         self.use_timestep_transform = use_timestep_transform
 
     def timesteps(self, height: float = 512, width: float = 512, num_frames: int = 1) -> list[float]:
-        """Return t_i for i = 0..n−1, falling from `num_timesteps`, computed in float64."""
+        """Return t_i for i = 0..n−1, decreasing from `num_timesteps`, computed in float64."""
         n = self.num_sampling_steps
         uniform = [(1 - i / n) * self.num_timesteps for i in range(n)]
         if not self.use_timestep_transform:
@@ -115,21 +116,24 @@ class RFLOW:
         """Denoise `z` into the latents of videos.
 
         Args:
-            model: called as ``model(z, t, y=…, mask=…, x_mask=…, **additional_args)`` on [z; z] and
-                [prompt; null], text that no row reads cut off; returns [2B, C or 2C, T, H, W]. One with a method
-                `prepare` is asked once what all steps share, and called as ``model(z, t, conditioning=…, x_mask=…)``.
-            text_encoder: gives text features of the prompts and of the null prompt.
+            model: called as ``model(z, t, y=…, mask=…, x_mask=…, **additional_args)`` on [z; z] and [prompt; null],
+                without the text that no row reads; returns [2B, C or 2C, T, H, W]. If it has a method `prepare`, that
+                method is called once to compute what all steps share, and the model is then called as
+                ``model(z, t, conditioning=…, x_mask=…)``.
+            text_encoder: provides text features of the prompts and of the null prompt.
             z: noise (or references where `mask` keeps frames) [B, C, T, H, W].
             prompts: B prompts.
-            device: where to sample.
-            additional_args: conditions of the model: height, width, num_frames, fps, … [B]. The sizes of the
-                first video set the timesteps of the batch.
-            mask: per frame [B, T]: 1 generates, 0 keeps the frame of `z`, a value between starts generating it at
-                that share of the noise. A mask of all ones does the work of a mask; pass None instead.
+            device: device to sample on.
+            additional_args: conditions of the model: height, width, num_frames, fps, … [B]. The size of the first
+                video determines the timesteps of the whole batch.
+            mask: per frame [B, T]: 1 generates the frame, 0 keeps the frame of `z`, and a value in between starts
+                generating it at that fraction of the noise. A mask of all ones costs the work of a mask; pass None
+                instead.
             guidance_scale: overrides `cfg_scale`.
-            generator: of the noise that masked frames get, drawn once per step for all frames whether needed or
-                not, as in the reference: one generator, one per video, or None for torch's global stream.
-            callback: called after each step, for progress bars and previews. What it raises ends the run.
+            generator: generates the noise for masked frames, which is drawn once per step for all frames whether
+                needed or not, as in the reference implementation. A single generator, one per video, or None for
+                torch's global generator.
+            callback: called after each step, for progress bars and previews. An exception that it raises ends the run.
 
         Returns:
             Latents [B, C, T, H, W] in the dtype of `z`.
@@ -170,9 +174,9 @@ class RFLOW:
 
 
 class FrameMask:
-    """Which frames a masked run generates at each step; decided on the host, without device reads.
+    """Determines on the host, without reading from the device, which frames a masked run generates at each step.
 
-    Each pattern of frames goes to the device once: copies from the host make it wait.
+    Each pattern of frames is copied to the device only once, because copies from the host make the device wait.
 
     Args:
         mask: [B, T] in 0..1.
@@ -187,7 +191,7 @@ class FrameMask:
         self._on_device: dict[tuple[object, ...], Tensor] = {}
 
     def add_noise(self, z: Tensor, t: float, noise: Tensor) -> Tensor:
-        """Begin the step at `t`: frames generated from now on, and not before, get noise of that level."""
+        """Begin the step at `t`: add noise of this level to the frames whose generation starts now."""
         self.generated = self.start >= t
         added = self.generated & ~self.noised
         self.noised = self.generated
@@ -197,13 +201,13 @@ class FrameMask:
         return torch.where(self._frames(added, z), (1 - tau) * z + tau * noise, z)
 
     def guided_x_mask(self, device: torch.device) -> Tensor | None:
-        """Return x_mask for both guidance halves, bool [2B, T]; None when every frame is generated."""
+        """Return x_mask for both guidance branches, bool [2B, T]; None if every frame is generated."""
         if self.generated.all():
             return None
         return self._upload(self.generated.repeat(2, 1), device)
 
     def put_back(self, z: Tensor, kept: Tensor) -> Tensor:
-        """End the step: frames that are not generated yet return to what they were."""
+        """End the step: restore the frames whose generation has not started yet."""
         if self.generated.all():
             return z
         return torch.where(self._frames(self.generated, z), z, kept)
@@ -219,7 +223,7 @@ class FrameMask:
 
 
 def _randn_like(z: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
-    """Draw noise of the shape of `z`; a generator draws on its own device, so that seeds pair across devices."""
+    """Draw noise with the shape of `z`, on the generator's own device, so that a seed gives the same noise anywhere."""
     if generator is None:
         return torch.randn_like(z)
     if isinstance(generator, torch.Generator):

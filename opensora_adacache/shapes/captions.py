@@ -1,6 +1,6 @@
-"""Write captions for scenes and read them back: a small grammar with a few paraphrases.
+"""Writes captions for scenes and parses them: a small grammar with a few paraphrases.
 
-All captions are lower case and pass the text cleaning used at inference unchanged.
+All captions are lower case, and the text cleaning used at inference leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def write_caption(spec: SceneSpec, paraphrase: int = 0) -> str:
 
 
 def parse_caption(caption: str) -> SceneSpec:
-    """Read the attributes of a caption back.
+    """Parse the attributes of a caption.
 
     Raises:
-        ValueError: the caption is not one of the grammar; the message says what was not found.
+        ValueError: the grammar cannot produce the caption; the message says what is missing.
 
     >>> parse_caption("a blue square stays still on a gray background").speed
     'still'
@@ -90,7 +90,7 @@ def parse_caption(caption: str) -> SceneSpec:
 
 
 def vocabulary() -> list[str]:
-    """List every word of the grammar, sorted: the words of the embedded tokenizer."""
+    """Return every word of the grammar, sorted: the vocabulary of the bundled tokenizer."""
     words = {*SHAPES, *COLOURS, *BACKGROUNDS, *ARRANGEMENTS, "a", ","}
     texts = [*_SINGLE_MOVING, *_PAIR_MOVING, *_SINGLE_STILL, *_PAIR_STILL]
     texts += [*_SPEED_WORDS.values(), *_DIRECTION_WORDS.values()]

@@ -1,8 +1,8 @@
-"""Read colour, shape, direction and speed back from a clip by classical image processing. numpy only.
+"""Reads colour, shape, direction and speed from a clip with classical image processing. Uses numpy only.
 
-Per frame: pixels far from the background colour are grouped into connected components; over time, components
-are linked to the nearest one of the frame before. The path of a track gives speed and direction, its inner
-pixels the colour, and comparing its soft silhouette with drawn ones the shape.
+In each frame, pixels far from the background colour are grouped into connected components. Over time, each component is
+linked to the nearest one of the previous frame. The path of a track gives the speed and direction, its inner pixels
+give the colour, and comparing its soft silhouette with drawn shapes gives the shape.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from opensora_adacache.shapes.scene import (
     SceneSpec,
 )
 
-FOREGROUND_DISTANCE = 0.25  # of the longest possible RGB distance between object and background in the clip
-SMALLEST_AREA = 90.0  # pixels of a 64 pixel frame; the smallest object drawn covers about 220
+FOREGROUND_DISTANCE = 0.25  # fraction of the largest RGB distance between object and background in the clip
+SMALLEST_AREA = 90.0  # in pixels of a 64 pixel frame; the smallest drawn object covers about 220
 _AREA_FACTOR = {
     "circle": np.pi,
     "square": 4 * SQUARE_HALF_SIDE**2,
@@ -35,7 +35,7 @@ _AREA_FACTOR = {
 
 @dataclass(frozen=True)
 class ObjectReading:
-    """What was read of one object: speed in pixels per frame of a 64 pixel wide clip."""
+    """What was read about one object; the speed is in pixels per frame of a 64 pixel wide clip."""
 
     shape: str
     colour: str
@@ -48,7 +48,7 @@ class ObjectReading:
 
 @dataclass(frozen=True)
 class ClipReading:
-    """What was read of a clip: its background and its objects, the largest first."""
+    """What was read from a clip: its background and its objects, largest first."""
 
     background: str
     objects: tuple[ObjectReading, ...]
@@ -88,7 +88,7 @@ def _grow(mask: np.ndarray) -> np.ndarray:
 
 
 def _link(frames: list[list[np.ndarray]], reach: float) -> list[_Track]:
-    """Link components of successive frames to the nearest free one not further than ``reach`` pixels."""
+    """Link each component to the nearest free one of the previous frame within ``reach`` pixels."""
     tracks: list[_Track] = []
     for number, components in enumerate(frames):
         free = [track for track in tracks if number - track.frames[-1] <= 3]
@@ -116,7 +116,7 @@ def _read_colour(track: _Track, pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_shape(track: _Track, pixels: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> str:
-    """Name the shape whose drawing, at the same place and of the same area, overlaps the silhouette best."""
+    """Return the shape whose drawing, with the same position and area, overlaps the silhouette best."""
     axis = (colour - ground) / max(float(np.sum((colour - ground) ** 2)), 1e-6)
     scores = dict.fromkeys(SHAPES, 0.0)
     for frame, mask in zip(track.frames, track.masks, strict=True):
@@ -147,7 +147,7 @@ def _read_motion(track: _Track, scale: float) -> tuple[float, str | None]:
 
 
 def classify_speed(pixels_per_frame: float) -> str:
-    """Name the class of a speed given in pixels per frame of a 64 pixel wide clip.
+    """Return the class of a speed given in pixels per frame of a 64 pixel wide clip.
 
     >>> [classify_speed(v) for v in (0.05, 0.8, 1.9)]
     ['still', 'slow', 'fast']
@@ -158,7 +158,7 @@ def classify_speed(pixels_per_frame: float) -> str:
 
 
 def read_clip(clip: np.ndarray) -> ClipReading:
-    """Read a clip.
+    """Read the background and the objects of a clip.
 
     Args:
         clip: [3, F, H, W] in -1..1.
@@ -167,7 +167,7 @@ def read_clip(clip: np.ndarray) -> ClipReading:
     scale = pixels.shape[2] / BASE_SIZE
     ground = np.median(pixels.reshape(-1, 3), axis=0)
     distance = np.linalg.norm(pixels - ground, axis=-1)
-    # The brightest percent of the distances are objects; half-covered edge pixels lie at half of it.
+    # The largest percent of the distances belongs to objects; half-covered edge pixels have half that distance.
     threshold = max(0.45 * float(np.quantile(distance, 0.98)), FOREGROUND_DISTANCE * 127.5)
     smallest = SMALLEST_AREA * scale**2
     components = [
@@ -197,19 +197,19 @@ def read_clip(clip: np.ndarray) -> ClipReading:
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Right and asked-for counts of one clip, per attribute; colour and shape count per object."""
+    """Correct and requested counts for one clip, per attribute; colour and shape count once per object."""
 
     right: dict[str, int]
     asked: dict[str, int]
 
 
 def score_clip(spec: SceneSpec, reading: ClipReading) -> ClipScore:
-    """Compare what was read with what the caption asked for.
+    """Compare what was read with what the caption says.
 
-    Objects are paired with the caption's so that colours, then shapes, agree as far as they can; whether the first of
-    two lies above (or left of) the second counts apart, as ``arrangement``. An object that is missing is wrong in
-    every attribute. ``direction`` is asked of moving objects only, and the main direction of an object counts only if
-    it was seen to move.
+    Objects are paired with those of the caption so that colours, then shapes, agree as far as possible. Whether the
+    first of two objects is above (or to the left of) the second counts separately, as ``arrangement``. A missing object
+    is wrong in every attribute. ``direction`` applies to moving objects only, and the main direction of an object
+    counts only if it was seen to move.
     """
     found: list[ObjectReading | None] = [*reading.objects[: len(spec.objects)]]
     found += [None] * (len(spec.objects) - len(found))
@@ -239,13 +239,13 @@ def score_clip(spec: SceneSpec, reading: ClipReading) -> ClipScore:
 
 
 def _agreement(spec: SceneSpec, found: Sequence[ObjectReading | None]) -> tuple[int, int]:
-    """Count objects that agree with the caption's in colour, and in shape."""
+    """Count the objects that agree with the caption in colour, and those that agree in shape."""
     both = [(thing, seen) for thing, seen in zip(spec.objects, found, strict=True) if seen is not None]
     return sum(t.colour == s.colour for t, s in both), sum(t.shape == s.shape for t, s in both)
 
 
 def add_scores(scores: Iterable[ClipScore]) -> dict[str, float]:
-    """Return the share of right answers per attribute over clips; NaN where nothing was asked."""
+    """Return the fraction of correct answers per attribute over clips; NaN for attributes without a question."""
     scores = list(scores)
     names = scores[0].asked if scores else {}
     totals = {name: sum(s.asked[name] for s in scores) for name in names}

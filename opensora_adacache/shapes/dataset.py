@@ -1,7 +1,7 @@
-"""The embedded data set: captioned clips of moving shapes, made from (seed, index) alone.
+"""The generated data set: captioned clips of moving shapes, determined by (seed, index) alone.
 
-A fixed eighth of all attribute combinations, chosen by a hash, never occurs in training:
-``heldout_prompts`` draws from it.
+A hash selects a fixed eighth of all attribute combinations, which never occur in training; ``heldout_prompts`` draws
+from them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ MARGIN = 1.0
 
 
 def is_held_out(spec: SceneSpec) -> bool:
-    """Tell whether a combination of attributes is kept out of training."""
+    """Return whether a combination of attributes is excluded from training."""
     digest = hashlib.sha256(spec.key().encode()).digest()
     return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
 
 
 def draw_spec(generator: np.random.Generator, *, held_out: bool = False, pair_share: float = PAIR_SHARE) -> SceneSpec:
-    """Draw a combination of attributes, from the training part or from the held-out part."""
+    """Draw a combination of attributes from the training part or from the held-out part."""
     while True:
         count = 2 if generator.random() < pair_share else 1
         colours = generator.choice(list(COLOURS), size=count, replace=False)
@@ -69,14 +69,14 @@ def place(spec: SceneSpec, generator: np.random.Generator, num_frames: int = NUM
     """Give the objects of a scene sizes, speeds and paths that stay inside the frame.
 
     Raises:
-        ValueError: so many frames that a moving object cannot stay inside.
+        ValueError: there are too many frames for a moving object to stay inside.
     """
     pace = SPEEDS[spec.speed] * generator.uniform(0.95, 1.05)
     way = DIRECTIONS[spec.direction] if spec.direction else (0, 0)
     things = []
     for index, thing in enumerate(spec.objects):
         radius = float(generator.uniform(*RADIUS))
-        # Half the frame is this object's lane when there are two.
+        # With two objects, the lane of each is half the frame.
         low, high = [0.0, 0.0], [float(BASE_SIZE)] * 2
         if spec.arrangement is not None:
             axis = 1 if spec.arrangement == "above" else 0
@@ -112,14 +112,14 @@ def make_clip(seed: int, index: int, size: int = BASE_SIZE, *, held_out: bool = 
 
 
 def reverse(spec: SceneSpec) -> SceneSpec:
-    """Return the scene that a clip shows when played backwards."""
+    """Return the scene that a clip shows when it is played backwards."""
     return replace(spec, direction=OPPOSITE[spec.direction]) if spec.direction else spec
 
 
 def heldout_prompts(num_prompts: int, seed: int = 0) -> list[tuple[str, SceneSpec]]:
-    """Return prompts whose combination of attributes is never trained on, no combination twice.
+    """Return prompts whose combinations of attributes do not occur in training, without repeating a combination.
 
-    The number of objects, speeds, directions and backgrounds follow the training distribution.
+    The distributions of object count, speed, direction and background are those of training.
     """
     found: dict[str, tuple[str, SceneSpec]] = {}
     index = 0

@@ -1,4 +1,4 @@
-"""Make held-out prompts with the embedded model and count what the checker reads right."""
+"""Generates held-out prompts with the bundled model and counts what the checker reads correctly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGETS = {"colour": 0.95, "direction": 0.85, "speed": 0.80, "shape": 0.70}
 
 @dataclass(frozen=True)
 class ShapesModel:
-    """The loaded parts of the embedded model."""
+    """The loaded parts of the bundled model."""
 
     transformer: STDiT3
     vae: OpenSoraVAE
@@ -34,7 +34,7 @@ class ShapesModel:
 
     @classmethod
     def load(cls, folder: Path = WEIGHTS) -> ShapesModel:
-        """Load in float32 from a folder in the published layout."""
+        """Load the model in float32 from a folder in the published layout."""
         transformer = STDiT3.from_pretrained(folder / "transformer", dtype=torch.float32)
         text_encoder = T5TextEncoder.from_pretrained(folder, transformer.config.model_max_length)
         text_encoder.attach_null(transformer.y_embedder.y_embedding)
@@ -48,10 +48,10 @@ class ShapesModel:
         size: int = BASE_SIZE,
         attach: Callable[[STDiT3], AbstractContextManager[Any]] | None = None,
     ) -> Tensor:
-        """Return latents [B, 4, T, h, w]; the noise of a video depends on its own seed only.
+        """Return latents [B, 4, T, h, w]. The noise of a video depends only on its own seed.
 
         Args:
-            attach: called with the transformer, gives the context in which sampling runs (a cache).
+            attach: called with the transformer; returns the context manager in which to sample (a cache).
         """
         shape = (self.vae.out_channels, *self.vae.latent_size((NUM_FRAMES, size, size)))
         z = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -80,7 +80,7 @@ class ShapesModel:
 
 @dataclass(frozen=True)
 class CheckedClip:
-    """One prompt with what was read of its clip and how that compares."""
+    """A prompt, what was read from its clip, and the comparison of both."""
 
     prompt: str
     spec: SceneSpec
@@ -98,9 +98,9 @@ def check_clips(prompts: Sequence[tuple[str, SceneSpec]], clips: Tensor) -> list
 
 
 def accuracy_table(checked: Sequence[CheckedClip]) -> str:
-    """Return a Markdown table of the share right per attribute: all clips, one object, two objects.
+    """Return a Markdown table of the fraction correct per attribute: all clips, one object, two objects.
 
-    Colour, shape, direction and speed count per object, direction over moving ones.
+    Colour, shape, direction and speed count per object, direction only for moving objects.
     """
     groups = {
         f"all ({len(checked)} clips)": list(checked),
@@ -122,7 +122,7 @@ def _percent(share: float) -> str:
 
 
 def failure_lines(checked: list[CheckedClip]) -> list[str]:
-    """Describe every clip with something wrong: prompt, what is wrong, what was seen."""
+    """Describe every clip with an error: the prompt, what is wrong, and what was seen."""
     lines = []
     for item in checked:
         right, asked = item.score.right, item.score.asked

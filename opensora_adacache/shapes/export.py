@@ -1,4 +1,4 @@
-"""Write the trained parts in the published layout: transformer/, vae/, text_encoder/, tokenizer/."""
+"""Writes the trained parts in the published layout: transformer/, vae/, text_encoder/, tokenizer/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def export_vae(recipe: Recipe, folder: Path, target: Path) -> None:
-    """Join the two trained halves of the VAE and the statistics of its latents."""
+    """Join the two trained parts of the VAE and the statistics of its latents."""
     spatial, temporal = spatial_stage(recipe, folder), temporal_stage(recipe, folder)
     _, shift, scale, _ = full_latents(recipe, folder)
     config = replace(
@@ -31,14 +31,14 @@ def export_vae(recipe: Recipe, folder: Path, target: Path) -> None:
 
 
 def load_average(checkpoint: Path) -> Generator:
-    """Return the averaged weights in a checkpoint of the transformer stage, for sampling."""
+    """Return the averaged weights of a checkpoint of the transformer stage, for sampling."""
     model = Generator()
     model.load_state_dict(torch.load(checkpoint, weights_only=True)["average"]["values"])
     return model.eval().requires_grad_(False)
 
 
 def export_generator(model: Generator, target: Path) -> None:
-    """Write transformer, text encoder and tokenizer; the transformer in float16, which halves the files."""
+    """Write transformer, text encoder and tokenizer; the transformer in float16, which halves its files."""
     T5TextEncoder(model.text_encoder, model.tokenizer, MAX_TOKENS).save_pretrained(target)
     model.transformer.half().save_pretrained(target / "transformer")
     model.transformer.float()

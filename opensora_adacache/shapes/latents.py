@@ -1,4 +1,4 @@
-"""Encode the training clips once: spatial latents for the temporal stage, full latents for the transformer."""
+"""Encodes the training clips once: spatial latents for the temporal stage, full latents for the transformer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ _SHARD = 256
 class SpatialCache:
     """Spatial latents of clips.
 
-    Attributes:
-        latents: float16 [clips, 4, F, h, w], times ``SPATIAL_SCALE``.
-        specs: one scene description per clip.
+    latents: float16 [clips, 4, F, h, w], multiplied by ``SPATIAL_SCALE``.
+    specs: one scene description per clip.
     """
 
     latents: Tensor
     specs: list[SceneSpec]
 
     def with_reversed(self) -> SpatialCache:
-        """Add every moving clip played backwards, with its direction turned, unless that is held out.
+        """Add every moving clip played backwards, with its direction reversed, unless that combination is held out.
 
-        Spatial latents of frames do not know time, so this doubles the moving clips at no cost.
+        Spatial latents of single frames do not depend on time, so this doubles the moving clips at no cost.
         """
         turned = [
             (number, reverse(spec))
@@ -63,7 +62,7 @@ def encode_spatial(
         if not path.exists():
             rows = []
             for scene in scenes:
-                # A still clip is one frame repeated: encode it once.
+                # A still clip repeats one frame, so it is encoded only once.
                 frames = range(NUM_FRAMES) if scene.spec.direction else range(1)
                 pixels, _ = render_frames(scene, frames, size)
                 encoded = vae.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())

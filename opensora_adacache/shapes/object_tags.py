@@ -1,8 +1,8 @@
-"""Teach the text encoder which object a word belongs to.
+"""Teaches the text encoder which object each word belongs to.
 
-Rectified flow alone leaves the text encoder blind to the order of words: it sees "red" and "blue", and the
-transformer guesses which half of the frame is which. So, from each word that names an object's colour or shape, linear
-heads must tell that object's place, colour and shape. The heads are used in training only.
+Rectified flow alone does not teach the text encoder the order of words: it sees "red" and "blue", and the transformer
+guesses which side of the frame is which. For this reason, linear heads must predict, from each word that names an
+object's colour or shape, the place, colour and shape of that object. The heads are used in training only.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class ObjectTags(nn.Module):
         self.register_buffer("object_words", words, persistent=False)
 
     def forward(self, features: Tensor, tokens: Tensor, specs: list[SceneSpec]) -> tuple[Tensor, Tensor]:
-        """Return the mean cross-entropy of the three tags, summed over tags, and the share of places right.
+        """Return the mean cross-entropy of the three tags, summed over tags, and the fraction of correct places.
 
         Args:
             features: [B, L, D] of the text encoder.
-            tokens: [B, L] the words they belong to.
+            tokens: [B, L], the words that the features belong to.
             specs: what each caption says.
         """
         named = torch.isin(tokens, self.object_words)
         row, column = named.nonzero(as_tuple=True)
-        # A caption names one object after the other, each by two words.
+        # A caption names its objects one after the other, each with two words.
         which = ((named.cumsum(1) - 1) // 2)[row, column]
         targets = _targets(specs)[row, which]
         scores = self.heads(features[row, column]).split(_SIZES, dim=1)
@@ -53,7 +53,7 @@ class ObjectTags(nn.Module):
 
 
 def _targets(specs: list[SceneSpec]) -> Tensor:
-    """Return place, colour and shape of up to two objects per caption, [B, 2, 3]; -1 where there is none."""
+    """Return place, colour and shape of up to two objects per caption, [B, 2, 3]; -1 where there is no object."""
     targets = torch.full((len(specs), 2, 3), -1)
     for number, spec in enumerate(specs):
         places = _PLACES[spec.arrangement]
@@ -71,7 +71,7 @@ def learn_tags(
     steps: int,
     seed: int,
 ) -> float:
-    """Train heads and text encoder on captions alone; return the share of places right over the last 20 steps."""
+    """Train heads and text encoder on captions only; return the fraction of correct places in the last 20 steps."""
     trained = nn.ModuleList([tags, text_encoder])
     optimizer = torch.optim.AdamW(trained.parameters(), 1e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 4 * (steps - step) / steps))

@@ -1,4 +1,4 @@
-"""Keep a training stage resumable: whole-state checkpoints, and losses as a CSV file."""
+"""Makes a training stage resumable: checkpoints of the whole state, and losses in a CSV file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Progress:
     """The folder of one training stage: ``STAGE.pt`` (last checkpoint) and ``STAGE.csv`` (losses).
 
     Args:
-        folder: where both files go; made if missing.
-        stage: their name.
-        parts: what a checkpoint holds: objects with ``state_dict``/``load_state_dict``.
+        folder: where both files are written; created if missing.
+        stage: name of the files.
+        parts: contents of a checkpoint: objects with ``state_dict`` and ``load_state_dict``.
     """
 
     def __init__(self, folder: Path, stage: str, **parts: Any) -> None:
@@ -46,7 +46,7 @@ class Progress:
         return self.step
 
     def after(self, step: int, loss: float, save_every: int, last: int) -> None:
-        """Note that `step` steps are done: the mean loss every 50, a checkpoint every `save_every` and at the last."""
+        """Record a finished step: log the mean loss every 50 steps, save every `save_every` steps and at the last."""
         self._mean_loss += (loss - self._mean_loss) / ((step - 1) % 50 + 1)
         if step % 50 == 0:
             self.record(step, self._mean_loss)
@@ -54,14 +54,14 @@ class Progress:
             self.save(step)
 
     def record(self, step: int, loss: float) -> None:
-        """Append one line to the log and print it."""
+        """Append a line to the log and print it."""
         seconds = self.seconds + time.monotonic() - self._since
         with self.log.open("a") as file:
             file.write(f"{step},{seconds:.1f},{loss:.6f}\n")
         print(f"{self.checkpoint.stem} step {step} {seconds:.0f} s loss {loss:.5f}", flush=True)
 
     def save(self, step: int) -> None:
-        """Write a checkpoint under a temporary name and rename it."""
+        """Write a checkpoint under a temporary name, then rename it."""
         seconds = self.seconds + time.monotonic() - self._since
         state = {name: part.state_dict() for name, part in self.parts.items()}
         temporary = self.checkpoint.with_suffix(".tmp")
@@ -70,7 +70,7 @@ class Progress:
 
 
 def descend(loss: Tensor, module: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> None:
-    """Take one step of a module's optimizer and schedule down a loss; the norm of the gradient is cut at 1."""
+    """Take one optimizer and schedule step on a loss; the norm of the gradient is clipped to 1."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)

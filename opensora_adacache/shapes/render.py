@@ -1,4 +1,4 @@
-"""Draw scenes: flat shapes with anti-aliased edges on a flat background. numpy only."""
+"""Draws scenes: flat shapes with anti-aliased edges on a flat background. Uses numpy only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from opensora_adacache.shapes.scene import BACKGROUNDS, BASE_SIZE, COLOURS, NUM_FRAMES, Scene
 
-# Sizes relative to the radius, chosen so that the three shapes cover similar areas.
+# Sizes relative to the radius, chosen so that the three shapes have similar areas.
 SQUARE_HALF_SIDE = 0.9
 TRIANGLE_RADIUS = 1.25
 
 
 def half_extent(shape: str, radius: float) -> tuple[float, float]:
-    """Return half the width and half the height of a shape of the given radius."""
+    """Return half the width and half the height of a shape with this radius."""
     if shape == "circle":
         return radius, radius
     if shape == "square":
@@ -27,8 +27,8 @@ def coverage(shape: str, x: float, y: float, radius: float, size: tuple[int, int
     """Return how much of every pixel a shape covers, [H, W] in 0..1.
 
     Args:
-        shape: circle, square or triangle (equilateral, point upwards).
-        x, y: centre of the bounding box, pixels (column, row) from the top left corner.
+        shape: circle, square or triangle (equilateral, pointing up).
+        x, y: centre of the bounding box (column, row), in pixels from the top left corner.
         radius: in pixels.
         size: (H, W).
     """
@@ -39,7 +39,7 @@ def coverage(shape: str, x: float, y: float, radius: float, size: tuple[int, int
     elif shape == "square":
         distance = np.maximum(np.abs(columns), np.abs(rows)) - SQUARE_HALF_SIDE * radius
     else:
-        # The centroid lies below the middle of the box by a quarter of the inner radius' share.
+        # The centroid lies below the centre of the box by a quarter of the radius.
         outer = TRIANGLE_RADIUS * radius
         below = rows - 0.25 * outer
         side = np.abs(columns) * (math.sqrt(3) / 2) - below * 0.5
@@ -50,7 +50,7 @@ def coverage(shape: str, x: float, y: float, radius: float, size: tuple[int, int
 def render_frames(
     scene: Scene, frames: Sequence[int] = range(NUM_FRAMES), size: int = BASE_SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw frames of a scene.
+    """Draw the frames of a scene.
 
     Returns:
         Pixels [F, size, size, 3] in -1..1 and object coverage [F, size, size] in 0..1, both float32.

@@ -1,6 +1,6 @@
-"""Describe a clip of the embedded data set: what its caption says, and where its objects are.
+"""Describes a clip of the generated data set: what its caption says and where its objects are.
 
-Lengths are in units of a frame 64 pixels wide, so a 128x128 clip is the same scene at double size.
+Lengths are in pixels of a 64 pixel wide frame, so a 128x128 clip shows the same scene at double size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 DIRECTIONS: dict[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
-# Pixels per frame; a clip draws its speed within 5 % of these, so that the classes never meet.
+# Pixels per frame. A clip draws its speed within 5 % of these values, so that the classes never overlap.
 SPEEDS: dict[str, float] = {"still": 0.0, "slow": 0.75, "fast": 2.0}
 ARRANGEMENTS = ("above", "beside")
 NUM_FRAMES = 17
@@ -33,7 +33,7 @@ BASE_SIZE = 64
 
 @dataclass(frozen=True)
 class ObjectSpec:
-    """What a caption says of one object."""
+    """What a caption says about one object."""
 
     shape: str
     colour: str
@@ -41,15 +41,15 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What a caption says of a clip.
+    """What a caption says about a clip.
 
     Attributes:
         objects: one or two; the first of two is the upper (``above``) or the left one (``beside``).
         background: a key of ``BACKGROUNDS``.
         speed: a key of ``SPEEDS``, shared by all objects.
-        direction: a key of ``DIRECTIONS``, or ``None`` when the speed is ``still``.
-        arrangement: one of ``ARRANGEMENTS`` for two objects, else ``None``. Two moving objects each keep
-            to their own lane, so the direction decides it.
+        direction: a key of ``DIRECTIONS``, or ``None`` if the speed is ``still``.
+        arrangement: one of ``ARRANGEMENTS`` for two objects, otherwise ``None``. Two moving objects each stay in their
+            lanes, so it follows from the direction.
     """
 
     objects: tuple[ObjectSpec, ...]
@@ -59,14 +59,14 @@ class SceneSpec:
     arrangement: str | None = None
 
     def key(self) -> str:
-        """Name the combination of attributes, the same for every paraphrase and placement."""
+        """Return a name for the combination of attributes, the same for every paraphrase and placement."""
         things = "+".join(f"{o.colour} {o.shape}" for o in self.objects)
         return f"{things}|{self.arrangement}|{self.background}|{self.speed}|{self.direction}"
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object with its place: centre in the first frame, velocity per frame, radius."""
+    """One object with its position: centre in the first frame, velocity per frame, radius."""
 
     spec: ObjectSpec
     x: float
@@ -78,7 +78,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip ready to be drawn."""
+    """A clip that is ready to be drawn."""
 
     spec: SceneSpec
     objects: tuple[SceneObject, ...]

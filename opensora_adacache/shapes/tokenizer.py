@@ -1,4 +1,4 @@
-"""The small text side of the embedded model: a word-level tokenizer and a T5 encoder to train with the rest."""
+"""The text part of the bundled model: a word-level tokenizer and a small T5 encoder that is trained with the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXT_CHANNELS = 64
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of the grammar's words, ending every caption with ``</s>`` as T5's does."""
+    """Return a tokenizer for the words of the grammar that ends every caption with ``</s>``, like T5's."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = ["<pad>", "</s>", "<unk>", *vocabulary()]
@@ -33,7 +33,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def encode_captions(
     tokenizer: PreTrainedTokenizerFast, text_encoder: T5EncoderModel, captions: list[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features [B, L, D], the mask [B, L] and the tokens [B, L] of captions, with gradients."""
+    """Return features [B, L, D], mask [B, L] and tokens [B, L] of captions, with gradients."""
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
     out = text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
     return out.last_hidden_state, tokens.attention_mask, tokens.input_ids

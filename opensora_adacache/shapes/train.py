@@ -1,6 +1,6 @@
-"""Train the embedded model stage by stage: spatial VAE, temporal VAE, transformer with text encoder.
+"""Trains the bundled model in stages: spatial VAE, temporal VAE, transformer with text encoder.
 
-Every stage goes on from its last checkpoint in the folder, and a finished one is only loaded.
+Every stage resumes from its last checkpoint in the folder; a finished stage is only loaded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STAGES = ("spatial", "temporal", "transformer")
 class Recipe:
     """All stages of the 64x64 model.
 
-    The VAE learns from `num_clips`. The transformer sees `num_transformer_clips` more, with more pairs among them: it
-    learnt the pairs of a small set by heart.
+    The VAE learns from `num_clips`. The transformer sees `num_transformer_clips` more, with more pairs among them,
+    because it memorized the pairs of a small set.
     """
 
     num_clips: int = 4096
@@ -40,7 +40,7 @@ class Recipe:
 
 
 def spatial_stage(recipe: Recipe, folder: Path) -> Any:
-    """Return the trained spatial VAE whose scaled latents have mean 0 and deviation 1."""
+    """Return the trained spatial VAE, whose scaled latents have mean 0 and standard deviation 1."""
     finished = folder / "spatial_normalised.pt"
     if finished.exists():
         vae = build_spatial()
@@ -55,7 +55,7 @@ def spatial_stage(recipe: Recipe, folder: Path) -> Any:
 
 
 def spatial_cache(recipe: Recipe, folder: Path) -> SpatialCache:
-    """Return the spatial latents of all training clips, with the reversed ones."""
+    """Return the spatial latents of all training clips, including the reversed ones."""
     vae = spatial_stage(recipe, folder)
     return encode_spatial(vae, folder / "latents", recipe.seed, recipe.num_clips).with_reversed()
 
@@ -74,7 +74,7 @@ def temporal_stage(recipe: Recipe, folder: Path) -> TemporalVAE:
 
 @torch.no_grad()
 def full_latents(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, Tensor, SpatialCache]:
-    """Return normalised latents [clips, 4, T, h, w], shift and scale [4] each, and the cache they come from."""
+    """Return normalized latents [clips, 4, T, h, w], shift and scale [4] each, and the cache they come from."""
     cache = spatial_cache(recipe, folder)
     path = folder / "latents" / "full.pt"
     if path.exists():
@@ -90,7 +90,7 @@ def full_latents(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, Tensor, 
 
 @torch.no_grad()
 def transformer_latents(recipe: Recipe, folder: Path) -> tuple[Tensor, list[SceneSpec]]:
-    """Return the normalised latents [clips, 4, T, h, w] that the transformer learns from, and what they show."""
+    """Return the normalized latents [clips, 4, T, h, w] that the transformer learns from, and what they show."""
     first, shift, scale, cache = full_latents(recipe, folder)
     spatial, more = spatial_stage(recipe, folder), folder / "latents_more"
     added = encode_spatial(

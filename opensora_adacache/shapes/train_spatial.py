@@ -1,8 +1,8 @@
-"""Train the spatial VAE of the embedded model: crops around the objects first, whole frames last.
+"""Trains the spatial VAE of the bundled model: first on crops around the objects, finally on whole frames.
 
-On whole frames from the start the flat background outweighs the objects so much that they stay
-colourless for a long time; crops with weighted object pixels learn colours within a minute. The last
-steps see whole frames because GroupNorm statistics of a crop differ from those of a frame.
+When training on whole frames from the start, the flat background outweighs the objects so much that they stay
+colourless for a long time. Crops with weighted object pixels learn colours within a minute. The last steps see whole
+frames because the GroupNorm statistics of a crop differ from those of a frame.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ class SpatialRecipe:
 
 
 def spatial_structure() -> OpenSoraVAEConfig:
-    """Return the structure of the small spatial autoencoder: 8 times down, 4 latent channels."""
+    """Return the structure of the small spatial autoencoder: downsampling by 8, 4 latent channels."""
     return OpenSoraVAEConfig(block_out_channels=(16, 32, 48, 64), layers_per_block=1, norm_num_groups=8)
 
 
 def build_spatial() -> Any:
-    """Return the small spatial autoencoder, untrained (a diffusers ``AutoencoderKL``)."""
+    """Return the small spatial autoencoder (a diffusers ``AutoencoderKL``), untrained."""
     return SpatialVAE(spatial_structure(), micro_batch_size=None).module
 
 
 def draw_batch(recipe: SpatialRecipe, step: int) -> tuple[Tensor, Tensor]:
-    """Return pixels [B, 3, H, W] in -1..1 and object coverage [B, 1, H, W] of one step."""
+    """Return pixels [B, 3, H, W] in -1..1 and object coverage [B, 1, H, W] for one step."""
     generator = np.random.default_rng([recipe.seed, step])
     crops = step < recipe.crop_steps
-    # One whole-frame step in five is at double size, a quarter of the batch: the same work.
+    # One whole-frame step in five has double size and a quarter of the batch, which is the same amount of work.
     size = BASE_SIZE if crops or step % 5 else 2 * BASE_SIZE
     count = recipe.batch if crops else recipe.frame_batch * BASE_SIZE**2 // size**2
     pixels, covered = [], []
@@ -77,7 +77,7 @@ def draw_batch(recipe: SpatialRecipe, step: int) -> tuple[Tensor, Tensor]:
 
 
 def train_spatial(recipe: SpatialRecipe, folder: Path, save_every: int = 500) -> Any:
-    """Train, or go on training, the spatial stage; return the model in evaluation mode."""
+    """Train or continue to train the spatial stage; return the model in evaluation mode."""
     torch.manual_seed(recipe.seed)
     vae = build_spatial().train()
     total = recipe.crop_steps + recipe.frame_steps

@@ -1,4 +1,4 @@
-"""Train the temporal VAE of the embedded model on cached spatial latents of 17-frame clips."""
+"""Trains the temporal VAE of the bundled model on cached spatial latents of 17-frame clips."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def build_temporal() -> TemporalVAE:
 
 @torch.no_grad()
 def normalise_spatial(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Fold a normalisation into the spatial VAE so that its scaled latents have mean 0 and deviation 1.
+    """Fold a normalization into the spatial VAE so that its scaled latents have mean 0 and standard deviation 1.
 
-    The 1x1 convolutions next to the latents take it up exactly; call it once, before encoding the cache.
+    The 1x1 convolutions next to the latents absorb it exactly. Call it once, before encoding the cache.
 
     Args:
         vae: changed in place.
-        latents: scaled latents of some clips, channels on axis 1.
+        latents: scaled latents of some clips, with channels on axis 1.
 
     Returns:
-        The mean and deviation that were removed, each [4].
+        The mean and standard deviation that were removed, each [4].
     """
     axes = [0, *range(2, latents.dim())]
     mean, deviation = latents.float().mean(axes), latents.float().std(axes)
@@ -70,7 +70,7 @@ def normalise_spatial(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train_temporal(recipe: TemporalRecipe, cache: SpatialCache, folder: Path, save_every: int = 200) -> TemporalVAE:
-    """Train, or go on training, the temporal stage; return the model in evaluation mode."""
+    """Train or continue to train the temporal stage; return the model in evaluation mode."""
     torch.manual_seed(recipe.seed)
     vae = build_temporal().train()
     optimizer = torch.optim.AdamW(vae.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)

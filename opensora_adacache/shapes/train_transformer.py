@@ -1,10 +1,10 @@
-"""Train the embedded STDiT3 and its text encoder by rectified flow on cached latents.
+"""Trains the bundled STDiT3 and its text encoder by rectified flow on cached latents.
 
 z_t = (1 - tau) z0 + tau noise with tau = timestep / 1000; the model predicts z0 - noise, the direction in which the
-sampler walks from noise to video.
+sampler moves from noise to video.
 
-Under ``torchrun`` every process takes its share of each batch, which is faster on a few cores than threads are; the
-result does not depend on the number of processes but for rounding.
+Under ``torchrun`` every process handles a part of each batch, which is faster on a few cores than threads are. The
+result does not depend on the number of processes, except for rounding.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ FPS = 8
 
 @dataclass(frozen=True)
 class TransformerRecipe:
-    """Steps and rates of the transformer stage: warm-up, constant rate, then a linear fall to zero.
+    """Steps and rates of the transformer stage: warm-up, constant rate, then a linear decay to zero.
 
-    Clips of two objects learn slower than clips of one, and more of what goes wrong in them is decided near noise:
-    hence the raised share of such clips (``pair_share``) and the shift of the logit-normal timesteps towards noise.
-    The text encoder learns from captions alone for ``tag_steps`` first; ``tag_weight`` keeps what it learnt.
+    Clips of two objects are learned more slowly than clips of one, and more of their errors are decided near noise.
+    This is why the fraction of such clips (``pair_share``) is raised and the logit-normal timesteps are shifted towards
+    noise. The text encoder first learns from captions alone for ``tag_steps``; ``tag_weight`` preserves what it
+    learned.
     """
 
     steps: int = 13050
@@ -58,7 +59,7 @@ class TransformerRecipe:
 
 
 class Generator(nn.Module):
-    """What learns together: the transformer, the text encoder, and the heads that keep it reading order."""
+    """The parts trained together: transformer, text encoder, and the heads that keep it aware of word order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,12 +78,12 @@ class Generator(nn.Module):
         )
 
     def encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features [B, 1, L, D], the mask [B, L] and the tokens [B, L] of captions."""
+        """Return features [B, 1, L, D], mask [B, L] and tokens [B, L] of captions."""
         y, mask, tokens = encode_captions(self.tokenizer, self.text_encoder, captions)
         return y[:, None], mask, tokens
 
     def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
-        """Return the predicted velocity, of the shape of z."""
+        """Return the predicted velocity in the shape of z."""
         rows = torch.ones(len(z))
         out = self.transformer(z, timestep, y, mask=mask, fps=rows * FPS, height=rows * size, width=rows * size)
         return out[:, : z.shape[1]]
@@ -98,12 +99,12 @@ class Average:
 
     @classmethod
     def of(cls, module: nn.Module, decay: float) -> Average:
-        """Start from the present values."""
+        """Create an average that starts from the current values."""
         return cls({name: value.detach().clone() for name, value in module.state_dict().items()}, decay)
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Move towards the present values; early averages forget faster."""
+        """Move towards the current values; early averages forget faster."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         state = module.state_dict()
@@ -118,7 +119,7 @@ class Average:
 
 
 def draw_timesteps(recipe: TransformerRecipe, generator: torch.Generator) -> Tensor:
-    """Return timesteps [batch] in 0..1000: logit-normal, with a share of uniform ones for the ends."""
+    """Return timesteps [batch] in 0..1000: logit-normal, with a fraction of uniform ones to cover the ends."""
     normal = (torch.randn(recipe.batch, generator=generator) + recipe.timestep_shift).sigmoid()
     uniform = torch.rand(recipe.batch, generator=generator)
     chosen = torch.rand(recipe.batch, generator=generator) < recipe.uniform_share
@@ -126,7 +127,7 @@ def draw_timesteps(recipe: TransformerRecipe, generator: torch.Generator) -> Ten
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes."""
+    """Replace every gradient with its mean over the processes."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
@@ -144,12 +145,12 @@ def train_transformer(
     save_every: int = 250,
     stop_after: int | None = None,
 ) -> Generator:
-    """Train, or go on training, the transformer stage; return the averaged model in evaluation mode.
+    """Train or continue to train the transformer stage; return the averaged model in evaluation mode.
 
     Args:
-        latents: [clips, 4, T, h, w], normalised.
+        latents: [clips, 4, T, h, w], normalized.
         specs: what each clip shows.
-        stop_after: end early, after this step, with a checkpoint; the rates are still those of the whole recipe.
+        stop_after: stop early after this step, with a checkpoint; the rates remain those of the whole recipe.
     """
     torch.manual_seed(recipe.seed)
     model = Generator().train()
@@ -187,7 +188,7 @@ def train_transformer(
         tau = (timestep / 1000)[:, None, None, None, None]
         y, mask, tokens = model.encode_text(captions)
         tag_loss, _ = model.tags(y[:, 0], tokens, chosen_specs)
-        # As in the null half of guidance: the null features under the prompt's own mask.
+        # As in the null branch of guidance: the null features with the prompt's mask.
         null = model.transformer.y_embedder.y_embedding
         y = torch.where(empty[:, None, None, None], null, y)
         predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)

@@ -1,4 +1,4 @@
-"""Real classes of diffusers at tiny size with random weights, and a small sampling loop over them."""
+"""Real diffusers classes at tiny size with random weights, and a small sampling loop over them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def generator(seed):
 
 @dataclass
 class Tiny:
-    """One model: how to make it, its latents' shape, and the other arguments of a call for R prompts.
+    """One model: how to create it, the shape of its latents, and the other arguments of a call for R prompts.
 
     Attributes:
-        extra: prompts → arguments that have one row for each prompt.
+        extra: maps prompts to arguments that have one row per prompt.
         shared: arguments that all rows share.
-        two_calls: whether its pipeline calls it once for each guidance half.
+        two_calls: whether its pipeline calls it once per guidance branch.
         rising: whether its timestep rises.
-        token_timesteps: how many timesteps a video has, one for each token; None for one in all.
+        token_timesteps: number of timesteps per video, one per token; None for a single timestep.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Tiny:
 
     @torch.no_grad()
     def sample(self, model, seeds=(0,), steps=7, on_step=None):
-        """Denoise one video for each seed with guidance; the null prompt is that of seed 1000."""
+        """Denoise one video per seed with guidance; the null prompt is the prompt of seed 1000."""
         texts, null = [self.text(seed) for seed in seeds], self.text(1000)
         prompts = {name: torch.cat([text[name] for text in texts]) for name in null}
         nulls = {name: value.repeat_interleave(len(seeds), 0) for name, value in null.items()}
@@ -90,7 +90,7 @@ class Tiny:
 
 
 def text(channels, **more):
-    """Random prompt features [R, TEXT, channels], and more features by name and shape."""
+    """Return random prompt features [R, TEXT, channels], and more features by name and shape."""
 
     def make(rows, gen):
         features = {"encoder_hidden_states": torch.randn(rows, TEXT, channels, generator=gen)}
@@ -212,7 +212,7 @@ TINY = {
 }
 
 
-# an image model that only its registered blocks make known
+# an image model that is known only by its registered blocks
 FLUX = Tiny(
     "FluxTransformer2DModel",
     {
@@ -233,11 +233,11 @@ FLUX = Tiny(
 
 @pytest.fixture(params=TINY)
 def tiny(request) -> Tiny:
-    """Each model."""
+    """Each of the models."""
     return TINY[request.param]
 
 
 @pytest.fixture(scope="session")
 def tiny_models() -> dict[str, Tiny]:
-    """All of them by name, and an image model."""
+    """All models by name, plus an image model."""
     return {**TINY, "flux": FLUX}

@@ -1,4 +1,4 @@
-"""Attached from outside, whatever others attach or take off: hooks, copies, threads, blocks that change."""
+"""A cache stays attached from outside whatever else changes: hooks, copies, threads, replaced blocks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NAMES = ("wan-2.1", "cogvideox", "latte")
 
 
 def count_blocks(tiny, model):
-    """Count calls of the first block's forward, however it is reached."""
+    """Count the calls of the first block's forward, however it is called."""
     calls = []
     tiny.blocks(model)[0].register_forward_pre_hook(lambda module, inputs: calls.append(1))
     return calls
 
 
 class Watcher:
-    """An accelerate-like hook: it replaces the forward of an object, and puts back the one that it found."""
+    """A hook like those of accelerate: replaces the forward of an object and restores the one that it found."""
 
     def __init__(self, model):
         self.model, self.old, self.calls = model, model.forward, 0
@@ -48,7 +48,7 @@ class Watcher:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("before", [True, False])
 def test_hooks_that_come_and_go_leave_the_cache_on(tiny_models, name, before):
-    """As with model offloading: hooks are taken off and put on again between two calls of a pipeline."""
+    """As with model offloading, hooks are removed and added again between two calls of a pipeline."""
     tiny = tiny_models[name]
     model = tiny.make()
     with apply_cache(model, RATE_3, STEPS):
@@ -120,7 +120,7 @@ def test_a_call_that_goes_past_the_session_is_noticed(tiny_models):
     tiny = tiny_models["wan-2.1"]
     model = tiny.make()
     with apply_cache(model, RATE_3, STEPS), torch.no_grad():
-        with pytest.warns(UserWarning, match="the cache took no part: call the model itself"):
+        with pytest.warns(UserWarning, match=r"so it was not cached: call model\("):
             model.forward(hidden_states=tiny.latents(0), timestep=torch.tensor([500.0]), **tiny.text(0))
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # once is enough
@@ -207,7 +207,7 @@ def test_a_block_that_is_replaced(tiny_models):
 
 
 class TestWithoutNames:
-    """Pipelines that name no branch: what belongs to one step is told from the calls."""
+    """Pipelines that name no branches: the calls show which of them belong to one step."""
 
     @staticmethod
     def sample(tiny, model, calls=2, clones=False, steps=STEPS, until=None):

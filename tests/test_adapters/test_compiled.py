@@ -1,4 +1,4 @@
-"""Compiled blocks with and without a cache: the same schedules, no broken graph, nothing compiled anew."""
+"""Compiled blocks with and without a cache: the same schedules, no graph breaks, no recompilation."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_graphs_are_shared_by_blocks_lengths_of_text_and_caches(model, fresh_dyn
     assert counter.frame_count == 2  # spatial and temporal
     with_cache = AdaCacheConfig({1e9: 3})
     RandomVideo(model, SIZE).sample(STEPS, with_cache)
-    assert counter.frame_count == 4  # the probed block in two pieces
+    assert counter.frame_count == 4  # the probed block is compiled in two pieces
     for num_tokens in (3, 20, 31):
         RandomVideo(model, SIZE, num_tokens).sample(STEPS, with_cache)
     assert counter.frame_count == 4

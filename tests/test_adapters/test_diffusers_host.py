@@ -1,4 +1,4 @@
-"""The diffusers host: branches, the start and end of runs, what is refused, compiled blocks, every policy."""
+"""The diffusers adapter: branches, the start and end of runs, refusals, compiled blocks, every policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 7
 ONES = AdaCacheConfig({1.0: 1})
 RATE_3 = AdaCacheConfig({1e9: 3, 1e10: 1})
 RATIOS = (1.0,) * (STEPS - 1)
-# setting that computes every step, setting that skips, and the steps this computes where that is known
+# a setting that computes every step, a setting that skips, and the steps the latter computes if they are known
 POLICIES = {
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.3), None),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.5), None),
@@ -61,10 +61,10 @@ def test_every_policy(tiny_models, model, name):
 
 
 def test_branches_decide_for_themselves(tiny_models):
-    """The two calls of guidance see different prompts, so their distances differ; a threshold between parts them."""
+    """The two calls of guidance see different prompts, so their distances differ; a threshold separates them."""
     tiny = tiny_models["wan-2.1"]
     model = tiny.make()
-    # in the first layer self-attention has not seen the prompt yet
+    # in the first layer, self-attention does not depend on the prompt yet
     with apply_cache(model, AdaCacheConfig({1.0: 1}, cache_loc=(1,)), STEPS) as session:
         tiny.sample(model)
     cond, uncond = (session.branches[name].trace[1].distance for name in ("cond", "uncond"))
@@ -77,7 +77,7 @@ def test_branches_decide_for_themselves(tiny_models):
 
 
 def test_rows_without_guidance_are_videos_of_their_own(tiny_models):
-    """A batch of two videos without guidance: no halves to pair."""
+    """A batch of two videos without guidance has no branches to pair."""
     tiny = tiny_models["cogvideox"]
     model = tiny.make()
     with apply_cache(model, AdaCacheConfig({1.0: 1}, decision="sample"), 1) as session, torch.no_grad():
@@ -108,7 +108,7 @@ def test_an_exception_between_two_calls_of_the_model(tiny_models, name):
 
 
 def test_a_step_index_tells_a_new_run(tiny_models):
-    """Where a pipeline tells its step, timesteps need not be read."""
+    """If a pipeline provides its step index, timesteps need not be read."""
     tiny = tiny_models["wan-2.1"]
     model = tiny.make()
     with apply_cache(model, RATE_3, 2) as session, torch.no_grad():
@@ -129,9 +129,9 @@ def test_another_number_of_steps(tiny_models, name):
     model = tiny.make()
     session = apply_cache(model, RATE_3, STEPS)
     tiny.sample(model, steps=5)
-    with pytest.warns(UserWarning, match=r"only 5 of 7 steps ran when the pipeline ended: give apply_cache"):
-        model._reset_stateful_cache()  # what every pipeline of diffusers does when it ends
-    with pytest.warns(UserWarning, match=r"goes on to timestep .* after 7 steps.*: give apply_cache"):
+    with pytest.warns(UserWarning, match=r"only 5 of 7 steps ran when the pipeline ended: pass apply_cache"):
+        model._reset_stateful_cache()  # every diffusers pipeline does this when it ends
+    with pytest.warns(UserWarning, match=r"goes on to timestep .* after 7 steps.*: pass apply_cache"):
         tiny.sample(model, steps=9)
     with pytest.warns(UserWarning, match=r"only 2 of 7 steps ran when the pipeline ended"):
         model._reset_stateful_cache()
@@ -142,7 +142,7 @@ def test_another_number_of_steps(tiny_models, name):
 
 
 def test_two_calls_per_step_of_one_branch_go_beyond_its_steps(tiny_models):
-    """As by a sampler of second order: the session counts calls, so they go beyond the steps it was told."""
+    """A second-order sampler makes more calls than steps; the session counts calls."""
     tiny = tiny_models["cogvideox"]
     model = tiny.make()
     with apply_cache(model, ONES, 2) as session, torch.no_grad():
@@ -219,7 +219,7 @@ def test_constants_of_open_sora_on_another_model_warn(tiny_models, config):
 
 
 def test_any_transformer_with_registered_blocks(tiny_models):
-    """An image model: two lists of blocks that return text first; nothing is known of it but its blocks."""
+    """An image model with two lists of blocks that return text first; only its blocks are known."""
     tiny = tiny_models["flux"]
     model = tiny.make()
     plain = tiny.sample(model)
@@ -245,7 +245,10 @@ def test_tokens_that_do_not_tell_their_frames(tiny_models):
     with apply_cache(model, ONES, 1), torch.no_grad():
         model(**arguments, video_coords=coordinates)
     moreg = AdaCacheConfig({1.0: 1}, moreg=MoRegConfig(steps=(1, 1)))
-    with apply_cache(model, moreg, 1), pytest.raises(ValueError, match="64 tokens do not tell their frames"):
+    with (
+        apply_cache(model, moreg, 1),
+        pytest.raises(ValueError, match="the frames of this call's 64 tokens are unknown"),
+    ):
         model(**arguments, video_coords=coordinates)
 
 

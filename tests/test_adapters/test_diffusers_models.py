@@ -1,4 +1,4 @@
-"""AdaCache on each transformer of diffusers: what every host promises, on the real class with random weights."""
+"""AdaCache on each diffusers transformer: guarantees of the adapter, on the real class with random weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from opensora_adacache.caching.trace import computed_steps
 
 STEPS = 7
 RATE_3 = AdaCacheConfig({1e9: 3, 1e10: 1}, decision="sample")  # every distance is below the first threshold
-COMPUTED = [1, 2, 5, 6, 7]  # the first measurement is at 2; 2 + 3; the last two always
+COMPUTED = [1, 2, 5, 6, 7]  # the first measurement is at step 2; 2 + 3 = 5; the last two always compute
 
-pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # Mochi's own
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
 
 
 def state_of(model):
@@ -54,7 +54,7 @@ def test_schedule_blocks_repetition_and_memory(tiny):
         schedules = [computed_steps(branch.trace) for branch in session.branches.values()]
         second = tiny.sample(model)
     assert schedules == [COMPUTED] * (2 if tiny.two_calls else 1)
-    assert calls == [2 * len(COMPUTED) * len(schedules)] * len(calls)  # two runs; no block on a skipped step
+    assert calls == [2 * len(COMPUTED) * len(schedules)] * len(calls)  # two runs; no block runs on a skipped step
     assert torch.equal(first, second)
     rows = 1 if tiny.two_calls else 2
     tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
@@ -89,7 +89,7 @@ def test_a_batch_of_two_equals_two_single_calls(tiny):
         with apply_cache(model, AdaCacheConfig({1.0: 1}), STEPS) as session:
             tiny.sample(model, [seed])
         distances.append([branch.trace[1].distance for branch in session.branches.values()][0])
-    between = sum(distances) / 2  # so the first decision differs
+    between = sum(distances) / 2  # so that the first decisions differ
     config = AdaCacheConfig({between: 3, 1e9: 1}, decision="sample")
     for seed in (1, 2):
         with apply_cache(model, config, STEPS) as session:
@@ -119,7 +119,7 @@ def test_forecasts_on_every_model(tiny):
         rows = 1 if tiny.two_calls else 2
         tokens = 32 if tiny.config.get("patch_size_t") == 2 else 64
         width = tiny.config["num_attention_heads"] * tiny.config["attention_head_dim"]
-        # the residual and its two differences; a model that reads its text states keeps those of the text besides;
+        # the residual and its two differences; a model that reads its text states stores those of the text as well;
         # the corrector holds an output and its drift
         residual, output = rows * tokens * width * 4, rows * single[-1].numel() * 4
         assert all(branch.peak_cache_bytes <= 3.2 * residual + 2 * output for branch in branches)

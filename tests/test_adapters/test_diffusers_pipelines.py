@@ -1,4 +1,4 @@
-"""AdaCache in whole pipelines of diffusers, at tiny size: text encoder, scheduler, VAE and transformer."""
+"""AdaCache in whole diffusers pipelines at tiny size: text encoder, scheduler, VAE and transformer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPUTED = [1, 2, 4, 5, 6]
 
 
 def steps_of_experts(pipeline, num_inference_steps: int) -> tuple[int, int]:
-    """Return how many steps each of the two transformers of a Wan 2.2 pipeline takes."""
+    """Return the number of steps that each of the two transformers of a Wan 2.2 pipeline takes."""
     pipeline.scheduler.set_timesteps(num_inference_steps)
     boundary = pipeline.config.boundary_ratio * pipeline.scheduler.config.num_train_timesteps
     first = int((pipeline.scheduler.timesteps >= boundary).sum())
@@ -52,10 +52,10 @@ def test_a_pipeline_with_and_without_a_cache(name, branches):
 
     with pytest.raises(RuntimeError, match="from the callback"):
         generate(pipeline, name, callback_on_step_end=fail)
-    # Wan's two calls notice it both, the others their one
+    # Wan's two calls both notice it; the others make a single call
     with pytest.warns(UserWarning, match="begins a new run after 3 of 6 steps"):
         assert torch.equal(generate(pipeline, name), first)
-    # a finished video is not thrown away over another number of steps
+    # a finished video is not discarded because of a different number of steps
     with pytest.warns(UserWarning, match="only 4 of 6 steps ran when the pipeline ended"):
         assert generate(pipeline, name, num_inference_steps=4).isfinite().all()
     assert len(session.trace) == 4
@@ -67,7 +67,7 @@ def test_a_pipeline_with_and_without_a_cache(name, branches):
 
 
 def test_two_experts_of_wan_2_2():
-    """Each transformer takes some of the steps; each has a session told how many."""
+    """Each transformer takes some of the steps, and each has a session with its own number of steps."""
     pipeline = make_pipeline("wan")
     pipeline.register_modules(transformer_2=make_pipeline("wan").transformer)
     pipeline.register_to_config(boundary_ratio=0.8)
@@ -87,7 +87,7 @@ def test_two_experts_of_wan_2_2():
 
 
 def test_heun_takes_two_calls_for_a_step():
-    """A scheduler of second order: its `timesteps` are the model's calls, and that is what a session counts."""
+    """The `timesteps` of a second-order scheduler are the model's calls, which is what a session counts."""
     from diffusers import FlowMatchHeunDiscreteScheduler
 
     pipeline = make_pipeline("wan")
@@ -100,7 +100,7 @@ def test_heun_takes_two_calls_for_a_step():
     assert computed_steps(session.trace) == [1, 2, 4, 6, 7] and video.isfinite().all()
     with (
         apply_cache(pipeline.transformer, RATE_2, 4),
-        pytest.warns(UserWarning, match="give apply_cache the sampler's num_sampling_steps"),
+        pytest.warns(UserWarning, match="pass apply_cache the sampler's num_sampling_steps"),
     ):
         assert generate(pipeline, "wan", num_inference_steps=4).isfinite().all()
 
@@ -108,7 +108,7 @@ def test_heun_takes_two_calls_for_a_step():
 def test_cache_dit_is_refused_in_either_order():
     cache_dit = pytest.importorskip("cache_dit")
     pipeline = make_pipeline("cogvideox")
-    pipeline.__class__ = type("CogVideoXPipeline", (type(pipeline),), {})  # it patches the pipeline's class
+    pipeline.__class__ = type("CogVideoXPipeline", (type(pipeline),), {})  # cache-dit patches the class of the pipeline
     cache_dit.enable_cache(pipeline, cache_config=cache_dit.DBCacheConfig(Fn_compute_blocks=1))
     with pytest.raises(ValueError, match="cache of cache-dit enabled: call cache_dit.disable_cache first"):
         apply_cache(pipeline.transformer, RATE_2, STEPS)
@@ -135,7 +135,7 @@ def test_a_callback_that_interrupts_resets_the_session():
 
 
 def test_the_snippet_of_the_readme(capsys):
-    """The README's lines run as they stand on a tiny pipeline."""
+    """The lines of the README run unchanged on a tiny pipeline."""
     section = (ROOT / "README.md").read_text().split("## Example", 1)[1]
     code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
     pipeline = make_pipeline("cogvideox")

@@ -1,7 +1,7 @@
-"""The upstream opensora package, 1.2.0: same schedules and latents as on our own STDiT3, on the recorded runs.
+"""The upstream opensora package, 1.2.0: the same schedules and latents as with our STDiT3, on the recorded runs.
 
-Runs where `opensora` can be imported, or with OPENSORA_SRC=folder of its source at v1.2.0; skipped elsewhere. On a CPU
-xformers has no attention kernel: its call is computed by torch there, by the package's own mask.
+Runs if `opensora` can be imported or OPENSORA_SRC names a folder with its source at v1.2.0; skipped otherwise. xformers
+has no attention kernel for the CPU, so there torch computes its call with the mask of the package.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NAMES = ["baseline", "mid", "fast", "moreg_fast", "mid_b2"]
 
 @pytest.fixture(scope="module")
 def upstream():
-    """The module of upstream's STDiT3."""
+    """The module that defines upstream's STDiT3."""
     if source := os.environ.get("OPENSORA_SRC"):
         sys.path.insert(0, source)
     elif importlib.util.find_spec("opensora") is None:
@@ -69,7 +69,7 @@ def model(upstream):
 
 
 def sample(model, name, rows=slice(None)):
-    """Repeat a recorded run with upstream's own sampler."""
+    """Repeat a recorded run with upstream's sampler."""
     from opensora.schedulers import RFLOW
 
     run = RUNS[name]
@@ -152,13 +152,13 @@ def test_another_version_is_refused(model, upstream):
             return x
 
     model.__class__ = Later
-    with pytest.raises(ValueError, match=r"made for opensora 1\.2\.0, whose Later.forward takes"):
+    with pytest.raises(ValueError, match=r"supports opensora 1\.2\.0, whose Later.forward takes"):
         apply_cache(model, AdaCacheConfig({1.0: 1}), 30)
 
 
 @pytest.fixture
 def registry(upstream):
-    """Upstream's registry, put back afterwards."""
+    """Upstream's registry, restored afterwards."""
     from opensora.registry import MODELS
 
     from opensora_adacache.adapters import opensora_registry as ours
@@ -187,7 +187,7 @@ def test_ours_under_upstreams_names(registry):
 
 @pytest.mark.filterwarnings("ignore")
 def test_upstreams_own_script_runs_our_config(registry, tiny_config, tmp_path, monkeypatch):
-    """scripts/inference.py of upstream, on our small checkpoints, with the config's cache."""
+    """Upstream's scripts/inference.py runs on our small checkpoints with the config's cache."""
     source = os.environ.get("OPENSORA_SRC")
     if not source:
         pytest.skip("upstream's scripts are no part of its package: OPENSORA_SRC must name its source")

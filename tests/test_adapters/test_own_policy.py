@@ -1,4 +1,4 @@
-"""A policy that the package does not know: it runs everywhere it can be served, and is refused before anything else."""
+"""A policy that the package does not know runs wherever an adapter can serve it; otherwise it is refused first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = 6
 
 
 class Curious(CachePolicy):
-    """Compute odd steps and look at everything that a view has."""
+    """Computes odd steps and reads everything that a view provides."""
 
     def __init__(self, groups, seen):
         super().__init__(groups)
@@ -34,7 +34,7 @@ class Curious(CachePolicy):
 
 @dataclass(frozen=True)
 class CuriousConfig(CacheConfig):
-    """Asks for frames, the modulated input and the noise level."""
+    """Needs frames, the modulated input and the noise level."""
 
     seen: list = field(default_factory=list)
     reads_frames = reads_modulated_input = reads_noise_level = True
@@ -45,7 +45,7 @@ class CuriousConfig(CacheConfig):
 
 @dataclass(frozen=True)
 class CautiousConfig(AdaCacheConfig):
-    """A subclass of ours."""
+    """A subclass of one of our configs."""
 
     margin: float = 0.1
 

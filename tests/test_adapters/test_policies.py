@@ -1,4 +1,4 @@
-"""Every policy on the real STDiT3: its cheapest setting is the plain model, and skipped steps run no block."""
+"""Every policy on the real STDiT3: its cheapest setting equals the plain model, and skipped steps run no block."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_skipped_steps_run_no_block(golden_model, name):
 
 
 def count_calls(model):
-    """Count per site how often its module runs."""
+    """Count the calls of the module at each site."""
     calls = Counter()
     modules = {"attn": "attn", "cross": "cross_attn", "mlp": "mlp"}
     for block, site in block_sites(model):
@@ -144,7 +144,7 @@ def test_reused_sites_run_nothing(golden_model, name, decision):
 
 
 def test_reused_sites_add_what_they_added_before(golden_model):
-    """One step of reuse, by hand: the blocks with the residuals of the step before where the schedule says so."""
+    """One step of reuse by hand: the blocks with the residuals of the previous step where the schedule reuses."""
     config = TGATEConfig(gate_step=2, interval=2)  # step 2 reuses self-attention
     x, timestep = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((2,), 900.0)
     y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
@@ -183,7 +183,7 @@ def test_only_schedules_of_timesteps_read_them(name, reads):
 
 @pytest.mark.parametrize("name", SITE_POLICIES)
 def test_clean_frames_and_masks_work(golden_model, name):
-    """With frames kept clean, the reused residuals carry the gates of their own frames."""
+    """With frames kept clean, each reused residual contains the gate of its frame."""
     z = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     size = {key: torch.full((1,), 64.0) for key in ("height", "width", "fps")}
     sampler = RFLOW(STEPS, use_timestep_transform=False)
@@ -208,7 +208,7 @@ def test_forecasts_without_a_profile_warn(golden_model):
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_only_computed_steps_after_skipped_ones_are_corrected(golden_model, adaptive):
-    """On latents that are given, the outputs are those without a corrector and what `Corrector` makes of them."""
+    """On given latents, the outputs are those without a corrector, processed by `Corrector`."""
     schedule = {"codebook": {10.0: 3, 11.0: 1}} if adaptive else {"steps": (1, 2, 5, 6, 7)}
     config = (AdaCacheConfig if adaptive else PlannedForecastConfig)(**schedule, decision="sample")
     x = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -230,5 +230,5 @@ def test_only_computed_steps_after_skipped_ones_are_corrected(golden_model, adap
         velocity = by_hand.correct(velocity, timestep, number in steps, None, number == len(times))
         assert torch.equal(found, torch.cat([velocity, variance], dim=1))
         assert torch.equal(found, out) == (number != 5)
-    # the residual and its difference, or the probe; velocity and drift
+    # the residual and its difference, or the probe; plus velocity and drift
     assert session.peak_cache_bytes == 4 * (2 * 2 * 3 * 16 * 64 + 2 * x.numel())

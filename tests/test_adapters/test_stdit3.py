@@ -1,4 +1,4 @@
-"""AdaCache on STDiT3: whole runs against the reference implementation, and what the session promises."""
+"""AdaCache on STDiT3: whole runs against the reference implementation, and the guarantees of the session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MID = {0.02: 6, 0.05: 5, 0.1: 4, 0.2: 3, 0.3: 2, 1.0: 1}
 
 
 class RecordedText:
-    """The reference run's text features."""
+    """The text features of the reference run."""
 
     def __init__(self, y, mask, null):
         self.y, self.mask, self.embedding = y, mask, null
@@ -40,7 +40,7 @@ class RecordedText:
 
 
 def sample(model, name, rows=None, steps=None, guidance_scale=None):
-    """Repeat a recorded run (of some of its rows)."""
+    """Repeat a recorded run (or some of its rows)."""
     run = RUNS[name]
     z, y, mask = (VECTORS[f"{name}.{key}"] for key in ("z", "y", "text_mask"))
     if rows is not None:
@@ -64,7 +64,7 @@ def sample(model, name, rows=None, steps=None, guidance_scale=None):
 
 
 def config_of(name, **changes):
-    """Turn a recorded run's settings into ours."""
+    """Convert the settings of a recorded run to ours."""
     cache = RUNS[name]["cache"]
     moreg = None
     if cache.get("apply_moreg"):
@@ -113,7 +113,7 @@ def test_a_codebook_of_ones_is_bit_identical_to_no_cache(golden_model, granulari
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_other_metrics_measure_the_same_residuals(golden_model, metric):
-    """With rates of one a cached run sees the residuals of the plain run, so its distances are known."""
+    """With rates of 1 a cached run sees the residuals of the plain run, so its distances are known."""
     config = config_of("moreg_fast", metric=metric, codebook={1e9: 1})
     with record_probe(golden_model, config) as residuals:
         sample(golden_model, "moreg_fast")
@@ -123,7 +123,7 @@ def test_other_metrics_measure_the_same_residuals(golden_model, metric):
     expected = [distance_of(change_sums(old, new, metric).sum(0).tolist(), 1, metric) for old, new in pairs]
     assert [record.distance for record in session.trace[1:]] == pytest.approx(expected) and min(expected) > 0
     motions = [record.motion for record in session.trace if record.motion is not None]
-    assert 0 < min(motions) < 1  # MoReg reads its sums behind those of the metric
+    assert 0 < min(motions) < 1  # MoReg reads its sums after those of the metric
 
 
 def state_of(model):
@@ -176,7 +176,7 @@ def test_a_run_that_raised_does_not_poison_the_next(golden_model, granularity):
 
 
 def batch_of_three(name="mid_b2"):
-    """Two recorded videos and a third that is quite unlike them."""
+    """Two recorded videos and a third one that is very different."""
     z, y, mask = (VECTORS[f"{name}.{key}"] for key in ("z", "y", "text_mask"))
     generator = torch.Generator().manual_seed(3)
     third = torch.randn(z[:1].shape, generator=generator) * 0.2
@@ -244,7 +244,7 @@ def test_block_holds_what_the_reference_holds(golden_model):
 
 
 def test_one_synchronisation_per_computed_step_and_none_on_others(golden_model, monkeypatch):
-    """On a device each read of a value would wait for it (timesteps stand on the CPU here: reading them is free)."""
+    """On a device, each read of a value would wait for it (timesteps are on the CPU here, where reading is free)."""
     reads = []
     for name in ("tolist", "item", "__float__", "__bool__", "__int__", "cpu"):
         original = getattr(torch.Tensor, name)
@@ -257,7 +257,7 @@ def test_one_synchronisation_per_computed_step_and_none_on_others(golden_model, 
         monkeypatch.setattr(torch.Tensor, name, counted)
     with apply_cache(golden_model, config_of("moreg_fast"), 30) as session:
         sample(golden_model, "moreg_fast")
-    assert reads == RUNS["moreg_fast"]["computed_steps"]  # at the first it is the output's sum alone
+    assert reads == RUNS["moreg_fast"]["computed_steps"]  # the first step only reads the sum of the output
 
 
 def test_after_a_sampler_of_fewer_steps_the_next_run_begins_anew(golden_model):
@@ -270,11 +270,11 @@ def test_after_a_sampler_of_fewer_steps_the_next_run_begins_anew(golden_model):
 
 
 def test_a_rise_that_is_noticed_late_is_an_error(golden_model):
-    """On a device the timestep is read at computed steps only; by then a skipped step may have had another video's."""
+    """On a device, timesteps are read at computed steps only; a skipped step may already have used another video's."""
     timesteps = Timesteps(40, None)
     for value in (900.0, 800.0, 950.0):
         timesteps.add(torch.tensor([value]), None)
-    with pytest.raises(ValueError, match=r"timestep went from 800 to 950 by step 3 of 40"):
+    with pytest.raises(ValueError, match=r"timestep rose from 800 to 950 by step 3 of 40"):
         timesteps.read(3)
 
 
@@ -334,12 +334,12 @@ def test_unknown_model():
 
 
 def test_bfloat16(golden_model):
-    """Half precision runs through every part; its schedule may differ, the off switch may not."""
+    """Half precision runs through every part; its schedule may differ, but a codebook of ones may not change it."""
     golden_model.to(torch.bfloat16)
     plain = sample(golden_model, "mid")
     with apply_cache(golden_model, AdaCacheConfig({1.0: 1}), 30):
         assert torch.equal(sample(golden_model, "mid"), plain)
     with apply_cache(golden_model, config_of("moreg_mid2"), 30) as session:
         assert sample(golden_model, "mid").isfinite().all()
-        assert session.cache_bytes() == 2 * (2 * 5 * 16 * 64 * 2)  # two bytes a number
+        assert session.cache_bytes() == 2 * (2 * 5 * 16 * 64 * 2)  # two bytes per number
     assert len(computed_steps(session.trace)) < 15

@@ -1,4 +1,4 @@
-"""Codebooks: valid ones and the rate of a distance."""
+"""Codebooks: which are valid, and the rate of a distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings refuse what cannot work, in one line."""
+"""Settings reject invalid values with a one-line error."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_relative_change(change, norm, rate, expected):
 
 @given(st.integers(1, 4), st.integers(0, 99), st.sampled_from([1, 3]))
 def test_other_metrics_are_those_of_the_whole(rows, seed, rate):
-    """Rows pool to the distance of all of them together: Euclidean norms, and the angle between the residuals."""
+    """Pooled rows give the distance of all rows together: Euclidean norms, and the angle between the residuals."""
     old, new = tensor((rows, 6, 2), seed), tensor((rows, 6, 2), seed + 1)
     l2 = ((new - old).norm() / old.norm()).item() / rate
     cosine = (1 - torch.cosine_similarity(old.flatten(), new.flatten(), dim=0)).item() / rate

@@ -1,4 +1,4 @@
-"""What a computed step brings to the host: all of it at once, and what is not finite is found."""
+"""A computed step reads all its measurements to the host at once, and detects non-finite ones."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def test_rows_that_are_not_finite_are_named_and_their_numbers_are_zero():
 
 def test_half_precision_and_other_devices():
     assert read([torch.ones(1, 1, dtype=torch.bfloat16)], None, None, []).probes == [[[1.0]]]
-    with pytest.raises(NotImplementedError, match="meta"):  # reading is where a device is waited for
+    with pytest.raises(NotImplementedError, match="meta"):  # reading is what waits for a device
         read((), None, None, [torch.ones(1, device="meta")])

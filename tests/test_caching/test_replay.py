@@ -1,4 +1,4 @@
-"""Offline replay against the real session."""
+"""Offline replay, compared with the real session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opensora_adacache.caching.trace import StepRecord
 
 
 def residuals_of(changes, frames=2):
-    """One-token-per-frame residuals whose first frame is ones and that change by the given amounts."""
+    """Return residuals with one token per frame that start as ones and change by the given amounts."""
     values, residuals = 1.0, []
     for change in [0.0, *changes]:
         values += change
@@ -31,7 +31,7 @@ def test_constant_change_by_hand():
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_other_metrics(metric):
-    # all entries grow alike: the Euclidean change is the plain one, the angle is zero
+    # all entries grow equally: the Euclidean change equals the L1 change, and the angle is zero
     recording = record(residuals_of([0.1] * 19), 2, (1,), max_rate=6, metric=metric)
     expected = {"l2": [1, 2, 5, 8, 11, 14, 17, 19, 20], "cosine": [1, 2, 8, 14, 19, 20]}
     assert replay(AdaCacheConfig({0.01: 6, 0.2: 3, 1.0: 1}, metric=metric), recording) == expected[metric]
@@ -40,7 +40,7 @@ def test_other_metrics(metric):
 def test_still_frames_have_no_motion():
     recording = record(residuals_of([0.1] * 9), 2, (1,), max_rate=2)
     assert recording.motion_scores() == [0.0] * 10
-    # no motion: only the gradient (from 1 to 0 at its first step) speaks, then the factor is 0 and the rate the largest
+    # without motion, only the gradient (from 1 to 0 at its first step) counts; then the factor is 0, the rate maximal
     moreg = MoRegConfig(steps=(2, 10), center=0.5, power=1, gradient_weight=20)
     assert replay(AdaCacheConfig({0.5: 2, 1.0: 1}, moreg=moreg), recording) == [1, 2, 3, 5, 7, 9, 10]
 
@@ -52,7 +52,7 @@ def test_rates_beyond_what_was_recorded():
 
 
 def trace_of(codebook, changes):
-    """The trace of a video that changes by the given amount at each step, under a codebook."""
+    """Return the trace of a video that changes by the given amount at each step, under a codebook."""
     schedule, last, trace = AdaCacheSchedule(AdaCacheConfig(codebook), len(changes)), None, []
     for step in range(1, len(changes) + 1):
         computes, decision = schedule.computes(step), None
@@ -77,7 +77,7 @@ def test_another_codebook_on_a_trace_by_hand():
 
 @given(st.lists(st.floats(0, 0.3), min_size=6, max_size=30))
 def test_a_trace_of_every_step_foretells_any_codebook(changes):
-    """Where every step was computed nothing is guessed: the replay equals the run."""
+    """If every step was computed, nothing has to be estimated: the replay equals the run."""
     every = trace_of({1.0: 1}, changes)
     run = [record.step for record in trace_of(FAST, changes) if record.computed]
     assert replay_trace(FAST, every) == run

@@ -11,7 +11,7 @@ from opensora_adacache.caching.moreg import MoRegConfig
 
 
 def run(config, num_steps, change_of):
-    """Return computed steps and decisions of a run; `change_of(step, gap)` gives ‖new − old‖₁ where ‖old‖₁ = 1."""
+    """Return computed steps and decisions of a run; `change_of(step, gap)` gives ‖new − old‖₁ for ‖old‖₁ = 1."""
     schedule, computed, decisions = AdaCacheSchedule(config, num_steps), [], []
     for step in range(1, num_steps + 1):
         if schedule.computes(step):
@@ -22,20 +22,20 @@ def run(config, num_steps, change_of):
 
 
 def test_constant_distance_by_hand():
-    # distance 0.1 per step is below 0.2: rate 3; step 2 decides first, 19 and 20 are forced
+    # a distance of 0.1 per step is below 0.2: rate 3; step 2 decides first, 19 and 20 are forced
     computed, decisions = run(AdaCacheConfig({0.05: 6, 0.2: 3, 1.0: 1}), 20, lambda step, gap: 0.1 * gap)
     assert computed == [1, 2, 5, 8, 11, 14, 17, 19, 20]
     assert decisions[0] is None and decisions[1].rate == 3 and decisions[1].distance == pytest.approx(0.1)
 
 
 def test_a_forced_step_divides_by_the_rate_in_force():
-    # at step 19 only two steps have passed but the rate in force is 3: 0.2 / 3
+    # at step 19 only two steps have passed, but the current rate is 3: 0.2 / 3
     _, decisions = run(AdaCacheConfig({0.05: 6, 0.2: 3, 1.0: 1}), 20, lambda step, gap: 0.1 * gap)
     assert decisions[-2].distance == pytest.approx(0.2 / 3)
 
 
 def test_falling_distance_by_hand():
-    # change 0.5 until step 6, then none: rates 1 1 1 1 1, then 4
+    # a change of 0.5 until step 6, then none: rates 1 1 1 1 1, then 4
     config = AdaCacheConfig({0.1: 4, 1.0: 1})
     computed, _ = run(config, 16, lambda step, gap: 0.5 * gap if step <= 6 else 0.0)
     assert computed == [1, 2, 3, 4, 5, 6, 7, 11, 15, 16]

@@ -1,4 +1,4 @@
-"""The family of errors: what it can be caught as, and messages on one line."""
+"""The family of errors: the builtin errors they derive from, and messages on one line."""
 
 from __future__ import annotations
 

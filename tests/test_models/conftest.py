@@ -13,7 +13,7 @@ RANDOM_FILLS = ("uniform_", "normal_", "trunc_normal", "randn", "rand", "erfinv_
 
 
 class FillRecorder(TorchDispatchMode):
-    """Record operations that fill real memory (not the meta device) with random numbers."""
+    """Records operations that fill real memory (not the meta device) with random numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class FillRecorder(TorchDispatchMode):
 
 @pytest.fixture
 def random_fills() -> Iterator[list[str]]:
-    """The names of random operations on real memory while the test runs: empty where nothing is initialised."""
+    """The names of random operations on real memory during the test; empty if nothing is initialized."""
     recorder = FillRecorder()
     with recorder:
         yield recorder.fills
@@ -37,7 +37,7 @@ def random_fills() -> Iterator[list[str]]:
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path) -> Path:
-    """Cut the hub off, as HF_HUB_OFFLINE=1 does, and start from an empty cache."""
+    """Disable access to the hub, as HF_HUB_OFFLINE=1 does, and start from an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"

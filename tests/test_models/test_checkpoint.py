@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints: every layout, and what is said about broken ones."""
+"""Reading and writing checkpoints: every layout, and the errors for broken ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opensora_adacache.models import checkpoint
 
 
 class Net(nn.Module):
-    """A module with a parameter of each kind, a buffer that is saved and one that is not."""
+    """A module with a parameter of each kind, a persistent and a non-persistent buffer."""
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def test_safetensors_are_read_before_pickled_files(net, tmp_path):
 def test_several_files_without_an_index_are_an_error(net, tmp_path):
     for name in ("one.pt", "two.pt"):
         torch.save(net.state_dict(), tmp_path / name)
-    with pytest.raises(ValueError, match=r"several files of weights \(one.pt, two.pt\); pass the one"):
+    with pytest.raises(ValueError, match=r"several files of weights \(one.pt, two.pt\); pass the path of one"):
         checkpoint.read_state_dict(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_loading_fills_a_module_from_the_meta_device(net, random_fills):
     assert module.linear.weight.data_ptr() == net.linear.weight.data_ptr()  # assigned, not copied
     assert random_fills == []
     Net()
-    assert random_fills  # what the line before would have shown
+    assert random_fills  # shows that the previous assertion can fail
 
 
 def test_loading_casts_floating_point_only(net):
@@ -218,7 +218,7 @@ def test_weights_of_another_kind_of_number_are_refused(net, tmp_path, dtype, kin
 def test_an_index_names_files_beside_it(tmp_path):
     for weight_map in ({"a": "../other.safetensors"}, {"a": "/etc/passwd"}, {"a": 5}):
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-        with pytest.raises(ValueError, match="expected names of files beside it"):
+        with pytest.raises(ValueError, match="expected names of files next to it"):
             checkpoint.read_state_dict(tmp_path)
 
 
@@ -281,7 +281,7 @@ def test_hub_name_without_network_is_one_line(offline):
 
 
 def test_invalid_hub_name_is_one_line(offline):
-    with pytest.raises(OSError, match="not to be had from the hub") as error:
+    with pytest.raises(OSError, match="not available from the hub") as error:
         checkpoint.resolve("nobody/no such model?")
     message(error)
 

@@ -1,4 +1,4 @@
-"""The cleaning of prompts against the reference's."""
+"""The cleaning of prompts, compared with the reference implementation."""
 
 from __future__ import annotations
 

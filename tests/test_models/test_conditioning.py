@@ -1,4 +1,4 @@
-"""What a run works out once: trimmed text, keys and values, positions."""
+"""What is computed once per run: trimmed text, keys and values, positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structures out of config.json: any content gives a model or one line."""
+"""Structures from config.json: any content gives a model or a one-line error."""
 
 from __future__ import annotations
 

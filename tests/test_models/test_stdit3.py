@@ -1,4 +1,4 @@
-"""STDiT3 against the reference implementation, and its own properties."""
+"""STDiT3, compared with the reference implementation, and its own properties."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_loading_initialises_nothing(golden_model, tmp_path, monkeypatch):
         original = getattr(torch.Tensor, name)
 
         def on_meta_only(tensor, *args, _original=original, **kwargs):
-            assert tensor.is_meta, "a weight was initialised before it was loaded"
+            assert tensor.is_meta, "a weight was initialized before it was loaded"
             return _original(tensor, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, name, on_meta_only)
@@ -126,7 +126,7 @@ def test_unknown_attention_backend():
 
 
 def _bf16_cases(data_folder):
-    """Yield the inputs, the timestep and the reference's output of each vector in bfloat16."""
+    """Yield the inputs, the timestep and the reference output of each vector in bfloat16."""
     vectors = load_file(data_folder / "stdit3_forward_bf16.safetensors")
     for key in sorted(key.removesuffix(".out") for key in vectors if key.endswith(".out")):
         case = _case(data_folder, key.partition(".")[0])
@@ -147,7 +147,7 @@ def test_bfloat16_matches_the_reference(golden_model, data_folder):
 
 @torch.no_grad()
 def test_exact_embeddings_are_those_of_float32(golden_model, data_folder):
-    """Without rounding first, bfloat16 is near the float32 function, and far from the reference's in bfloat16."""
+    """Without rounding first, bfloat16 is close to the float32 function and far from the reference in bfloat16."""
     exact = copy.deepcopy(golden_model).to(torch.bfloat16)
     exact.exact_embeddings = True
     for case, expected in _bf16_cases(data_folder):

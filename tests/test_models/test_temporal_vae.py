@@ -1,4 +1,4 @@
-"""The temporal VAE against the reference's vectors, and the properties the vectors cannot show."""
+"""The temporal VAE, compared with reference vectors, and the properties that the vectors cannot show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The T5 text encoder: layouts, features, null features, release. Tiny T5s in the published layouts."""
+"""The T5 text encoder: layouts, features, null features, release. Uses tiny T5 models in the published layouts."""
 
 from __future__ import annotations
 

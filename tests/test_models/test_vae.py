@@ -1,4 +1,4 @@
-"""The whole VAE: sizes, chunks, what a checkpoint may look like. Tiny ones in the published layout."""
+"""The whole VAE: sizes, chunks, checkpoint layouts. Uses tiny models in the published layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIG = OpenSoraVAEConfig(
     layers_per_block=1,
     norm_num_groups=4,
 )
-# The keys of a published config.json: classes, but no structure.
+# The keys of a published config.json, which names classes but no structure.
 PUBLISHED_VALUES = {
     "architectures": ["VideoAutoencoderPipeline"],
     "cal_loss": False,
@@ -67,7 +67,7 @@ def saved(vae, tmp_path) -> Path:
 
 @pytest.fixture
 def split(vae, tmp_path) -> tuple[Path, Path]:
-    """A checkpoint of the temporal part alone, and a pipeline with the spatial one as diffusers writes it."""
+    """A checkpoint of the temporal part alone, and a pipeline with the spatial part as diffusers writes it."""
     checkpoint.save(
         tmp_path / "temporal",
         {name: value for name, value in vae.state_dict().items() if not name.startswith(SPATIAL_PREFIX)},
@@ -210,7 +210,7 @@ def test_spatial_part_takes_the_type_of_the_temporal_one(split):
 
 
 def test_missing_spatial_part_without_network_is_one_line(split, offline):
-    with pytest.raises(OSError, match="has no spatial part, and the separate one cannot be had") as error:
+    with pytest.raises(OSError, match="has no spatial part, and the separate one cannot be loaded") as error:
         OpenSoraVAE.from_pretrained(split[0])
     assert "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers" in str(error.value)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Several processes on one run: every video once, and the same as from one process."""
+"""Several processes in one run make every video once, and the same videos as one process."""
 
 from __future__ import annotations
 

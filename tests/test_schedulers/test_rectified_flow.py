@@ -1,4 +1,4 @@
-"""The sampler's timesteps, masks and streams. Whole runs against the reference: tests/test_hosts."""
+"""The sampler's timesteps, masks and generators. tests/test_adapters compares whole runs with the reference."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Text:
 
 
 def _toy(z, t, y, **_):
-    """A velocity that tells prompt from null by y, and time by t."""
+    """A velocity that distinguishes prompt and null by y, and time by t."""
     return z * 0.1 + y.mean((1, 2, 3))[:, None, None, None, None] + t[:, None, None, None, None] / 1000
 
 

@@ -1,4 +1,4 @@
-"""The checker reads clean, blurred, noisy and larger clips right, and notices what is wrong."""
+"""The checker reads clean, blurred, noisy and larger clips correctly, and notices errors."""
 
 from __future__ import annotations
 

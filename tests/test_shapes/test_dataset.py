@@ -1,4 +1,4 @@
-"""The embedded data set: deterministic, inside the frame, same scene at every size, held-out part kept apart."""
+"""The generated data set: deterministic, inside the frame, the same scene at every size, held-out part separate."""
 
 from __future__ import annotations
 

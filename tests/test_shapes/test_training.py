@@ -1,5 +1,5 @@
-"""Training resumes exactly, tags say which object a word belongs to, the folded normalisation changes nothing but the
-latents, and the shipped weights work.
+"""Training resumes exactly, tags show which object a word belongs to, the folded normalization changes only the
+latents, and the bundled weights work.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path: Pat
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-# What each word that names an object must tell: its place, colour and shape.
+# What each word that names an object must predict: its place, colour and shape.
 TAGS = {
     "a red circle moves slowly up on a black background": {
         "red": ("alone", "red", "circle"),
@@ -57,7 +57,7 @@ NAMES = (*PLACES, *COLOURS, *SHAPES)
 
 
 def tag_loss(tags: ObjectTags, caption: str, paraphrase: int, words: dict[str, tuple[str, ...]]) -> tuple[float, float]:
-    """Return loss and share of places right, by heads that read the tags off features which say `words` of them."""
+    """Return the loss and the fraction of correct places, for heads that read tags from features that say `words`."""
     spec = parse_caption(caption)
     tokenizer = build_tokenizer()
     tokens = tokenizer([write_caption(spec, paraphrase)], padding="max_length", return_tensors="pt").input_ids
@@ -160,7 +160,7 @@ def test_shipped_weights_put_the_first_object_first() -> None:
     ]
     prompts = [(text, parse_caption(text)) for text in texts]
     scheduler = RFLOW(12, cfg_scale=3.0, use_timestep_transform=False)
-    # The same noise for both orders of a pair: only the words can tell them apart.
+    # The same noise for both orders of a pair, so only the words can distinguish them.
     latents = model.sample_latents(texts, [1, 1, 2, 2], scheduler)
     checked = check_clips(prompts, model.decode(latents))
     assert sum(item.score.right["arrangement"] for item in checked) >= 3

@@ -1,1 +1,1 @@
-"""Adapter of the transformers of diffusers."""
+"""Adapter for diffusers transformers."""

@@ -1,8 +1,8 @@
-"""The private names of diffusers that the adapters need, in one place; known to work with diffusers 0.42.
+"""All private names of diffusers that the adapter needs; tested with diffusers 0.42.
 
-diffusers tells its caches two things through hooks in a model's registry: the guidance branch that a pipeline names
-(``cache_context``), and that a pipeline ended. A hook also replaces the model's `forward`, which other hooks replace
-and restore as well, in any order; ours only listens and replaces nothing.
+diffusers informs its caches through hooks in a model's registry: about the guidance branch that a pipeline names
+(``cache_context``), and about the end of a pipeline. A hook also replaces the model's `forward`, which other hooks
+replace and restore as well, in any order; our hook only listens and replaces nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from diffusers.hooks.hooks import BaseState, HookFunctionReference, HookRegistry
 from torch import nn
 
 BLOCK_LIST_NAMES: tuple[str, ...] = tuple(_ALL_TRANSFORMER_BLOCK_IDENTIFIERS)
-"""Names under which diffusers looks for lists of blocks."""
+"""Names under which diffusers searches for lists of blocks."""
 REGISTRY = "_diffusers_hook"
 CACHE_CONFIG = "_cache_config"
-"""Attribute of a transformer that says which of diffusers' caches is enabled."""
+"""Attribute of a transformer that holds the config of the diffusers cache that is enabled."""
 
 __all__ = ["BLOCK_LIST_NAMES", "CACHE_CONFIG", "CacheMark", "Listener", "TransformerBlockMetadata", "block_metadata"]
 
 
 def block_metadata(block_class: type[nn.Module]) -> TransformerBlockMetadata | None:
-    """Return what diffusers knows of a class of blocks; None where it is not registered."""
+    """Return the metadata that diffusers has about a class of blocks, or None if it is not registered."""
     try:
         return TransformerBlockRegistry.get(block_class)
     except ValueError:
@@ -33,7 +33,7 @@ def block_metadata(block_class: type[nn.Module]) -> TransformerBlockMetadata | N
 
 
 class CacheMark:
-    """Stands in a transformer's `_cache_config`, so that its own `enable_cache` refuses; a copy has None there."""
+    """Occupies a transformer's `_cache_config`, so that `enable_cache` refuses; becomes None in a copy."""
 
     def __deepcopy__(self, memo: dict) -> None:
         return None
@@ -43,10 +43,10 @@ class CacheMark:
 
 
 class Listener(ModelHook):
-    """Hears what a pipeline says to the caches of a model.
+    """Receives what a pipeline tells the caches of a model.
 
     Args:
-        name: in the registry.
+        name: name in the registry.
         on_end: called when a pipeline ends.
     """
 
@@ -60,16 +60,16 @@ class Listener(ModelHook):
 
     @property
     def branch(self) -> str:
-        """The guidance branch that the pipeline named; "" where it named none."""
+        """The guidance branch that the pipeline named; "" if it named none."""
         return getattr(self.contexts._context, "name", None) or ""
 
     @property
     def step_index(self) -> int | None:
-        """The step that the pipeline is at, where it tells."""
+        """The current step of the pipeline, if it provides one."""
         return getattr(self.contexts._context, "step_index", None)
 
     def reset_state(self, module: nn.Module) -> nn.Module:
-        """diffusers resets its stateful hooks when a pipeline ends."""
+        """Report the end of a pipeline, when diffusers resets its stateful hooks."""
         self.on_end()
         return module
 
@@ -80,14 +80,14 @@ class Listener(ModelHook):
         return Listener, (self.name, _nothing)
 
     def attach(self, model: nn.Module) -> Callable[[], None]:
-        """Enter the model's registry in front of all hooks, whose chain of forwards stays as it is.
+        """Insert the hook into the model's registry before all other hooks; their chain of forwards stays unchanged.
 
         Returns:
-            What takes the listener out again, and the registry if it was made for it and holds nothing else.
+            A function that removes the listener, and the registry if it was created for it and holds nothing else.
         """
         had_registry = hasattr(model, REGISTRY)
         registry = HookRegistry.check_if_exists_or_initialize(model)
-        if self.name in registry.hooks:  # left by a copy
+        if self.name in registry.hooks:  # left over from a copy
             _remove(registry, self.name)
         registry.hooks[self.name] = self
         registry._hook_order.insert(0, self.name)
@@ -103,12 +103,12 @@ class Listener(ModelHook):
 
     @property
     def is_live(self) -> bool:
-        """Whether a session listens; not in a copy of a model."""
+        """Whether a session is listening; False in a copy of a model."""
         return self.on_end is not _nothing
 
 
 def hooks_of_caches(model: nn.Module) -> Iterator[str]:
-    """Give the names of the hooks of other caches on a model and its submodules: those that keep a state."""
+    """Yield the names of other caches' hooks on a model and its submodules: the hooks that keep state."""
     for module in model.modules():
         hooks: Mapping[str, ModelHook] = getattr(getattr(module, REGISTRY, None), "hooks", {})
         yield from (name for name, hook in hooks.items() if hook._is_stateful and not isinstance(hook, Listener))

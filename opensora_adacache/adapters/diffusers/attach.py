@@ -1,7 +1,7 @@
-"""Adapter of the transformers of diffusers: checks that a cache fits the model, then attaches one.
+"""Adapter for diffusers transformers: checks that a cache fits the model, then attaches it.
 
-What differs between models is in `models`. A wrapper outside of all hooks spans each call of the model; what a pipeline
-says to the caches of a model (the guidance branch, its end) comes through a listener in diffusers' registry.
+`models` describes how the models differ. A wrapper outside of all hooks spans each call of the model. A listener in
+diffusers' registry receives what a pipeline tells the caches of a model (the guidance branch and its end).
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ from opensora_adacache.caching.contract import CacheConfig
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
-"""Attribute that the cache-dit package leaves on a transformer whose cache it enabled."""
+"""Attribute that the cache-dit package sets on a transformer when it enables its cache."""
 TIMESTEP_RANGE = 1000
 
 
 def attach_diffusers(
     model: nn.Module, config: CacheConfig, num_sampling_steps: int | Callable[[], int]
 ) -> BranchedSession:
-    """Attach a session to a transformer of diffusers; see `opensora_adacache.adapters.apply_cache`.
+    """Attach a session to a diffusers transformer; see `opensora_adacache.adapters.apply_cache`.
 
-    By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate; in
-    blocks that do not show it, and in models known by their blocks only, the residual of that whole block.
+    By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate. In
+    blocks that do not expose it, and in models of which only the blocks are known, it is the residual of that whole
+    block.
     """
     known = describe(model)
     _check_model(model)
@@ -77,10 +78,10 @@ def attach_diffusers(
 
 
 def describe(model: nn.Module) -> DiffusersModel:
-    """Return what is known of a model: by its class, else by its blocks if diffusers has them registered.
+    """Return the description of a model, by its class or else by its blocks if diffusers has registered them.
 
     Raises:
-        ValueError: neither.
+        ValueError: neither its class nor its blocks are known.
     """
     for base in type(model).__mro__:
         if base.__name__ in MODELS:
@@ -136,14 +137,14 @@ def _call(
 
 
 def falling_timestep(timestep: Any, latents: Tensor, rises: bool) -> Tensor:
-    """Return the timestep of a call as [R] or [1], falling; of timesteps for each token the largest."""
+    """Return the timestep of a call as [R] or [1], decreasing over calls; with one per token, return the largest."""
     t = torch.as_tensor(timestep)
     t = t[None] if t.ndim == 0 else t.flatten(1).amax(1) if t.ndim > 1 else t
     return TIMESTEP_RANGE - t if rises else t
 
 
 def _layers(model: nn.Module, known: DiffusersModel) -> list[list[tuple[str, nn.Module]]]:
-    """Return the blocks in order of execution, grouped into layers: list name and block."""
+    """Return the blocks in order of execution, grouped into layers, with the name of their list."""
     lists = [[(name, block) for block in getattr(model, name)] for name in known.stacks]
     if known.interleaved:
         return [list(layer) for layer in zip(*lists, strict=True)]
@@ -178,7 +179,7 @@ def _stack_blocks(
 
 
 def _check_model(model: nn.Module) -> None:
-    """Raise ValueError where something on the model would not work together with a cache."""
+    """Raise ValueError if something on the model is incompatible with a cache."""
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
     if getattr(model, "is_cache_enabled", False):
@@ -196,7 +197,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_other_caches(model: nn.Module) -> None:
-    """Raise ValueError where another cache has hooks on the model, ours aside."""
+    """Raise ValueError if another cache has hooks on the model."""
     if getattr(model, CACHE_DIT_MARK, False):
         raise ValueError("this model has a cache of cache-dit enabled: call cache_dit.disable_cache first")
     for name in hooks_of_caches(model):
@@ -204,7 +205,7 @@ def _check_other_caches(model: nn.Module) -> None:
 
 
 def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, layers: list) -> None:
-    """Raise ValueError where a policy needs what the model does not show."""
+    """Raise ValueError if a policy needs something that the model does not provide."""
     name = type(model).__name__
     for block in (block for layer in layers for _, block in layer):
         if hasattr(block, "_orig_mod"):

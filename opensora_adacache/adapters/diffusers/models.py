@@ -1,6 +1,6 @@
-"""What the diffusers host knows of each transformer: where its blocks are, its tokens, its probe.
+"""What the adapter knows about each diffusers transformer: the location of its blocks, its tokens and its probe.
 
-Letters: R rows of a batch (videos × guidance halves), T latent frames, S patches per frame, N = T·S tokens, C channels.
+Letters: R batch rows (videos × guidance branches), T latent frames, S patches per frame, N = T·S tokens, C channels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Grid(NamedTuple):
-    """Video tokens along time, height and width."""
+    """Number of video tokens along time, height and width."""
 
     frames: int
     height: int
@@ -20,21 +20,22 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class DiffusersModel:
-    """A transformer of diffusers.
+    """A diffusers transformer.
 
     Attributes:
-        grid: gives the token grid from the model's config and the arguments of its forward; None where these do not
-            tell.
-        stacks: names of the module lists with the blocks, in order of execution.
-        interleaved: whether the lists take turns, block by block (a layer is then one block of each).
-        attention: name of the first attention in a block; what it reads is the block's modulated input.
+        grid: returns the token grid from the model's config and the arguments of its forward, or None if they do not
+            determine it.
+        stacks: names of the module lists that hold the blocks, in order of execution.
+        interleaved: whether the lists alternate block by block (a layer is then one block of each list).
+        attention: name of the first attention in a block; its input is the block's modulated input.
         after_attention: module list → name of the submodule whose first input is the block's input plus its gated
-            attention residual. A list that is absent has no such place: the probe is the residual of the whole block.
-        row_axis: module list → what its blocks' first axis has beside R rows: "frames" for [R·T, S, C], "patches" for
-            [R·S, T, C]. Absent for [R, N, C].
-        rectified_flow: whether the timestep, over 1000, is the noise level.
-        rising_timestep: whether the timestep rises from 0 to 1000 rather than falls.
-        shared: arguments of a block that all rows share, though their first axis may by chance be as long.
+            attention residual. A list without an entry has no such submodule: its probe is the residual of the whole
+            block.
+        row_axis: module list → what the first axis of its blocks holds in addition to R rows: "frames" for [R·T, S, C],
+            "patches" for [R·S, T, C]. No entry for [R, N, C].
+        rectified_flow: whether timestep / 1000 is the noise level.
+        rising_timestep: whether the timestep rises from 0 to 1000 instead of falling.
+        shared: arguments of a block that all rows share, even if their first axis happens to have the same length.
         keeps_text: whether the model may read the text states that leave the last block.
     """
 
@@ -51,7 +52,7 @@ class DiffusersModel:
 
 
 def latent_grid(config: Any, arguments: Mapping[str, Any], frame_axis: int = 2) -> Grid:
-    """Return the grid of latents [R, C, frames, height, width] (or frames at another axis) cut into patches."""
+    """Return the grid of latents [R, C, frames, height, width] (or with frames at another axis) cut into patches."""
     shape = arguments["hidden_states"].shape
     patch = config["patch_size"]
     time, height, width = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
@@ -64,13 +65,13 @@ def frames_first_grid(config: Any, arguments: Mapping[str, Any]) -> Grid:
 
 
 def stated_grid(config: Any, arguments: Mapping[str, Any]) -> Grid | None:
-    """Return the grid that the call states, for latents that come as tokens; None where it states coordinates."""
+    """Return the grid that the call specifies, for latents given as tokens; None if it specifies coordinates."""
     sizes = [arguments.get(name) for name in ("num_frames", "height", "width")]
     return None if None in sizes else Grid(*sizes)  # type: ignore[arg-type]
 
 
 def unknown_grid(config: Any, arguments: Mapping[str, Any]) -> None:
-    """Return None: nothing is known of the tokens."""
+    """Return None: the layout of the tokens is unknown."""
     return None
 
 
@@ -120,7 +121,7 @@ MODELS: dict[str, DiffusersModel] = {
         shared=("image_rotary_emb",),
     ),
 }
-"""Class names → what is known. Any other transformer with registered blocks goes by `generic_model`."""
+"""Class names → descriptions. Any other transformer with registered blocks uses `generic_model`."""
 
 
 def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:

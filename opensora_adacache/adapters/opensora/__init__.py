@@ -1,1 +1,1 @@
-"""Adapter of the upstream `opensora` package, version 1.2.0."""
+"""Adapter for the upstream `opensora` package, version 1.2.0."""

@@ -1,7 +1,7 @@
-"""Host of the upstream `opensora` package, version 1.2.0: its STDiT3 with a cache.
+"""Adapter for the STDiT3 of the upstream `opensora` package, version 1.2.0.
 
-Its blocks run as those of diffusers do (`block_stack`). Neither its source nor its weights come with this project;
-`opensora_registry` puts our models under its names.
+Its blocks run as those of diffusers do (`block_stack`). This project includes neither its source nor its weights;
+`opensora.registry` registers our models under its names.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ UPSTREAM = DiffusersModel(grid=unknown_grid, stacks=("spatial_blocks", "temporal
 def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
     """Attach a session to an upstream STDiT3; see `opensora_adacache.adapters.apply_cache`.
 
-    Schedules and latents are those of our own STDiT3 with the same weights. The probe is the temporal attention of
-    layer depth // 2 − 1, or what `cache_res` ("t-attn", "s-attn") and `cache_loc` say.
+    Schedules and latents equal those of our STDiT3 with the same weights. The probe is the temporal attention of layer
+    depth // 2 − 1, unless `cache_res` ("t-attn", "s-attn") and `cache_loc` choose another.
 
     Raises:
-        ValueError: the package is another version, or the settings do not fit.
+        ValueError: the package has another version, or the settings do not fit.
     """
     layers = _check_version(model)
     config.check_run(num_sampling_steps, len(layers))
@@ -60,7 +60,7 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
 
 
 class _Signature(BlockSignature):
-    """Upstream's block takes the text tokens of all rows in one sequence [1, ΣL, C], and the rows' lengths."""
+    """Upstream's block receives the text tokens of all rows as one sequence [1, ΣL, C], with the length of each row."""
 
     def __init__(self) -> None:
         self._metadata = TransformerBlockMetadata(return_hidden_states_index=0, hidden_states_argument_name="x")
@@ -69,7 +69,7 @@ class _Signature(BlockSignature):
     def select(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments of a call on some rows only."""
+        """Return the arguments of a call restricted to some rows."""
         x, y, t, lengths, x_mask, t0, *sizes = (*args, *kwargs.values())
         chosen = rows.tolist()
         texts = y.split(lengths, dim=1)
@@ -86,7 +86,7 @@ class _Signature(BlockSignature):
 
 
 def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-    """Return the layers, pairs of a spatial and a temporal block.
+    """Return the layers as pairs of a spatial and a temporal block.
 
     Raises:
         ValueError: the classes are not those of version 1.2.0.
@@ -96,7 +96,7 @@ def _check_version(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     found = [tuple(inspect.signature(type(module).forward).parameters) for module in (model, *blocks[:1])]
     if found != [FORWARD, BLOCK_FORWARD]:
         raise ValueError(
-            f"this host is made for opensora 1.2.0, whose {type(model).__name__}.forward takes "
+            f"this adapter supports opensora 1.2.0, whose {type(model).__name__}.forward takes "
             f"({', '.join(FORWARD[1:])}), got ({', '.join(found[0][1:])}): install that version"
         )
     return list(zip(*lists, strict=True))  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig
             stack=stack,
             signature=signature,
             site=f"{number}.{stack}" if number in probed and place == which else None,
-            after="cross_attn",  # it reads x plus the gated attention residual
+            after="cross_attn",  # its input is x plus the gated attention residual
         )
         for number, layer in enumerate(layers)
         for place, (stack, block) in enumerate(zip(UPSTREAM.stacks, layer, strict=True))

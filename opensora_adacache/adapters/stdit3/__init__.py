@@ -1,1 +1,1 @@
-"""Adapter of this package's STDiT3."""
+"""Adapter for this package's STDiT3."""

@@ -1,6 +1,6 @@
-"""Host of STDiT3: where its residuals are, and how a session steps in.
+"""Adapter for STDiT3: where its residuals are and how a session wraps them.
 
-Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+Letters: R batch rows (videos × guidance branches), N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
 
 
 def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
-    """Return every residual of the stack in order of execution: block, method that gives it, name of the site."""
+    """Return every residual of the stack in order of execution: its block, the method that computes it, its name."""
     sites: list[tuple[nn.Module, str, str]] = []
     for layer, pair in enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True)):
         for block, axis in zip(pair, ("s", "t"), strict=True):
@@ -61,7 +61,7 @@ def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
 
 
 def probe_sites(model: STDiT3, probe: Probe) -> list[tuple[nn.Module, str, str]]:
-    """Return the residual sites that a probe names, in order of execution; by default the middle "t-attn"."""
+    """Return the residual sites of a probe in order of execution; by default the middle "t-attn"."""
     layers = with_middle_layer(probe, model.config.depth).layers or ()
     kinds = ("s-ca-mlp", "t-ca-mlp") if probe.residual == "ca-mlp" else (probe.residual or "t-attn",)
     names = {f"{layer}.{kind}" for layer in layers for kind in kinds}
@@ -69,7 +69,7 @@ def probe_sites(model: STDiT3, probe: Probe) -> list[tuple[nn.Module, str, str]]
 
 
 class _Flag:
-    """Whether the blocks are to reuse, and for which rows."""
+    """Whether the blocks reuse, and for which rows."""
 
     on: bool = False
     rows: Tensor | None = None
@@ -88,7 +88,7 @@ def _select(inputs: BlockInputs, rows: Tensor | None) -> BlockInputs:
 
 
 def _stack(session: CacheSession, model: STDiT3, original: Callable) -> Callable:
-    """All blocks skip together, so a reused step is x plus the residual of the whole stack."""
+    """Wrap the stack: all blocks skip together, so a reused step is x plus the residual of the whole stack."""
     num_first = session.config.num_first_blocks
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
@@ -123,7 +123,7 @@ def _probe(session: CacheSession, site: str) -> Callable:
 
 
 def _blocks(session: CacheSession, model: STDiT3, reusing: _Flag, original: Callable) -> Callable:
-    """As in the reference: the blocks are walked on a reused step too, each adding its two stored residuals."""
+    """Wrap the blocks as the reference implementation does: on a reused step each adds its two stored residuals."""
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
         def walk(x: Tensor, rows: Tensor | None, reuse: bool) -> Tensor:

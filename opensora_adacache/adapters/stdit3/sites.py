@@ -1,6 +1,6 @@
-"""Host of STDiT3 for policies that reuse single residuals, or ranges of layers, instead of the whole stack.
+"""Adapter for STDiT3 for policies that reuse single residuals, or ranges of layers, instead of the whole stack.
 
-Letters: R rows of a batch (videos × guidance halves), N tokens, C channels.
+Letters: R batch rows (videos × guidance branches), N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from opensora_adacache.caching.sites import RangeCacheConfig, SiteCacheConfig, S
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
 METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
-"""Kind of a site → the method of its block that gives the residual."""
+"""Kind of a site → the method of its block that computes the residual."""
 
 
 def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, patches: Patches) -> None:
@@ -36,14 +36,14 @@ def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, 
 
 
 def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
-    """Return every single residual of the stack in order of execution, with its block."""
+    """Return every residual of the stack in order of execution, with its block."""
     pairs = enumerate(zip(model.spatial_blocks, model.temporal_blocks, strict=True))
     blocks = [(layer, axis, block) for layer, pair in pairs for axis, block in zip("st", pair, strict=True)]
     return [(block, Site(layer, axis, kind)) for layer, axis, block in blocks for kind in METHODS]
 
 
 def _walk(session: CacheSession, view: Callable[[Tensor, BlockInputs], StackView], original: Callable) -> Callable:
-    """Walk the blocks on every step; each site looks up whether it computes."""
+    """Run through the blocks on every step; each site looks up whether it computes."""
 
     def forward_blocks(x: Tensor, inputs: BlockInputs) -> Tensor:
         def walk(x: Tensor, rows: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a policy sees of an STDiT3 when its block stack is about to run."""
+"""What a policy can read of an STDiT3 when its block stack is about to run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def stack_view(
     first_residual: Tensor | None = None,
     sites: tuple[Site, ...] = (),
 ) -> StackView:
-    """Return the view of the open step; `sites` are the residuals that a policy of single sites chooses from."""
+    """Return the view of the open step; a policy that decides about single sites chooses from `sites`."""
     first = cast(STDiT3Block, model.spatial_blocks[0])
     return StackView(
         step=session.step,

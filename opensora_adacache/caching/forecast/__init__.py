@@ -1,1 +1,1 @@
-"""ForecastCache: settings, plan and policy."""
+"""ForecastCache: its settings, schedule and policy."""

@@ -1,4 +1,4 @@
-"""Settings of ForecastCache. Free of torch, so that configs can be checked before anything heavy is imported."""
+"""Settings of ForecastCache. Does not import torch, so that configs can be checked before any heavy import."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUDGETS = ("video", "batch")
 
 
 class _MeasuredForecast:
-    """What the settings share whose skipped steps are forecast by `MeasuredForecast` and corrected by `Corrector`."""
+    """Shared by settings whose skipped steps are forecast by `MeasuredForecast` and corrected by `Corrector`."""
 
     order: int
     corrector: float
@@ -33,7 +33,7 @@ class _MeasuredForecast:
         return self.order
 
     def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
-        """Make the forecast of the stack residual in the timestep, with measured gains."""
+        """Create the forecast of the stack residual over the timestep, with measured gains."""
         from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
 
         return MeasuredForecast(store, self.order, num_rows, device)
@@ -45,25 +45,28 @@ class _MeasuredForecast:
 
 @dataclass(frozen=True)
 class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
-    """Forecast the stack residual, and compute again where the error of the forecast is about to matter.
+    """Forecasts the stack residual and computes again when the forecast error is about to matter.
 
-    Equations: docs/guide/forecast_cache.md. One of `tolerance`, `computed_steps` and `speedup` is the knob.
+    The equations are in docs/guide/forecast_cache.md. Set exactly one of `tolerance`, `computed_steps` and `speedup`.
 
     Attributes:
-        tolerance: weighted error that one stretch of skipped steps may gather, in relative error × share of the run.
-            Raising it computes fewer steps. Each video takes as many as it needs.
-        computed_steps: K, honoured exactly.
-        speedup: n / K, honoured to the nearest whole K.
-        budget_over: "video": each video computes K steps. "batch": the videos of a batch compute K on average, and
-            those whose forecasts err more take more of them; for `decision="sample"`.
-        order: of the forecast: 1 is a line, 2 bends. The sparser the schedule, the less a bend is worth.
-        corrector: share of the error of skipped steps that the next computed step takes back; 0 is none. Only for
+        tolerance: weighted error that one stretch of skipped steps may accumulate, as relative error × fraction of the
+            run. Raising it computes fewer steps. Each video computes as many steps as it needs.
+        computed_steps: K, the exact number of computed steps.
+        speedup: n / K, rounded to the nearest whole K.
+        budget_over: with "video", each video computes K steps. With "batch", the videos of a batch compute K steps on
+            average, and those with larger forecast errors compute more; requires `decision="sample"`.
+        order: order of the forecast: 1 is linear, 2 adds a second-order term, which helps less as schedules get
+            sparser.
+        corrector: fraction of the error of skipped steps that the next computed step corrects; 0 for none. Only for
             samplers that take Euler steps along a rectified flow, such as `RFLOW`.
-        sensitivity: how much an error at a step harms the video, at equally spaced shares of the run; the mean is 1.
-        growth: relative error of a forecast per squared share of the run, at equally spaced shares of it.
-            A video's own errors scale it; budgets (`computed_steps`, `speedup`) leave steps for what is to come by it.
+        sensitivity: how much an error at a step harms the video, at equally spaced fractions of the run, with mean 1.
+        growth: relative error of a forecast per squared fraction of the run, at equally spaced fractions of the run.
+            The measured errors of a video scale it. Budgets (`computed_steps`, `speedup`) use it to reserve steps for
+            later in the run.
 
-    ``scripts/calibrate.py --policy forecastcache`` measures both for a model; unknown, they are flat.
+    ``scripts/calibrate.py --policy forecastcache`` measures `sensitivity` and `growth` for a model; the defaults are
+    flat.
     """
 
     tolerance: float | None = None
@@ -101,7 +104,7 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             object.__setattr__(self, name, tuple(map(float, values)))
 
     def budget(self, num_sampling_steps: int) -> int | None:
-        """Return how many steps of a run compute; None where the tolerance decides."""
+        """Return the number of steps that compute in a run; None if the tolerance decides."""
         if self.speedup is not None:
             return round(num_sampling_steps / self.speedup)
         return self.computed_steps
@@ -131,11 +134,11 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
 
 @dataclass(frozen=True)
 class PlannedForecastConfig(_MeasuredForecast, PlannedConfig):
-    """A schedule made beforehand; skipped steps are forecast and corrected as in ForecastCache.
+    """A schedule made in advance; skipped steps are forecast and corrected as in ForecastCache.
 
     Attributes:
         steps: computed steps, counted from 1.
-        order: of the forecast, 1 or 2.
+        order: order of the forecast, 1 or 2.
         corrector: as in ForecastCache.
     """
 

@@ -1,4 +1,4 @@
-"""ForecastCache as a policy: each video decides on the host, by how far off the forecast was at a computed step."""
+"""ForecastCache as a policy: each video decides on the host, from the forecast error at a computed step."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class ForecastCachePolicy(CachePolicy):
-    """Decide at each computed step, from how far the forecast for it was off, when to compute next.
+    """Decides at each computed step when to compute next, from the error of the forecast for that step.
 
     Args:
-        profile: of the model.
-        tolerance: weighted error that one stretch of skipped steps may gather; None where a budget decides.
-        budget: steps that each video computes; None where the tolerance decides.
+        profile: profile of the model.
+        tolerance: weighted error that one stretch of skipped steps may accumulate; None with a budget.
+        budget: number of steps that each video computes; None with a tolerance.
         shares_budget: whether the videos of a batch share their budgets.
         num_steps: denoising steps of the run.
-        groups: the rows of each group; every row is in one group.
+        groups: the rows of each group; every row belongs to exactly one group.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ForecastCachePolicy(CachePolicy):
                 schedule.end_computed_step(step, error)
                 if self.tolerance:
                     schedule.keep_within(self.tolerance)
-        flags = iter(computed)  # budgets have the videos in their order
+        flags = iter(computed)  # the budgets hold the videos in this order
         for budget in self.budgets:
             budget.end_step(step, [next(flags) for _ in budget.schedules])
         return [
@@ -75,6 +75,6 @@ class ForecastCachePolicy(CachePolicy):
 
 
 def _relative_error(rows: Sequence[MissedForecast]) -> float:
-    """Return ‖r − forecast‖₂ / ‖r‖₂ of rows that decide together."""
+    """Return ‖r − forecast‖₂ / ‖r‖₂ over rows that decide together."""
     error, norm = (sum(column) for column in zip(*rows, strict=True))
     return math.sqrt(error / norm) if norm else 0.0

@@ -1,9 +1,10 @@
-"""When ForecastCache computes next, for each video (or for a batch that decides together), on plain numbers.
+"""When ForecastCache computes next, for each video (or for a batch that decides together), using plain numbers.
 
-A forecast made over a gap of G steps missed the residual by a relative error e. The next one is expected to miss it by
-e·(k/G)² after k steps: near the last computed step it is nearly right, whatever its gains. An error at step s moves the
-video by `sensitivity` at s, so a stretch of skipped steps costs Σ sensitivity · error / n. A plan is as good as its
-worst stretch; at each computed step the best plan for the rest of the run is made anew, from errors measured so far.
+Suppose that a forecast over an interval of G steps missed the residual by a relative error e. After k steps, the next
+forecast is then expected to be off by e·(k/G)²: close to the last computed step it is nearly exact, whatever its gains
+are. An error at step s changes the video in proportion to `sensitivity` at s, so a stretch of skipped steps costs
+Σ sensitivity · error / n. The cost of a plan is the cost of its worst stretch. At each computed step, the best plan for
+the rest of the run is computed again from the errors measured so far.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Protocol
 
-LONGEST_GAP_SHARE = 1 / 3
-"""Most steps from one computed step to the next that a tolerance allows, as a share of all: no error was ever measured
-over a longer gap."""
+LONGEST_INTERVAL_FRACTION = 1 / 3
+"""Longest interval between computed steps that a tolerance allows, as a fraction of the run. No error has been measured
+over a longer interval."""
 
 
 class Profile(Protocol):
-    """What a schedule has to know of a model; `ForecastCacheConfig` has it.
+    """What a schedule needs to know about a model; `ForecastCacheConfig` provides it.
 
     Attributes:
         sensitivity: how much an error harms the video, at equally spaced fractions of the run.
-        growth: relative error of a forecast per squared fraction of the run, likewise.
+        growth: relative error of a forecast per squared fraction of the run, at equally spaced fractions of the run.
         corrector: fraction of an error that the next computed step corrects.
     """
 
@@ -39,11 +40,12 @@ class Profile(Protocol):
 
 
 def first_steps(num_steps: int) -> int:
-    """Return how many steps at the start of a run of n always compute.
+    """Return how many steps at the start of a run of n steps always compute.
 
-    With fewer than four no forecast whose gain was measured can be held against the truth; on the embedded model a
-    skipped fourth step turned some videos into others. And a profile says nothing of the start: one that was measured
-    with 30 steps knows no forecast before their fourth, where errors harm most; so a tenth of the run computes.
+    With fewer than four computed steps, no forecast with a measured gain can be compared with the true residual. On the
+    bundled model, skipping the fourth step changed the content of some videos. A profile also has no data about the
+    start: one measured with 30 steps has no forecast before the fourth step, where errors do the most harm. For this
+    reason a tenth of the run computes.
 
     >>> first_steps(30), first_steps(100)
     (4, 10)
@@ -52,18 +54,18 @@ def first_steps(num_steps: int) -> int:
 
 
 class StretchCosts:
-    """What every stretch of skipped steps costs, and the best plans by calibrated errors.
+    """Costs of every stretch of skipped steps, and of the best plans according to calibrated errors.
 
     Args:
-        sensitivity: for each step how much an error there harms.
-        growth: for each step how fast errors of a forecast made there grow, as calibrated.
-        last_factor: how much more the last stretch costs: no computed step follows that could correct it.
+        sensitivity: how much an error harms the video, for each step.
+        growth: calibrated growth of the error of a forecast made at a step, for each step.
+        last_factor: factor on the cost of the last stretch, which no computed step follows that could correct it.
     """
 
     def __init__(self, sensitivity: Sequence[float], growth: Sequence[float], last_factor: float) -> None:
         self.growth = growth
         self.num_steps = n = len(sensitivity)
-        # [step][gap − 1]: of the skipped steps before step + gap, for a growth of 1. Item 0 stands for no step.
+        # [step][interval − 1]: cost of the skipped steps before step + interval, for growth 1. Item 0 is unused.
         self.per_growth: list[list[float]] = [[]]
         for step in range(1, n + 1):
             gathered = [0.0]
@@ -74,10 +76,10 @@ class StretchCosts:
         self._worst: list[list[float]] = []
 
     def worst(self, num_computed: int) -> list[float]:
-        """Return for each computed step the cost of the worst stretch after it, in the best plan.
+        """Return, for each computed step, the cost of the worst stretch after it in the best plan.
 
         Args:
-            num_computed: steps after it that compute; where there are fewer the cost is infinite.
+            num_computed: number of steps after it that compute; the cost is infinite if fewer steps remain.
         """
         while len(self._worst) <= num_computed:
             later = self._worst[-1] if self._worst else None
@@ -93,20 +95,20 @@ class StretchCosts:
 def stretch_costs(
     sensitivity: tuple[float, ...], growth: tuple[float, ...], corrector: float, num_steps: int
 ) -> StretchCosts:
-    """Return the costs by a profile; they are the same for every run, and worked out once.
+    """Return the costs for a profile. They are the same for every run, so they are cached.
 
-    A corrector leaves 1 − corrector of what a stretch costs, except of the last one.
+    A corrector reduces the cost of every stretch except the last one by the factor 1 − corrector.
     """
     return StretchCosts(resample(sensitivity, num_steps), resample(growth, num_steps), 1 / (1 - corrector))
 
 
 class ForecastSchedule:
-    """When one video computes; the steps between need no look at the device.
+    """Decides when one video computes; skipped steps read nothing from the device.
 
-    The first steps compute (`first_steps`).
+    The first steps always compute (`first_steps`).
 
     Args:
-        profile: of the model.
+        profile: profile of the model.
         num_steps: n, the denoising steps of the run.
     """
 
@@ -117,39 +119,39 @@ class ForecastSchedule:
         self._costs = stretch_costs(profile.sensitivity, profile.growth, profile.corrector, num_steps)
         self._last_computed = 0
         self._ratios: list[float] = []
-        self._scale = 1.0  # how this video's errors compare with the calibrated ones so far
+        self._scale = 1.0  # errors of this video so far, relative to the calibrated errors
         self._expected = 0.0  # growth of the errors of the next forecast
 
     @property
     def rate(self) -> int:
-        """Steps from the last computed one to the next."""
+        """Steps from the last computed step to the next."""
         return self.next_step - self._last_computed
 
     @property
     def num_possible(self) -> int:
-        """The most steps that can still compute."""
+        """The largest number of steps that can still compute."""
         return max(self.num_steps - self.next_step + 1, 0)
 
     def end_computed_step(self, step: int, error: float | None) -> None:
-        """Take the relative error of the forecast for a computed step, None for the first one.
+        """Receive the relative error of the forecast for a computed step, or None for the first step.
 
-        One measurement is noisy, so it counts half, in the logarithm; the other half is the calibrated growth at this
-        step, scaled by how this video's errors compared with the calibrated ones so far. The next step computes unless
-        `wait` puts it off.
+        A single measurement is noisy, so it gets half the weight, in the logarithm. The other half is the calibrated
+        growth at this step, scaled by the ratio of this video's errors to the calibrated ones so far. The next step
+        computes unless `wait` postpones it.
         """
-        gap, self._last_computed, self.next_step = step - self._last_computed, step, step + 1
+        interval, self._last_computed, self.next_step = step - self._last_computed, step, step + 1
         if error is None or step < self.first_steps:
             return
-        measured, calibrated = error_growth(error, gap, self.num_steps), self._costs.growth[step - 1]
+        measured, calibrated = error_growth(error, interval, self.num_steps), self._costs.growth[step - 1]
         self._ratios.append(math.log(max(measured, 1e-12) / calibrated))
         mean = fmean(self._ratios)
         self._scale = math.exp(mean)
         self._expected = calibrated * math.exp((self._ratios[-1] + mean) / 2)
 
     def plan(self, num_computed: int) -> tuple[float, int]:
-        """Return the worst cost of the best plan in which so many more steps compute, and its gap to the first.
+        """Return the worst cost of the best plan with this many further computed steps, and its interval to the first.
 
-        Without one the gap reaches beyond the run.
+        With none, the interval reaches beyond the end of the run.
         """
         step, growth, scale = self._last_computed, self._expected, self._scale
         costs = self._costs.per_growth[step]
@@ -161,33 +163,33 @@ class ForecastSchedule:
         return worst, 1 + values.index(worst) if values else 1
 
     def worst(self, num_computed: int) -> float:
-        """Return the worst cost of the best plan in which so many steps compute, the next one among them."""
+        """Return the worst cost of the best plan that computes this many steps, including the next one."""
         if num_computed == 0 or self.num_possible == 0:
             return 0.0 if num_computed == self.num_possible == 0 else math.inf
         return self._scale * self._costs.worst(num_computed - 1)[self.next_step]
 
     def keep_within(self, tolerance: float) -> None:
-        """Compute next by the best of the plans with the fewest computed steps that keep within a tolerance."""
+        """Schedule the next computed step by the best plan with the fewest computed steps within a tolerance."""
         if self._last_computed < self.first_steps:
             return
-        longest = math.ceil(LONGEST_GAP_SHARE * self.num_steps)
+        longest = math.ceil(LONGEST_INTERVAL_FRACTION * self.num_steps)
         for num_computed in range(self.num_steps - self._last_computed + 1):
-            worst, gap = self.plan(num_computed)
+            worst, interval = self.plan(num_computed)
             if worst <= tolerance:
-                self.wait(min(gap, longest))
+                self.wait(min(interval, longest))
                 return
 
-    def wait(self, gap: int) -> None:
-        """Compute next after that gap."""
-        self.next_step = self._last_computed + gap
+    def wait(self, interval: int) -> None:
+        """Compute next after this interval."""
+        self.next_step = self._last_computed + interval
 
 
 class ForecastBudget:
-    """Computed steps that videos share: exactly as many as are given are spent.
+    """A number of computed steps that videos share. Exactly this number is spent.
 
     Args:
-        schedules: of the videos.
-        total: K times their number.
+        schedules: one per video.
+        total: K times the number of videos.
     """
 
     def __init__(self, schedules: Sequence[ForecastSchedule], total: int) -> None:
@@ -195,7 +197,7 @@ class ForecastBudget:
         self.left = total
 
     def end_step(self, step: int, computed: Sequence[bool]) -> None:
-        """Set the gaps of the videos that computed a step, so that the worst stretch of all of them costs least."""
+        """Set the intervals of the videos that computed a step, to minimize the cost of the worst stretch of all."""
         self.left -= sum(computed)
         if step < self.schedules[0].first_steps or not any(computed):
             return
@@ -204,7 +206,7 @@ class ForecastBudget:
                 schedule.wait(schedule.plan(num_computed)[1])
 
     def _shares(self, computed: Sequence[bool]) -> list[int]:
-        """Return how many more steps each video computes: each further one goes where the worst stretch is."""
+        """Return how many more steps each video computes. Each step goes to the video with the worst stretch."""
         if len(self.schedules) == 1:
             return [self.left]
 
@@ -222,19 +224,19 @@ class ForecastBudget:
         return shares
 
 
-def error_growth(error: float, gap: int, num_steps: int) -> float:
-    """Return the relative error of a forecast per squared share of the run that it was made over.
+def error_growth(error: float, interval: int, num_steps: int) -> float:
+    """Return the relative error of a forecast per squared fraction of the run that the forecast spans.
 
     >>> error_growth(0.1, 3, 30)
     10.0
     """
-    return error * (num_steps / gap) ** 2
+    return error * (num_steps / interval) ** 2
 
 
 def resample(values: Sequence[float], num_steps: int) -> list[float]:
-    """Return values given at equally spaced shares of a run, for each of its steps, by linear interpolation.
+    """Return values given at equally spaced fractions of a run for each of its steps, by linear interpolation.
 
-    Value i of m is that of share (i + ½) / m; beyond the first and the last one they go on as they are.
+    Value i of m belongs to the fraction (i + ½) / m. Before the first and after the last value, the result is constant.
 
     >>> resample([1.0, 3.0], 4)
     [1.0, 1.5, 2.5, 3.0]

@@ -1,1 +1,1 @@
-"""Other published caching policies behind the same interface, one small file each. Import from the modules."""
+"""Other published caching policies with the same interface, one small file each. Import from the modules."""

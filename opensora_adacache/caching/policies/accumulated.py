@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class AccumulatingPolicy(CachePolicy):
-    """Add up, per group, a signal between adjacent steps; compute where the sum reaches the threshold, then zero it.
+    """Accumulates a signal between adjacent steps per group; computes and resets when the sum reaches the threshold.
 
-    The first and the last step always compute. Reading the signal is one synchronisation on every step.
+    The first and the last step always compute. Reading the signal costs one synchronization on every step.
 
     Args:
-        threshold: raising it computes fewer steps.
+        threshold: sum at which a step computes. Raising it computes fewer steps.
         num_steps: denoising steps of the run.
         groups: the rows of each group.
     """
@@ -44,8 +44,8 @@ class AccumulatingPolicy(CachePolicy):
 
     @abstractmethod
     def measure(self, view: StackView) -> Tensor | None:
-        """Return sums per row, float32 [R, k], of this step against the one before; None where there is none."""
+        """Return sums per row, float32 [R, k], that compare this step with the previous one; None at the first step."""
 
     @abstractmethod
     def signal(self, group: int, sums: list[float]) -> float:
-        """Return the signal of one group from its rows' added sums."""
+        """Return the signal of one group from the sums added up over its rows."""

@@ -1,10 +1,10 @@
-"""Δ-DiT: the offset (output minus input) of a range of layers is reused, one range in early steps, another later.
+"""Δ-DiT: reuses the offset (output minus input) of a range of layers, with different ranges in early and late steps.
 
 Source: Chen et al., "Δ-DiT: A Training-Free Acceleration Method Tailored for Diffusion Transformers", arXiv 2406.01125:
 rear layers early, front layers late. The comparisons on Open-Sora 1.2 come from the PAB authors' public code (VideoSys,
-branch exp/tgate_deltadit), whose script reuses the front layers 0 to 5 in the first six steps; those are the defaults.
-That code adds input − output of the range, the offset with its sign turned, which may explain the quality printed for
-it; here the offset is added as the Δ-DiT paper defines it.
+branch exp/tgate_deltadit). Its script reuses the front layers 0 to 5 in the first six steps; these are the defaults
+here. That code adds input − output of the range, which is the offset with the opposite sign and may explain the quality
+published for it. This module adds the offset as the Δ-DiT paper defines it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class DeltaDiTConfig(RangeCacheConfig):
     """Δ-DiT.
 
     Attributes:
-        interval: steps from one computed step of a range to the next, counted from the start of its phase. Raising it
-            computes less. (The public code skips one step in `interval`; both are the same at the published 2.)
+        interval: steps between computed steps of a range, counted from the start of its phase. Raising it computes
+            less. (The public code skips one step in `interval`; both agree at the published value 2.)
         gate_step: last step of the early phase, counted from 1.
-        early: first and last layer of the range that is reused in the early phase, both included; None: nothing.
-        late: likewise, in the steps after.
+        early: first and last layer, inclusive, of the range reused in the early phase; None for no range.
+        late: first and last layer, inclusive, of the range reused in the later steps; None for no range.
     """
 
     interval: int = 2

@@ -1,8 +1,9 @@
-"""DPCache: a fixed schedule, planned by dynamic programming for the least error of forecasting between its steps.
+"""DPCache: a fixed schedule, planned by dynamic programming to minimize the forecast error between its steps.
 
-Source: DPCache, CVPR 2026. The plan is made by `planning.plan_least_sum` from the forecast errors of uncached videos
-(``scripts/calibrate.py``); it belongs to one model, one number of steps and one timestep schedule. The paper
-forecasts the last block's output; here the residual of the stack is forecast, as in all policies that skip it.
+Source: DPCache, CVPR 2026. `calibration.planning.plan_least_sum` makes the plan from the forecast errors of uncached
+videos (``scripts/calibrate.py``). A plan is valid for one model, one number of steps and one timestep schedule. The
+paper forecasts the output of the last block; this package forecasts the residual of the stack, as in all policies that
+skip the stack.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from opensora_adacache.caching.policies.planned import PlannedConfig, TaylorSeri
 
 FIRST_STEPS = 3
 """Steps at the start that always compute."""
-LONGEST_GAP_SHARE = 0.3
-"""Most steps from one computed step to the next, as a share of all, as in the paper."""
+LONGEST_INTERVAL_FRACTION = 0.3
+"""Largest interval between computed steps, as a fraction of the run, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DPCacheConfig(TaylorSeries, PlannedConfig):
     """DPCache; skipped steps are extrapolated.
 
     Attributes:
-        steps: the plan, computed steps counted from 1.
-        order: of the Taylor series, 1 or 2 (0 would be plain reuse).
+        steps: the plan: computed steps, counted from 1.
+        order: order of the Taylor series, 1 or 2 (0 would be plain reuse).
     """
 
     order: int = 2

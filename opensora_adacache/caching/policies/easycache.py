@@ -1,4 +1,4 @@
-"""EasyCache: predict the change of the output from the change of the input, by the rate seen at the last computed pair.
+"""EasyCache: predicts the change of the output from the change of the input, using the last measured ratio of the two.
 
 Source: Zhou et al., "Less is Enough: Training-Free Video Diffusion Acceleration via Runtime-Adaptive Caching",
 arXiv 2507.02860.
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EasyCacheConfig(CacheConfig):
-    """EasyCache, on input and output of the block stack.
+    """EasyCache, applied to the input and the output of the block stack.
 
     Attributes:
         threshold: sum of predicted relative output changes at which a step computes; published: 0.05 to 0.1. Raising
             it computes fewer steps.
-        warmup_steps: first steps that always compute; at least 2, for one measured rate.
+        warmup_steps: number of first steps that always compute; at least 2, to measure the ratio once.
     """
 
     threshold: float = 0.1
@@ -44,7 +44,7 @@ class EasyCacheConfig(CacheConfig):
 class EasyCachePolicy(AccumulatingPolicy):
     """Accumulate K · ‖x_s − x_{s−1}‖₁ / ‖out‖₁.
 
-    out is the output at the last computed step; K is the change of the output over the change of the input between the
+    out is the output at the last computed step. K is the ratio of the output change to the input change between the
     last two computed steps.
     """
 

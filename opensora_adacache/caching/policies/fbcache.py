@@ -1,4 +1,4 @@
-"""FBCache (first-block cache): run the first block, and reuse the others' residual while its own has changed little.
+"""FBCache (first-block cache): always runs the first block and reuses the others while its residual changes little.
 
 Source: the ParaAttention project's first-block cache, also in diffusers and cache-dit.
 """
@@ -21,8 +21,8 @@ class FBCacheConfig(CacheConfig):
     """FBCache.
 
     Attributes:
-        threshold: relative change of the first block's residual, against the last computed step, at which a step
-            computes; published: 0.05 to 0.2. Raising it computes fewer steps.
+        threshold: relative change of the first block's residual since the last computed step at which a step computes;
+            published: 0.05 to 0.2. Raising it computes fewer steps.
     """
 
     threshold: float = 0.1
@@ -40,7 +40,10 @@ class FBCacheConfig(CacheConfig):
 
 
 class FBCachePolicy(CachePolicy):
-    """Compute where ‖f − f_c‖₁ / ‖f_c‖₁ ≥ threshold, f the first block's residual, f_c that of the last computed."""
+    """Computes where ‖f − f_c‖₁ / ‖f_c‖₁ ≥ threshold.
+
+    f is the first block's residual at this step and f_c the one at the last computed step.
+    """
 
     NAME = "first residual"
 
@@ -65,5 +68,7 @@ class FBCachePolicy(CachePolicy):
 
 def _first_residual(view: StackView) -> Tensor:
     if view.first_residual is None:
-        raise RuntimeError("this host does not run the first block apart")
+        raise RuntimeError(
+            "FBCache needs the first block's residual, but this adapter does not run that block separately"
+        )
     return view.first_residual

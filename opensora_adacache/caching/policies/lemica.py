@@ -1,7 +1,8 @@
-"""LeMiCa: a fixed schedule, planned so that the worst reused segment harms the final latents least.
+"""LeMiCa: a fixed schedule, planned to minimize the harm that the worst reused segment does to the final latents.
 
-Source: LeMiCa, NeurIPS 2025. The plan is made by `planning.plan_least_worst` from what reusing each single segment does
-to the final latents (``scripts/calibrate.py``); it belongs to one model, one number of steps and one timestep schedule.
+Source: LeMiCa, NeurIPS 2025. `calibration.planning.plan_least_worst` makes the plan from the effect of reusing each
+single segment on the final latents (``scripts/calibrate.py``). A plan is valid for one model, one number of steps and
+one timestep schedule.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from opensora_adacache.caching.policies.planned import PlannedConfig
 
 LONGEST_GAP = 7
-"""Most steps from one computed step to the next, as in the paper."""
+"""Largest interval between computed steps, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,5 @@ class LeMiCaConfig(PlannedConfig):
     """LeMiCa; skipped steps reuse the stack residual.
 
     Attributes:
-        steps: the plan, computed steps counted from 1.
+        steps: the plan: computed steps, counted from 1.
     """

@@ -1,4 +1,4 @@
-"""MagCache: the ratio of residual norms of adjacent steps, calibrated once, foretells the error of skipping.
+"""MagCache: predicts the error of skipping from the ratio of residual norms of adjacent steps, calibrated once.
 
 Source: Ma et al., "MagCache: Fast Video Generation with Magnitude-Aware Cache", arXiv 2506.09045.
 """
@@ -13,14 +13,14 @@ from opensora_adacache.caching.policies.planned import FixedStepsConfig
 
 @dataclass(frozen=True)
 class MagCacheConfig(FixedStepsConfig):
-    """MagCache. Its schedule follows from the ratios alone, so it is the same for every video.
+    """MagCache. The schedule depends only on the ratios, so it is the same for every video.
 
     Attributes:
-        ratios: γ_s for steps 2..n, mean ‖r_s‖ / ‖r_{s−1}‖ of the stack residual on calibration videos; they belong to
+        ratios: γ_s for steps 2..n, the mean of ‖r_s‖ / ‖r_{s−1}‖ of the stack residual on calibration videos; valid for
             one model and one number of steps.
         threshold: accumulated error at which a step computes. Raising it computes fewer steps.
-        max_skips: most skipped steps in a row.
-        retention: share of the first steps that always compute.
+        max_skips: largest number of consecutive skipped steps.
+        retention: fraction of the run, at its start, in which every step computes.
     """
 
     ratios: tuple[float, ...] = ()
@@ -44,7 +44,7 @@ class MagCacheConfig(FixedStepsConfig):
         if len(self.ratios) != num_sampling_steps - 1:
             raise ValueError(
                 f"ratios belong to {len(self.ratios) + 1} steps, but the run has {num_sampling_steps}: "
-                "calibrate them anew"
+                "calibrate them for this number of steps"
             )
 
     def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
@@ -52,7 +52,7 @@ class MagCacheConfig(FixedStepsConfig):
 
 
 def magcache_steps(config: MagCacheConfig, num_steps: int) -> list[int]:
-    """Return the computed steps: a skip is allowed while the added errors |1 − ∏γ| stay below the threshold."""
+    """Return the computed steps: a step is skipped while the sum of the errors |1 − ∏γ| is below the threshold."""
     computed, product, error, skips = [], 1.0, 0.0, 0
     for step in range(1, num_steps + 1):
         if step > max(1, config.retention * num_steps) and step < num_steps:

@@ -1,7 +1,7 @@
-"""PAB (pyramid attention broadcast): each kind of attention is reused over a range of steps of its own.
+"""PAB (pyramid attention broadcast): reuses each kind of attention over a different range of steps.
 
 Source: Zhao et al., "Real-Time Video Generation with Pyramid Attention Broadcast", arXiv 2408.12588, and its public
-code for Open-Sora 1.2. A setting is named by its ranges: PAB246, PAB357, PAB579.
+code for Open-Sora 1.2. A setting is named after its ranges: PAB246, PAB357, PAB579.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class PABConfig(SiteCacheConfig):
     """PAB. The defaults are PAB246, with the window and the timesteps published for Open-Sora 1.2 at 30 steps.
 
     Attributes:
-        spatial: range of spatial attention: inside the window it computes at every such step, counted from the first
-            of the run, and is reused between. Raising it computes less.
+        spatial: range k of spatial attention: inside the window it computes at every k-th step, counted from the first
+            step of the run, and is reused in between. Raising it computes less.
         temporal: range of temporal attention.
         cross: range of cross-attention.
-        window: timesteps between which anything is reused, exclusive.
-        mlp_timesteps: where the MLPs compute to be reused: at the first step at or below each. (The published code
-            asks for equality with the timestep rounded to bfloat16, so with other sizes or numbers of steps its MLPs
-            are never reused; at the published setting both give the same steps.)
+        window: lower and upper timestep, both exclusive, between which anything is reused.
+        mlp_timesteps: timesteps at which the MLPs compute for reuse: at the first step at or below each of them. (The
+            published code requires equality with the timestep rounded to bfloat16, so with other sizes or numbers of
+            steps it never reuses the MLPs; with the published setting both choose the same steps.)
         mlp_layers: layers whose two MLPs are reused.
-        mlp_skips: steps that reuse them, after each of those.
+        mlp_skips: number of steps that reuse them after each of these timesteps.
     """
 
     needs_timestep: ClassVar[bool] = True
@@ -71,6 +71,6 @@ class PABConfig(SiteCacheConfig):
         return self.spatial if site.axis == "s" else self.temporal
 
     def _reuses_mlp(self, step: int, timesteps: Sequence[float]) -> bool:
-        """Tell whether a listed timestep was first reached 1 to `mlp_skips` steps ago, and none at this step."""
+        """Return whether a listed timestep was first reached 1 to `mlp_skips` steps ago, and none at this step."""
         starts = {sum(t > listed for t in timesteps[:step]) + 1 for listed in self.mlp_timesteps}
         return step not in starts and any(0 < step - start <= self.mlp_skips for start in starts)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PlannedPolicy(CachePolicy):
-    """Compute the given steps, reuse at the others.
+    """Computes the given steps and reuses at all others.
 
     Args:
         steps: counted from 1.
@@ -35,7 +35,7 @@ class PlannedPolicy(CachePolicy):
 
 @dataclass(frozen=True)
 class FixedStepsConfig(CacheConfig):
-    """Settings shared by policies that know their computed steps before the run."""
+    """Base class for settings of policies whose computed steps are known before the run."""
 
     @abstractmethod
     def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
@@ -46,9 +46,9 @@ class FixedStepsConfig(CacheConfig):
 
 
 class TaylorSeries:
-    """What settings share whose skipped steps are extrapolated by a Taylor series over steps.
+    """Shared by settings whose skipped steps are extrapolated by a Taylor series over steps.
 
-    A subclass has the field `order`: 1 or 2; 0 is plain reuse.
+    A subclass defines the field `order`: 1 or 2, or 0 for plain reuse.
     """
 
     order: int
@@ -63,7 +63,7 @@ class TaylorSeries:
         return self.order
 
     def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
-        """Make the series of the stack residual."""
+        """Create the Taylor series of the stack residual."""
         from opensora_adacache.caching.residuals.taylor import TaylorResidual
 
         return TaylorResidual(store, self.order, num_rows, device)
@@ -71,7 +71,7 @@ class TaylorSeries:
 
 @dataclass(frozen=True)
 class StaticConfig(FixedStepsConfig):
-    """Compute every k-th step, and the last.
+    """Computes every k-th step and the last step.
 
     Attributes:
         interval: k; 1 computes every step. Raising it computes fewer steps.
@@ -89,10 +89,10 @@ class StaticConfig(FixedStepsConfig):
 
 @dataclass(frozen=True)
 class PlannedConfig(FixedStepsConfig):
-    """A schedule made beforehand, such as one replayed from a trace; skipped steps reuse the stack residual.
+    """A schedule made in advance, such as one replayed from a trace; skipped steps reuse the stack residual.
 
     Attributes:
-        steps: computed steps, counted from 1; the first step must be among them.
+        steps: computed steps, counted from 1; must include the first step.
     """
 
     steps: tuple[int, ...] = ()

@@ -1,6 +1,6 @@
-"""SeaCache: the change of the first block's modulated input, filtered by what the noise level leaves visible.
+"""SeaCache: the change of the first block's modulated input, filtered according to the noise level.
 
-Source: SeaCache (CVPR 2026); the filter keeps the frequencies that carry signal at the present noise level.
+Source: SeaCache (CVPR 2026); the filter keeps the frequencies that carry signal at the current noise level.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class SeaCacheConfig(CacheConfig):
     """SeaCache.
 
     Attributes:
-        threshold: sum of filtered changes at which a step computes; published for 50 steps: 0.19 about 2×, 0.35 about
-            3×. Raising it computes fewer steps.
+        threshold: sum of filtered changes at which a step computes. Raising it computes fewer steps. Published for 50
+            steps: 0.19 gives about 2×, 0.35 about 3×.
     """
 
     threshold: float = 0.19
@@ -49,7 +49,7 @@ class SeaCacheConfig(CacheConfig):
 
 
 class SeaCachePolicy(AccumulatingPolicy):
-    """Accumulate mean|P_s − P_{s−1}| / mean|P_{s−1}| between adjacent steps, P the filtered modulated input."""
+    """Accumulates mean|P_s − P_{s−1}| / mean|P_{s−1}| over adjacent steps; P is the filtered modulated input."""
 
     NAME = "filtered input"
 
@@ -68,12 +68,12 @@ class SeaCachePolicy(AccumulatingPolicy):
 def filter_by_noise(grid: Tensor, sigma: Tensor | float) -> Tensor:
     """Return the real part of `grid` [R, T, H, W, C] filtered over T, H and W, in float32.
 
-    Per axis g(f) = a·S / (a²·S + b² + 1e−16) with S(f) = 1 / (|f|³ + 1e−16), a = 1 − σ, b = σ, σ clamped to
-    1e−6..1 − 1e−6; the filter is the product over axes, divided by its mean over the grid.
+    Along each axis g(f) = a·S / (a²·S + b² + 1e−16) with S(f) = 1 / (|f|³ + 1e−16), a = 1 − σ, b = σ and σ clamped to
+    1e−6..1 − 1e−6. The filter is the product over the axes, divided by its mean over the grid.
 
     Args:
         grid: the signal.
-        sigma: noise level in 0..1, a number or a 0-d tensor (so that reading it needs no synchronisation).
+        sigma: noise level in 0..1, a number or a 0-d tensor (a tensor avoids a synchronization).
     """
     import torch
 

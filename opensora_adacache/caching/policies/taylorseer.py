@@ -1,7 +1,7 @@
-"""TaylorSeer: computed steps at a fixed interval, the others extrapolated by a Taylor series of finite differences.
+"""TaylorSeer: computes at a fixed interval and extrapolates the other steps by a Taylor series of finite differences.
 
 Source: Liu et al., "From Reusing to Forecasting: Accelerating Diffusion Models with TaylorSeers", arXiv 2503.06923. The
-paper forecasts each module; here the residual of the whole stack is forecast, which holds order + 1 tensors in all.
+paper forecasts each module; this package forecasts the residual of the whole stack, which stores order + 1 tensors.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class TaylorSeerConfig(TaylorSeries, FixedStepsConfig):
 
     Attributes:
         interval: steps from one computed step to the next. Raising it computes fewer steps.
-        order: of the Taylor series, 1 or 2 (0 would be plain reuse).
-        first_steps: steps at the start that always compute.
+        order: order of the Taylor series, 1 or 2 (0 would be plain reuse).
+        first_steps: number of steps at the start that always compute.
     """
 
     interval: int = 4

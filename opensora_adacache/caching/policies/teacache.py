@@ -1,4 +1,4 @@
-"""TeaCache: the change of the first block's modulated input, through a polynomial fitted to the model.
+"""TeaCache: the change of the first block's modulated input, mapped by a polynomial fitted to the model.
 
 Source: Liu et al., "Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model", arXiv 2411.19108.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPEN_SORA_COEFFICIENTS = (217.546007, -118.329252, 26.8662585, -0.0459364272, 0.0484426240)
-"""Published for the Open-Sora 1.2 weights at 480p and 30 steps. Another model needs its own (or none: (1, 0))."""
+"""Published for the Open-Sora 1.2 weights at 480p and 30 steps. Fit new ones for another model, or use (1, 0)."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class TeaCacheConfig(CacheConfig):
     """TeaCache.
 
     Attributes:
-        threshold: sum of predicted output changes at which a step computes; published: 0.1 slow, 0.2 fast. Raising
-            it computes fewer steps.
-        coefficients: polynomial from input change to predicted output change, highest power first.
+        threshold: sum of predicted output changes at which a step computes; published: 0.1 (slow) and 0.2 (fast).
+            Raising it computes fewer steps.
+        coefficients: polynomial that maps the input change to the predicted output change, highest power first.
     """
 
     threshold: float = 0.1
@@ -57,7 +57,7 @@ class TeaCacheConfig(CacheConfig):
 
 
 class TeaCachePolicy(AccumulatingPolicy):
-    """Accumulate poly(‖m_s − m_{s−1}‖₁ / ‖m_{s−1}‖₁), m the modulated input of the first block."""
+    """Accumulates poly(‖m_s − m_{s−1}‖₁ / ‖m_{s−1}‖₁); m is the modulated input of the first block."""
 
     NAME = "modulated input"
 

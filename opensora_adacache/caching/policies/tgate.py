@@ -1,9 +1,9 @@
-"""T-GATE: self-attention every k-th step before a gate step, cross-attention frozen after it.
+"""T-GATE: computes self-attention every k-th step before a gate step and freezes cross-attention after it.
 
 Source: Zhang et al., "Cross-Attention Makes Inference Cumbersome in Text-to-Image Diffusion Models", arXiv 2404.02747,
-in the form that the PAB authors' public code (VideoSys, branch exp/tgate_deltadit) gives it for Open-Sora 1.2: the two
-guidance halves stay apart, before and after the gate. (T-GATE's own code for image models averages the halves of the
-frozen cross-attention and runs a single half from there on.)
+in the form used for Open-Sora 1.2 in the PAB authors' public code (VideoSys, branch exp/tgate_deltadit): the two
+guidance branches stay separate before and after the gate. (T-GATE's original code for image models averages the frozen
+cross-attention over the branches and runs a single branch from there on.)
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class TGATEConfig(SiteCacheConfig):
     """T-GATE. The defaults are those published for Open-Sora 1.2 at 30 steps: m = 12, k = 2.
 
     Attributes:
-        gate_step: m, steps before the gate. Self-attention is reused in steps 2..m only; step m + 1 is the last that
-            computes cross-attention. Raising it reuses more self-attention and less cross-attention.
+        gate_step: m, the number of steps before the gate. Self-attention is reused in steps 2..m only; step m + 1 is
+            the last that computes cross-attention. Raising it reuses more self-attention and less cross-attention.
         interval: k; before the gate, self-attention computes at steps 1, 1 + k, 1 + 2k, … Raising it computes less.
     """
 

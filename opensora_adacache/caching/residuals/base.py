@@ -1,4 +1,4 @@
-"""What stands in for the residual of the block stack at skipped steps: one base class, chosen by the config.
+"""Base class for what provides the residual of the block stack at skipped steps; the config chooses the subclass.
 
 R batch rows, N tokens, C channels.
 """
@@ -17,12 +17,12 @@ MissedForecast = tuple[float, float]
 
 
 class StackResidual(ABC):
-    """The residual x_out − x_in of the stack: kept at computed steps, added at the others.
+    """The residual x_out − x_in of the stack: stored at computed steps, added to the input at skipped steps.
 
     Args:
-        store: where its tensors are kept, so that their bytes count.
+        store: where its tensors are kept, so that their bytes are counted.
         num_rows: R.
-        device: of the rows.
+        device: device of the rows.
     """
 
     NAME = "stack"
@@ -34,7 +34,7 @@ class StackResidual(ABC):
 
     @abstractmethod
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        """Take the stack's output and input [r, N, C] of the rows that computed (None: all).
+        """Receive the stack's output and input [r, N, C] for the rows that computed (None: all rows).
 
         Args:
             after: output.
@@ -46,16 +46,16 @@ class StackResidual(ABC):
 
     @abstractmethod
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        """Return x plus the residual expected at a step, for those rows [r, N, C]; arguments as in `update`."""
+        """Return x plus the residual expected at a step, for these rows [r, N, C]; arguments as in `update`."""
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Go on with some rows only, int64 [r], which are 0..r−1 from now on; the store has dropped the others."""
+        """Continue with only some rows, int64 [r], renumbered 0..r−1; the store has already dropped the others."""
         self.num_rows = len(rows)
 
     def take_measurements(self) -> Tensor | None:
-        """Return what `update` measured and is to be read on the host, float32 [r, sums]; None: nothing."""
+        """Return the measurements of `update` to be read on the host, float32 [r, sums], or None for none."""
         return None
 
     def end_computed_step(self, rows: list[int], sums: list[list[float]], timestep: float) -> dict[int, MissedForecast]:
-        """Take the measurements of the rows that computed, as numbers; return how far off their forecasts were."""
+        """Receive the measurements of the rows that computed, as numbers; return the errors of their forecasts."""
         return {}

@@ -1,4 +1,4 @@
-"""A computed step takes back part of what the skipped steps before it moved the latents wrongly.
+"""Corrects, at a computed step, part of the error that the skipped steps before it made in the latents.
 
 R rows of a batch; v is the model's output, t the timestep.
 """
@@ -12,28 +12,29 @@ from opensora_adacache.caching.residuals.store import ResidualStore, over_rows, 
 
 
 class Corrector:
-    """Output at the last computed step of each row, and how far skipped steps have moved away from it since.
+    """Tracks the output at each row's last computed step and the drift of the latents over the skipped steps since.
 
-    A sampler that takes Euler steps along a rectified flow moves the latents by (tₛ − tₛ₊₁)·v at step s. Once a
-    computed step at t has the true output v, those of the skipped steps since t₁ are known better than they were
-    forecast: they lie about on the line from v₁ to v. So the latents are off by
+    A sampler that takes Euler steps along a rectified flow moves the latents by (tₛ − tₛ₊₁)·v at step s. When a
+    computed step at t provides the true output v, the outputs of the skipped steps since t₁ can be estimated better
+    than they were forecast: they lie approximately on the line from v₁ to v. The latents are therefore off by
 
         d = Σ (tₛ − tₛ₊₁)·(v̂ₛ − v₁ − (tₛ − t₁)/(t − t₁)·(v − v₁))
 
-    over the skipped steps, and the output becomes v − gain·d / Δt, which moves them back by gain·d in this step, of
-    length Δt. Samplers that do not move by (tₛ − tₛ₊₁)·v must do without: DDIM, and those that reuse outputs of earlier
+    over the skipped steps. The corrected output v − gain·d / Δt moves the latents back by gain·d in this step of length
+    Δt. Do not use it with samplers that do not move by (tₛ − tₛ₊₁)·v: DDIM, and those that reuse outputs of earlier
     steps, such as DPM++ 2M or UniPC.
 
-    Ours. Correcting the latents with an output that was computed anyway is UniPC's idea (arXiv 2302.04867), which does
-    it inside of a sampler; here the sampler knows nothing of it. A gain below 1, because v was computed at latents
-    that were off, and goes on to be forecast from.
+    This method is ours. Correcting the latents with an output that is computed anyway is the idea of UniPC (arXiv
+    2302.04867), which does it inside the sampler; here the sampler is not involved. The gain is below 1 because v was
+    computed from latents that were already off, and because later forecasts start from v.
 
-    The length of this step is not known to a model: it is taken from the two before it on a line, and is t at the
-    last. A frame that the sampler begins to generate within a stretch of skipped steps is corrected for all of it.
+    The model does not know its own step length: it is extrapolated linearly from the two steps before, and equals t at
+    the last step. A frame that the sampler begins to generate within a stretch of skipped steps is corrected for the
+    whole stretch.
 
     Args:
-        store: where the two tensors of the output's shape are kept.
-        gain: the share that is taken back, above 0 and below 1.
+        store: where the two tensors with the shape of the output are kept.
+        gain: fraction of the accumulated error to subtract, above 0 and below 1.
     """
 
     BASE = "output at the last computed step"
@@ -42,20 +43,20 @@ class Corrector:
     def __init__(self, store: ResidualStore, gain: float) -> None:
         self.store = store
         self.gain = gain
-        self._times: list[Tensor] = []  # of the last three steps, the latest first
-        # for each row, t₁ of the last computed step and Σ (tₛ − tₛ₊₁)·(tₛ − t₁) since
+        self._times: list[Tensor] = []  # of the last three steps, latest first
+        # for each row, t₁ of the last computed step and Σ (tₛ − tₛ₊₁)·(tₛ − t₁) since then
         self._since = self._area = torch.empty(0)
-        # how far the last step's output is from BASE, where rows were skipped; the next step tells how long it was
+        # difference of the last step's output from BASE where rows were skipped; the next step gives its step length
         self._moved: Tensor | None = None
 
     def correct(self, out: Tensor, timestep: Tensor, computes: bool, rows: Tensor | None, is_last: bool) -> Tensor:
-        """Return the output, for the rows that computed with the correction.
+        """Return the output, corrected for the rows that computed.
 
         Args:
-            out: of the model, [R, …].
+            out: output of the model, [R, …].
             timestep: [R] or [1], of the step.
             computes: whether any row computed.
-            rows: index of the rows that did; None for all of them, or none.
+            rows: index of the rows that computed; None if all rows or no rows did.
             is_last: whether the step is the last of the run.
         """
         t = timestep.detach().flatten()[:1].float()
@@ -65,9 +66,9 @@ class Corrector:
         self._times = [t, *self._times[:2]]
         if self.BASE not in self.store:
             self._since, self._area = t.repeat(len(out)), torch.zeros(len(out), device=out.device)
-        corrected = self._take_back(out, rows, is_last) if computes and self.DRIFT in self.store else out
+        corrected = self._subtract_drift(out, rows, is_last) if computes and self.DRIFT in self.store else out
         if computes:
-            # a copy: the sampler may change what it gets
+            # a copy, because the sampler may change its tensor in place
             self.store.put(self.BASE, out.clone() if rows is None else out[rows], rows)
             self._since[row_index(rows)] = t
         if not computes or rows is not None:
@@ -75,21 +76,21 @@ class Corrector:
         return corrected
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Go on with some rows only, int64 [r], which are 0..r−1 from now on; the store has dropped the others."""
+        """Continue with only some rows, int64 [r], renumbered 0..r−1; the store has already dropped the others."""
         if self.BASE in self.store:
             self._since, self._area = self._since[rows], self._area[rows]
         if self._moved is not None:
             self._moved = self._moved[rows]
 
     def _gather(self, moved: Tensor, length: Tensor) -> None:
-        """Add up what a step with skipped rows moved the latents by, now that its length is known."""
+        """Add what a step with skipped rows moved the latents by, now that its length is known."""
         if self.DRIFT not in self.store:
             self.store.put(self.DRIFT, torch.zeros_like(moved, dtype=torch.float32))
         self.store.get(self.DRIFT).addcmul_(moved, over_rows(length, moved))
         self._area.addcmul_(length, self._times[0] - self._since)
 
-    def _take_back(self, out: Tensor, rows: Tensor | None, is_last: bool) -> Tensor:
-        """Return the output with gain·d / Δt taken off, for the rows that computed; forget their drift."""
+    def _subtract_drift(self, out: Tensor, rows: Tensor | None, is_last: bool) -> Tensor:
+        """Return the output minus gain·d / Δt for the rows that computed, and reset their drift."""
         t, before, *earlier = self._times
         length = t if is_last else before - t
         if earlier and not is_last:

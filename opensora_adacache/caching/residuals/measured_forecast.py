@@ -1,4 +1,4 @@
-"""The residual of the whole block stack, forecast in the timestep by as much as the last forecast proved right.
+"""The residual of the whole block stack, forecast over the timestep and weighted by how well the last forecast did.
 
 R rows of a batch, N tokens, C channels; r is the residual, t the timestep.
 """
@@ -15,24 +15,25 @@ from opensora_adacache.caching.residuals.store import ResidualStore, over_rows, 
 class MeasuredForecast(StackResidual):
     """Residual x_out − x_in and its differences over the timesteps of the last computed steps.
 
-    The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t): f₁ goes on along the line
-    through the last two, f₂ adds the bend of the last three. At the next computed step the true residual r is there,
-    so the gain gᵢ that would have been best for each row is too: ⟨r − r₁, f₁⟩ / ⟨f₁, f₁⟩ for the line, then the same of
-    what is left for the bend, cut to 0..1. A forecast is the safer the nearer it is, so in a gap ρ times as long as the
-    one that gᵢ was measured over it counts by γᵢ = 1 − (1 − gᵢ)ρ, cut to 0..1. Where all are 0 the forecast is plain
-    reuse: so it is where the last one pointed the wrong way, and where too few steps were computed. Until it was
-    measured, the gain of the line is 1 and that of the bend 0.
+    The forecast is Newton's polynomial through the last computed residuals, r₁ + Σ γᵢ fᵢ(t). The first-order term f₁
+    extends the line through the last two residuals; the second-order term f₂ adds the curvature of the last three. The
+    next computed step provides the true residual r, and with it the gain gᵢ that would have been best for each row:
+    ⟨r − r₁, f₁⟩ / ⟨f₁, f₁⟩ for the first-order term, then the same for what remains and the second-order term, clamped
+    to 0..1. Forecasts over shorter intervals are more reliable, so over an interval ρ times as long as the one at which
+    gᵢ was measured, the weight is γᵢ = 1 − (1 − gᵢ)ρ, clamped to 0..1. If all weights are 0, the forecast is plain
+    reuse; this happens where the last forecast pointed in the wrong direction and where too few steps have computed.
+    Before the first measurement, the first-order gain is 1 and the second-order gain is 0.
 
-    The device only adds up products. They reach the host with whatever else a computed step reads, which works out
-    gains and errors and sends back what skipped steps need, one small tensor.
+    The device only computes inner products. The host receives them together with the other measurements of a computed
+    step, works out gains and errors, and sends one small tensor back for the skipped steps.
 
-    Ours; TaylorSeer (arXiv 2503.06923) has γ = 1 and counts steps instead of timesteps (`TaylorResidual`).
+    This method is ours. TaylorSeer (arXiv 2503.06923) uses γ = 1 and steps instead of timesteps (`TaylorResidual`).
 
     Args:
-        store: where residual and differences are kept, 1 + order tensors [R, N, C].
+        store: where the residual and its differences are kept, 1 + order tensors [R, N, C].
         order: 1 or 2.
         num_rows: R.
-        device: of the rows.
+        device: device of the rows.
     """
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
@@ -49,7 +50,7 @@ class MeasuredForecast(StackResidual):
             self.store.put(self.NAME, residual)
             return
         last = self.store.get(self.NAME, rows)
-        # into the residual that is not needed any more, so that no further one is held
+        # written into the old residual, which is no longer needed, so that no extra tensor is held
         change = torch.sub(residual, last, out=last)
         known = [self.store.get(name, rows) for name in self._differences if name in self.store]
         self._sums = torch.stack([_product(change, other) for other in (change, *known)] + [_product(residual)], dim=1)
@@ -79,7 +80,7 @@ class MeasuredForecast(StackResidual):
         self._coefficients = self._coefficients[rows]
 
     def take_measurements(self) -> Tensor | None:
-        """Return the products of the step, float32 [r, sums]; None at the first computed one."""
+        """Return the inner products of the step, float32 [r, sums]; None at the first computed step."""
         sums, self._sums = self._sums, None
         return sums
 
@@ -91,41 +92,41 @@ class MeasuredForecast(StackResidual):
         return missed
 
     def _send(self) -> Tensor:
-        """Return what skipped steps need: origins, inverse gaps and doubts 1 − gᵢ, [R, 3, order]."""
+        """Return what skipped steps need: origins, inverse intervals and doubts 1 − gᵢ, [R, 3, order]."""
         numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
         return torch.tensor(numbers, device=self.device).view(len(self.rows), 3, self.order)
 
 
 class RowForecast:
-    """What is known on the host of one row's forecasts.
+    """The numbers that the host keeps about one row's forecasts.
 
     Attributes:
-        times: timesteps of the last computed steps, the latest first.
-        gains: of line and bend as they were last measured.
+        times: timesteps of the last computed steps, latest first.
+        gains: last measured gains of the first-order and the second-order term.
     """
 
     def __init__(self, order: int) -> None:
         self.order = order
         self.times: list[float] = []
         self.gains = [1.0, 0.0][:order]
-        # inner products of the differences that are stored
+        # inner products of the stored differences
         self._products = [[0.0] * order for _ in range(order)]
 
     def coefficients(self) -> list[list[float]]:
-        """Return origins t₁, t₀, inverse gaps 1 / (t₁ − t₀), 1 / (t₁ − t₋₁), 0 where unknown, and doubts."""
+        """Return origins t₁, t₀, inverse intervals 1 / (t₁ − t₀), 1 / (t₁ − t₋₁), 0 where unknown, and doubts."""
         origins, inverse = [0.0] * self.order, [0.0] * self.order
         for i, other in enumerate(self.times[1:]):
             origins[i] = self.times[i]
-            gap = self.times[0] - other
-            inverse[i] = 1 / gap if gap else 0.0  # half precision cannot tell some timesteps apart
+            interval = self.times[0] - other
+            inverse[i] = 1 / interval if interval else 0.0  # half precision cannot distinguish some timesteps
         return [origins, inverse, [1 - gain for gain in self.gains]]
 
     def measure(self, sums: list[float], timestep: float) -> MissedForecast:
-        """Hold the true change of the residual against its forecast: set the gains, return how far off it was.
+        """Compare the true change of the residual with its forecast: set the gains and return the forecast error.
 
         Args:
-            sums: products of the change with itself and with each difference, then ‖r‖₂².
-            timestep: of the computed step; `times` has those before it.
+            sums: inner products of the change with itself and with each difference, then ‖r‖₂².
+            timestep: timestep of the computed step; `times` holds those before it.
         """
         square, *along, norm = sums
         along += [0.0] * (self.order - len(along))
@@ -144,19 +145,21 @@ class RowForecast:
             if own > 0:
                 self.gains[i] = _cut(left[i] / own)
                 left = [left[j] - self.gains[i] * factors[i] * factors[j] * self._products[i][j] for j in places]
-        # the change becomes the first difference; the second is what it differs from the line by
-        bend, bend_square = square - rho * along[0], square - 2 * rho * along[0] + rho**2 * self._products[0][0]
-        self._products = [row[: self.order] for row in ([square, bend], [bend, max(bend_square, 0.0)])][: self.order]
+        # the change becomes the first difference; the second one is its deviation from the line
+        second, second_square = square - rho * along[0], square - 2 * rho * along[0] + rho**2 * self._products[0][0]
+        self._products = [row[: self.order] for row in ([square, second], [second, max(second_square, 0.0)])][
+            : self.order
+        ]
         return max(missed, 0.0), norm
 
 
 def _ratios(coefficients: Tensor, timestep: Tensor) -> Tensor:
-    """Return (t − t₁)/(t₁ − t₀), (t − t₀)/(t₁ − t₋₁), … as far as the order goes, [r, order]."""
+    """Return (t − t₁)/(t₁ − t₀), (t − t₀)/(t₁ − t₋₁), … up to the order, [r, order]."""
     return (timestep.flatten()[:1].float() - coefficients[:, 0]) * coefficients[:, 1]
 
 
 def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
-    """Return the inner products in float32 of residuals [r, N, C], row by row; with themselves if there is one."""
+    """Return the inner products of residuals [r, N, C] per row in float32; of `one` with itself without `other`."""
     first = one.float()
     return (first * (first if other is None or other is one else other.float())).sum((1, 2))
 

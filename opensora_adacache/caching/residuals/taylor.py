@@ -1,4 +1,4 @@
-"""The residual of the whole block stack: kept at computed steps, reused or extrapolated at the others.
+"""The residual of the whole block stack: stored at computed steps, reused or extrapolated at the others.
 
 R rows of a batch, N tokens, C channels.
 """
@@ -15,23 +15,23 @@ from opensora_adacache.caching.residuals.store import ResidualStore, row_index
 
 
 class TaylorResidual(StackResidual):
-    """Residual x_out − x_in and its finite differences per step up to some order.
+    """Residual x_out − x_in and its finite differences per step, up to some order.
 
-    Order 0 is plain reuse. Order m adds m stored tensors and the Taylor series r + r'·k + r''·k²/2 + …, k the steps
-    since the last computed one (TaylorSeer, arXiv 2503.06923). A difference counts only once enough steps were
-    computed.
+    Order 0 is plain reuse. Order m stores m more tensors and evaluates the Taylor series r + r'·k + r''·k²/2 + …, where
+    k is the number of steps since the last computed step (TaylorSeer, arXiv 2503.06923). A difference is used only
+    after enough steps have computed.
 
     Args:
         store: where the tensors are kept.
         order: 0, 1 or 2.
         num_rows: R.
-        device: of the rows.
+        device: device of the rows.
     """
 
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         super().__init__(store, num_rows, device)
         self.names = [self.NAME] + [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
-        # per row and on the device, so that rows may compute at steps of their own without a synchronisation
+        # per row and on the device, so that rows can compute at different steps without a synchronization
         self._computed_at = torch.zeros(num_rows, device=device)
         self._count = torch.zeros(num_rows, device=device)
 
@@ -60,11 +60,11 @@ class TaylorResidual(StackResidual):
         return (step - self._computed_at[row_index(rows)])[:, None, None]
 
     def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
-        gap = self._since_computed(rows, step).to(residual.dtype)
+        interval = self._since_computed(rows, step).to(residual.dtype)
         count = self._count[row_index(rows)][:, None, None]
         for order, name in enumerate(self.names):
             old = self.store.get(name, rows) if name in self.store else None
             self.store.put(name, residual, rows)
             if order + 1 < len(self.names):
-                difference = torch.zeros_like(residual) if old is None else (residual - old) / gap
+                difference = torch.zeros_like(residual) if old is None else (residual - old) / interval
                 residual = torch.where(count > order, difference, 0.0)

@@ -1,4 +1,4 @@
-"""When ForecastCache computes, by hand and by its promises."""
+"""When ForecastCache computes: schedules worked out by hand, and general properties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opensora_adacache.caching.forecast.schedule import StretchCosts, resample
 
 
 def run_batch(config, num_steps, *errors):
-    """Return the computed steps of each video where its ``error(step, gap)`` is the relative error of a forecast."""
+    """Return the computed steps of each video if ``error(step, gap)`` is the relative error of a forecast."""
     policy = config.build(num_steps, [[video] for video in range(len(errors))])
     steps = [[] for _ in errors]
     for step in range(1, num_steps + 1):
@@ -33,15 +33,15 @@ def run(config, num_steps, error):
 
 
 def test_a_tolerance_by_hand():
-    # error 0.1 · gap²: after k skipped steps 0.1 · (1 + 4 + … + k²) / 20 was gathered: 0.005, 0.025, 0.07
+    # error 0.1 · gap²: k skipped steps accumulate 0.1 · (1 + 4 + … + k²) / 20: 0.005, 0.025, 0.07
     config = ForecastCacheConfig(tolerance=0.03)
     assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 4, 6, 9, 12, 15, 18]
     assert run(config, 20, lambda step, gap: 1.0 * gap**2) == list(range(1, 21))
 
 
 def test_errors_count_by_sensitivity():
-    # the second half harms three times as much: 0.03 is passed after one skipped step instead of two, so gaps of two
-    # in the second half and two of three in the first; of plans that are as good the first gap is the shortest
+    # errors in the second half harm three times as much: one skipped step exceeds 0.03 instead of two, so intervals of
+    # 2 in the second half, and 2 of 3 in the first; among equally good plans, the one with the shortest first interval
     config = ForecastCacheConfig(tolerance=0.03, sensitivity=(1.0,) * 10 + (3.0,) * 10)
     assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 4, 5, 8, 11, 13, 15, 17, 19]
 
@@ -51,12 +51,12 @@ def test_a_tolerance_allows_no_gap_longer_than_a_third_of_the_run():
 
 
 def test_a_budget_by_hand():
-    # equal errors everywhere: 17 steps in five gaps, none longer than four; the first is as short as that allows
+    # equal errors everywhere: 17 steps in five intervals, none longer than 4; the first is as short as that allows
     assert run(ForecastCacheConfig(computed_steps=8), 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 4, 5, 9, 13, 17]
 
 
 def test_the_last_stretch_is_not_corrected():
-    # a last gap of four would cost twice as much as one in between, so it is one of three
+    # a last interval of 4 would cost twice as much as one in between, so it is 3
     config = ForecastCacheConfig(computed_steps=8, corrector=0.5)
     assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 4, 6, 10, 14, 18]
 

@@ -1,4 +1,4 @@
-"""A toy run: a policy is driven step by step with inputs made by hand, without a model."""
+"""A toy run that drives a policy step by step with handmade inputs, without a model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 
 @pytest.fixture
 def drive() -> Callable:
-    """Return a function that runs a policy over inputs and tells which steps computed, for each group."""
+    """Return a function that runs a policy over inputs and returns which steps computed, for each group."""
 
     def run(config, inputs, outputs=None, groups=None, timesteps=None):
-        """`inputs`: per step what the policy sees, be it input or first residual; `outputs`: the stack's output."""
+        """`inputs`: what the policy sees at each step, input or first residual; `outputs`: the output of the stack."""
         groups = groups or [list(range(len(inputs[0])))]
         policy, store = config.build(len(inputs), groups), ResidualStore()
         computed = [[] for _ in groups]
@@ -40,7 +40,7 @@ def drive() -> Callable:
 
 @pytest.fixture
 def line() -> Callable:
-    """Return a function that makes one-number inputs [R, 1, 1] from numbers per step."""
+    """Return a function that converts numbers per step into one-number inputs [R, 1, 1]."""
 
     def make(*rows):
         return [torch.tensor(values, dtype=torch.float32)[:, None, None] for values in zip(*rows, strict=True)]

@@ -20,11 +20,11 @@ def reused(config, timesteps, site):
 def test_by_hand():
     timesteps = [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100]
     config = PABConfig(spatial=2, temporal=4, cross=6, window=(450, 930), mlp_timesteps=(850,))
-    # inside the window are steps 2 to 6; a range of r computes at steps 1, 1 + r, 1 + 2r, …
+    # steps 2 to 6 are inside the window; a range of r computes at steps 1, 1 + r, 1 + 2r, …
     assert reused(config, timesteps, SPATIAL) == [2, 4, 6]
     assert reused(config, timesteps, TEMPORAL) == [2, 3, 4, 6]
     assert reused(config, timesteps, CROSS) == [2, 3, 4, 5, 6]
-    # 800 is the first at or below 850: step 3 computes, steps 4 and 5 reuse
+    # 800 is the first timestep at or below 850: step 3 computes, steps 4 and 5 reuse
     assert reused(config, timesteps, MLP) == [4, 5]
     assert reused(config, timesteps, Site(5, "t", "mlp")) == []  # only layers 0 to 4
 

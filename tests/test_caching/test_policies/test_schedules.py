@@ -1,4 +1,4 @@
-"""Each policy against a schedule worked out by hand on a toy run."""
+"""Each policy on a toy run, against a schedule worked out by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_planned(drive, line):
 
 
 def test_lemica_by_hand(drive, line):
-    # one step reused costs 1, two in a row 9: of five steps with three computed, 1-3-5 has the least worst
+    # one reused step costs 1, two in a row cost 9: of five steps with three computed, 1-3-5 has the lowest maximum
     costs = {(1, 3): 1.0, (2, 4): 1.0, (3, 5): 1.0, (1, 4): 9.0, (2, 5): 9.0}
     steps = plan_least_worst(costs, 5, 3)
     assert steps == [1, 3, 5] and drive(LeMiCaConfig(steps=steps), line([1.0] * 5)) == [1, 3, 5]
@@ -46,14 +46,14 @@ def test_lemica_by_hand(drive, line):
 
 
 def test_dpcache_by_hand(drive, line):
-    # after 1, 2: going on at 3 costs 1, at 4 costs 2; from there to the last step 4 or 1: 1-2-4-5 is the cheaper
+    # after 1, 2: computing next at 3 costs 1, at 4 costs 2; from there to the last step 4 or 1: 1-2-4-5 is cheaper
     costs = {(1, 2, 3): 1.0, (1, 2, 4): 2.0, (2, 3, 5): 4.0, (2, 4, 5): 1.0}
     steps = plan_least_sum(costs, 5, 4)
     assert steps == [1, 2, 4, 5] and drive(DPCacheConfig(steps=steps), line([1.0] * 5)) == [1, 2, 4, 5]
 
 
 def test_teacache_by_hand(drive, line):
-    # the input grows by a tenth of itself each step, the polynomial doubles it: 0.2 a step, 0.4 every second step
+    # the input grows by a tenth per step, and the polynomial doubles it: 0.2 per step, 0.4 every second step
     inputs = line([1.1**step for step in range(9)])
     config = TeaCacheConfig(threshold=0.39, coefficients=(2.0, 0.0))
     assert drive(config, inputs) == [1, 3, 5, 7, 9]
@@ -68,7 +68,7 @@ def test_teacache_decides_per_group(drive, line):
 
 
 def test_easycache_by_hand(drive, line):
-    # the input moves by 1 a step, the output by 2: rate 2, output 10 at steps 1..3, so 0.2 a step after the third
+    # the input changes by 1 per step, the output by 2: K = 2, output 10 at steps 1..3, so 0.2 per step after the third
     inputs = line([float(step) for step in range(12)])
     outputs = line([10.0 + 2 * step for step in range(12)])
     config = EasyCacheConfig(threshold=0.27, warmup_steps=3)
@@ -78,18 +78,18 @@ def test_easycache_by_hand(drive, line):
 
 
 def test_fbcache_by_hand(drive, line):
-    # a tenth of growth a step: against the last computed one 0.1, 0.21, 0.33; computes where 0.3 is reached
+    # grows by a tenth per step: 0.1, 0.21, 0.33 relative to the last computed step; computes where 0.3 is reached
     assert drive(FBCacheConfig(threshold=0.3), line([1.1**step for step in range(9)])) == [1, 4, 7]
-    # it falls back to where it was: the comparison is with the last computed step, not the step before
+    # it returns to its earlier value: the comparison is with the last computed step, not with the previous step
     assert drive(FBCacheConfig(threshold=0.3), line([1.0, 1.2, 1.0, 1.2, 1.5, 1.2])) == [1, 5]
     assert drive(FBCacheConfig(threshold=1e-9), line([1.1**step for step in range(4)])) == [1, 2, 3, 4]
 
 
 def test_magcache_by_hand():
-    # γ = 0.9: errors 0.1, then 0.1 + 0.19 = 0.29: one skip below 0.2, then compute
+    # γ = 0.9: errors 0.1, then 0.1 + 0.19 = 0.29: one skip stays below 0.2, then compute
     config = MagCacheConfig(ratios=(0.9,) * 9, threshold=0.2, max_skips=4, retention=0.2)
     assert magcache_steps(config, 10) == [1, 2, 4, 6, 8, 10]
-    # γ = 1 never errs: only max_skips stops it
+    # γ = 1 never has an error, so only max_skips stops skipping
     assert magcache_steps(MagCacheConfig(ratios=(1.0,) * 9, max_skips=3, retention=0.2), 10) == [1, 2, 6, 10]
 
 
@@ -99,7 +99,7 @@ def test_taylorseer(drive, line):
 
 
 def test_seacache_without_noise_sees_the_plain_change(drive):
-    # near timestep 0 the filter is flat, so the signal is the plain relative change: a tenth a step
+    # near timestep 0 the filter is flat, so the signal is the plain relative change: a tenth per step
     inputs = [torch.ones(2, 4, 3) * 1.1**step for step in range(8)]
     assert drive(SeaCacheConfig(threshold=0.29), inputs, timesteps=[1e-3] * 8) == [1, 4, 7, 8]
     assert drive(SeaCacheConfig(threshold=1e-9), inputs) == list(range(1, 9))

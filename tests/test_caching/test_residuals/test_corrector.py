@@ -1,4 +1,4 @@
-"""Computed steps take back what the skipped ones before them got wrong."""
+"""Computed steps correct the errors of the skipped steps before them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TIMES = [1000.0, 900.0, 800.0, 650.0, 500.0, 350.0, 150.0]
 
 
 def sample(gain, velocities, forecasts, rows=1, times=TIMES):
-    """Take Euler steps with the true velocities, or with forecasts where there are any; return where that ends.
+    """Take Euler steps with the true velocities, or with forecasts where given; return the end point.
 
     Args:
-        gain: of the corrector, None for none.
+        gain: gain of the corrector; None for no corrector.
         velocities: true velocity of each step, the same for all rows.
         forecasts: {step: {row: velocity}}, steps counted from 0.
     """
@@ -40,25 +40,25 @@ LINE = [2.0 + t / 100 for t in TIMES]
 
 @pytest.mark.parametrize("forecasts", [{2: {0: 5.0}}, {2: {0: 11.0}, 3: {0: 20.0}}, {1: {0: 0.0}, 4: {0: 9.0}}])
 def test_a_velocity_on_a_line_ends_where_it_would_have_without_skipping(forecasts):
-    times = [1000.0 - 100 * i for i in range(10)]  # even steps: the length of the next one is what it was
+    times = [1000.0 - 100 * i for i in range(10)]  # equal steps: the next one is as long as the previous one
     line = [2.0 + t / 100 for t in times]
     truth, cached = sample(None, line, {}, times=times), sample(None, line, forecasts, times=times)
     assert sample(1.0, line, forecasts, times=times) == pytest.approx(truth)
-    # half of the way
+    # half of the difference
     halves = [(one + other) / 2 for one, other in zip(truth, cached, strict=True)]
     assert sample(0.5, line, forecasts, times=times) == pytest.approx(halves)
 
 
 def test_by_hand_with_uneven_steps():
     # at t = 650 the skipped step of 800 is off by 150 · (9 - 10), where 10 is on the line from 11 at 900 to 8.5 at 650;
-    # the step before it was 50 longer than the one before that, so this one is taken for 200 long and is 150
+    # the previous step was 50 longer than the one before it, so this step is assumed to be 200 long but is 150 long
     truth, cached = sample(None, LINE, {}), sample(None, LINE, {2: {0: 9.0}})
     assert truth[0] - cached[0] == pytest.approx(150.0)
     assert sample(1.0, LINE, {2: {0: 9.0}})[0] - cached[0] == pytest.approx(150.0 * 150 / 200)
 
 
 def test_the_last_step_is_as_long_as_its_timestep():
-    # 350 → 150 → 0: the last step would be taken for 250 long
+    # 350 → 150 → 0: by extrapolation, the last step would be 250 long
     truth = sample(None, LINE, {})
     assert sample(1.0, LINE, {5: {0: 0.0}}) == pytest.approx(truth)
 

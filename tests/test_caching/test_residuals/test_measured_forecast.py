@@ -1,4 +1,4 @@
-"""Forecasts of the stack residual in the timestep, with a measured gain."""
+"""Forecasts of the stack residual over the timestep, with a measured gain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def times(timestep):
 
 
 def compute(stack, residual, timestep, rows=None):
-    """Feed a residual at a computed step of those rows; return row → ‖r − forecast‖₂² and ‖r‖₂²."""
+    """Pass the residual of a computed step for these rows; return row → ‖r − forecast‖₂² and ‖r‖₂²."""
     numbers = [0, 1, 2] if rows is None else rows
     index = None if rows is None else torch.tensor(rows)
     stack.update(X[numbers] + residual, X[numbers], index, 0, times(timestep))
@@ -27,7 +27,7 @@ def compute(stack, residual, timestep, rows=None):
 
 
 def filled(order, residuals):
-    """Feed {timestep: residual} for all rows; return the forecast and how far off the last one was."""
+    """Pass {timestep: residual} for all rows; return the forecast object and the error of its last forecast."""
     stack, missed = MeasuredForecast(ResidualStore(), order, 3, X.device), {}
     for timestep, residual in residuals.items():
         missed = compute(stack, residual, timestep)
@@ -47,7 +47,7 @@ def test_too_few_computed_steps_are_reused():
 
 
 def test_a_line_in_the_timestep_whatever_the_steps_between():
-    stack, _ = filled(1, {1000: 5.0, 900: 6.0})  # 0.01 for each unit of time
+    stack, _ = filled(1, {1000: 5.0, 900: 6.0})  # 0.01 per unit of time
     assert at(stack, 600) == pytest.approx([9.0] * 3)
     compute(stack, 7.5, 750)
     assert at(stack, 700) == pytest.approx([8.0] * 3)
@@ -58,30 +58,30 @@ def test_a_parabola():
     stack, _ = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0})
     for row in stack.rows:
         row.gains = [1.0, 1.0]
-    stack.end_computed_step([], [], 700.0)  # only hands the gains on
+    stack.end_computed_step([], [], 700.0)  # only updates the gains
     assert at(stack, 400) == pytest.approx([16.0] * 3)
 
 
 def test_the_gain_is_how_far_the_last_forecast_was_right():
-    stack, missed = filled(1, {1000: 0.0, 900: 1.0, 800: 1.25})  # 2 was forecast: a quarter of the way
+    stack, missed = filled(1, {1000: 0.0, 900: 1.0, 800: 1.25})  # the forecast was 2; a quarter of its change was right
     assert gains(stack) == [[0.25]] * 3
     assert at(stack, 700) == pytest.approx([1.25 + 0.25 * 0.25] * 3)
-    # half as far it is trusted more: by 1 - 0.75 / 2
+    # over half the interval the forecast gets more weight: 1 - 0.75 / 2
     assert at(stack, 750) == pytest.approx([1.25 + 0.625 * 0.125] * 3)
-    # each row has four numbers, each of which missed by 0.75
+    # each row has four numbers, and each was off by 0.75
     assert [missed[row] for row in range(3)] == [pytest.approx((4 * 0.75**2, 4 * 1.25**2))] * 3
 
 
 def test_line_and_bend_have_a_gain_each():
-    # (t / 100)² falls by 13 to 600: the line says 16, the bend 3 less. At 700 the line said 38 instead of 32, so half
-    # that gap on it counts by 1 - 6 / 38 / 2, and the bend, not measured yet, by 1 / 2
+    # (t / 100)² falls by 13 until 600: the line gives 16, the second-order term subtracts 3. At 700 the line gave 38
+    # instead of 32, so over half that interval its weight is 1 - 6 / 38 / 2; the unmeasured second-order term has 1 / 2
     stack, missed = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0, 600: 36.0})
     assert gains(stack) == [pytest.approx([13 / 16, 0.0])] * 3
     assert missed[0][0] == pytest.approx(4 * (13 - 16 * (1 - 3 / 38) + 3 / 2) ** 2, rel=1e-3)
-    # 3 is missed where the line gives 1 in 2 and the bend gives as much as is left
+    # off by 3 where the line gives 1 instead of 2; the second-order term gives exactly what remains
     stack, _ = filled(2, {1000: 0.0, 900: 1.0, 800: 3.0, 700: 5.5})
     assert gains(stack) == [pytest.approx([1.0, 0.5])] * 3
-    # half the gap on: the line 1.25, the bend 1/2 · 3/2 of the second difference 0.5, by 1 - 0.5 / 2
+    # half the interval on: the line gives 1.25, the second-order term 1/2 · 3/2 of 0.5, with weight 1 - 0.5 / 2
     assert at(stack, 650) == pytest.approx([5.5 + 1.25 + 0.75 * 0.5 * 0.375] * 3)
 
 

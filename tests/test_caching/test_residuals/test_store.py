@@ -1,4 +1,4 @@
-"""What is stored, and how many bytes that is."""
+"""What the store holds, and how many bytes that takes."""
 
 from __future__ import annotations
 
