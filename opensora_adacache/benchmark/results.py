@@ -1,7 +1,7 @@
-"""``results.jsonl``: the rows that a comparison writes, one for each video.
+"""``results.jsonl``: the rows that a benchmark writes, one for each video.
 
-A row is one line, appended when its video is finished. A run that was interrupted may leave part of a line at the end;
-reading drops it and the next append overwrites it. Any other line that is not a row is an error.
+Each row is one line, appended when its video is finished. An interrupted run can leave an incomplete last line, which
+reading drops and the next append overwrites. Any other line that is not a row is an error.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arran
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One video of one setting. None where something does not apply or was not measured.
+    """One video of one setting. Fields that do not apply or were not measured are None.
 
     Attributes:
-        policy: name on the command line; "baseline" for uncached videos.
-        setting: name, unique within a comparison.
-        title: of the setting, for tables.
-        prompt: as written.
+        policy: name of the policy on the command line, or "baseline" for uncached videos.
+        setting: name of the setting, unique within a benchmark.
+        title: title of the setting for tables.
+        prompt: prompt as written.
         index: number of the prompt.
-        seed: of the random stream; a video pairs with the baseline's of the same index and seed.
-        psnr, ssim, lpips: to the baseline's video, from raw frames; PSNR in dB.
-        psnr_mp4, ssim_mp4, lpips_mp4: the same from the decoded files.
-        flicker: as the metric of that name gives it.
-        motion_error: as the metric of that name gives it.
-        latency_s: whole run of the video.
-        loop_s: denoising loop.
-        tflops: of the denoising loop.
-        computed_steps: steps that ran the transformer.
-        num_steps: denoising steps.
-        cache_bytes: the most that cached residuals held.
-        peak_memory_bytes: of the device, or resident.
-        video: path of the file, relative to the folder of the results.
-        motion: class of the prompt, one of `MOTIONS`.
-        checks: for each of `CHECKS` how many answers were right and how many were asked for.
-        schedule: a character for each step, "#" where it computed.
-        distances: for each step the distance that its policy decides from.
-        motions: for each step the motion factor.
-        version: of this format. Rows without one are of version 1.
+        seed: seed of the random stream. A video is paired with the baseline video of the same index and seed.
+        psnr, ssim, lpips: quality against the baseline video, from raw frames; PSNR in dB.
+        psnr_mp4, ssim_mp4, lpips_mp4: the same, from the decoded files.
+        flicker: value of `metrics.motion.flicker`.
+        motion_error: value of `metrics.motion.motion_error`.
+        latency_s: seconds of the whole run of the video.
+        loop_s: seconds of the denoising loop.
+        tflops: 10¹² FLOPs of the denoising loop.
+        computed_steps: number of steps that ran the transformer.
+        num_steps: number of denoising steps.
+        cache_bytes: peak size of the cached residuals.
+        peak_memory_bytes: peak memory of the device, or peak resident memory on the CPU.
+        video: path of the video file, relative to the folder of the results.
+        motion: motion class of the prompt, one of `MOTIONS`.
+        checks: for each of `CHECKS`, the number of correct answers and of questions.
+        schedule: one character per step, "#" for computed steps.
+        distances: for each step, the distance that the policy decides by.
+        motions: for each step, the motion factor.
+        version: version of this format. Rows without one have version 1.
     """
 
     policy: str
@@ -99,7 +99,7 @@ class ResultRow:
 
     @property
     def video_key(self) -> tuple[int, int]:
-        """Prompt number and seed: what pairs videos of different settings."""
+        """Prompt number and seed, by which videos of different settings are paired."""
         return self.index, self.seed
 
     def video_in(self, folder: Path) -> Path:
@@ -125,7 +125,7 @@ _HINTS = get_type_hints(ResultRow)
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """Read the rows of finished videos, in their order.
+    """Read the rows of finished videos, in file order.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -152,7 +152,7 @@ def read_results(path: Path) -> list[ResultRow]:
 
 
 def append_result(path: Path, row: ResultRow) -> None:
-    """Append a row; it is on the disk when this returns. The folder is made if it is missing.
+    """Append a row and flush it to disk. A missing folder is created.
 
     Raises:
         ValueError: a figure of the row is infinite or NaN, which JSON cannot hold.
@@ -162,7 +162,7 @@ def append_result(path: Path, row: ResultRow) -> None:
         line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError:
         raise ValueError(
-            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None where there is none"
+            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None for missing figures"
         ) from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _drop_partial_line(file: BinaryIO) -> None:
-    """Cut off what follows the last newline, which nearly always is nothing."""
+    """Remove an incomplete last line, if there is one."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - 1, 0))
     if file.read(1) not in (b"", b"\n"):

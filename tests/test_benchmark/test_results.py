@@ -55,7 +55,7 @@ def changed(line: str, **values: object) -> str:
     ("spoil", "message"),
     [
         (lambda line: "prompt,psnr", "line 2 is not a result .not JSON"),
-        (lambda line: "[1]", "no object"),
+        (lambda line: "[1]", "not a JSON object"),
         (lambda line: changed(line, loop_s="gone"), "'loop_s' is missing"),
         (lambda line: changed(line, colour="red"), "'colour' is unknown"),
         (lambda line: changed(line, seed="7"), "'seed' must be a whole number, got '7'"),
