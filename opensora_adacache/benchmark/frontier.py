@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from opensora_adacache.benchmark.bootstrap import bootstrap_difference
 from opensora_adacache.benchmark.results import ResultRow, read_results
 from opensora_adacache.benchmark.runner import RESULTS
 from opensora_adacache.benchmark.table_files import markdown_table
+from opensora_adacache.metrics.bootstrap import bootstrap_difference
 
 OURS = ("forecastcache", "adacache-forecast")
 Videos = Mapping[tuple[int, int], ResultRow]

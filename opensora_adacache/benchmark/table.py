@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from opensora_adacache.benchmark.bootstrap import Interval
 from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS
 from opensora_adacache.benchmark.summary import SettingSummary
+from opensora_adacache.metrics.bootstrap import Interval
 
 MEASURED, ORACLE, QUOTED = "measured", "oracle", "quoted"
 
