@@ -171,7 +171,7 @@ def test_settings_that_make_no_sense(changes, message):
 def test_a_budget_that_the_run_cannot_spend():
     with pytest.raises(ValueError, match="can compute 4 to 10 of them"):
         ForecastCacheConfig(computed_steps=11).check_run(10, 6)
-    with pytest.raises(ValueError, match="asks for 2"):
+    with pytest.raises(ValueError, match="got a budget of 2"):
         ForecastCacheConfig(speedup=5).check_run(10, 6)
     with pytest.raises(ValueError, match="can compute 10 to 100 of them"):
         ForecastCacheConfig(computed_steps=9).check_run(100, 6)
