@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from opensora_adacache.commands.main import print_error, run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     target.add_argument("--psnr", type=float, nargs="+", help="target mean PSNR in dB to the uncached videos")
     parser.add_argument("--policy", nargs="+", help="policies as 'scripts/compare.py --list' names them")
     parser.add_argument("--prompt-path", help="calibrate on these prompts instead of the config's")
-    parser.add_argument("--limit", type=int, default=24, help="number of prompts (default: %(default)s)")
+    parser.add_argument("--limit", type=count, default=24, help="number of prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="add the settings to this .json file")
     options = parser.parse_args(arguments)
     options.command = typed_command("scripts/calibrate.py", arguments)

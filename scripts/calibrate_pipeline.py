@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count, speedup
 
 PROMPTS = Path(__file__).resolve().parent.parent / "assets" / "texts" / "gallery.txt"
 
@@ -22,10 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder or a name on the hub, as from_pretrained takes it")
-    parser.add_argument("--speedup", type=float, required=True, help="target n / computed steps, on average")
-    parser.add_argument("--num-sampling-steps", type=int, required=True, help="n, the pipeline's num_inference_steps")
+    parser.add_argument("--speedup", type=speedup, required=True, help="target n / computed steps, on average")
+    parser.add_argument("--num-sampling-steps", type=count, required=True, help="n, the pipeline's num_inference_steps")
     parser.add_argument("--prompt-path", type=Path, default=PROMPTS, help="prompts, one a line (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=24, help="number of prompts (default: %(default)s)")
+    parser.add_argument("--limit", type=count, default=24, help="number of prompts (default: %(default)s)")
     parser.add_argument("--call", type=json.loads, default={}, help="more arguments of the call: '{\"height\": 480}'")
     parser.add_argument("--transformer", default="transformer", help="name of the model (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first prompt (default: %(default)s)")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", help="a comparison config")
     parser.add_argument("--list", action="store_true", help="print the names of the policies and stop")
-    parser.add_argument("--limit", type=int, help="take only the first N prompts")
+    parser.add_argument("--limit", type=count, help="take only the first N prompts")
     parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
     options = parser.parse_args(arguments)
     if options.list:

@@ -109,8 +109,8 @@ def make_row() -> Callable[..., ResultRow]:
         row |= dict(index=0, seed=0, psnr=25.0, ssim=0.9, lpips=None, psnr_mp4=24.0, ssim_mp4=0.85, lpips_mp4=None)
         row |= dict(flicker=0.5, motion_error=0.1, latency_s=2.5, loop_s=2.0, tflops=3.0)
         row |= dict(computed_steps=3, num_steps=6, cache_bytes=1000, peak_memory_bytes=None, motion="still")
-        row |= dict(checks={"colour": [1, 2]}, schedule="##...#", distances=[None, 0.3, None, None, None, 0.1])
-        row |= dict(motions=[None, 1.0, None, None, None, 1.5])
+        row |= dict(checks={"colour": (1, 2)}, schedule="##...#", distances=(None, 0.3, None, None, None, 0.1))
+        row |= dict(motions=(None, 1.0, None, None, None, 1.5))
         row |= values
         name = f"videos/{row['setting']}-{row['index']:04d}-{row['seed']}.mp4"
         return ResultRow(**{"video": name, **row})
@@ -126,7 +126,7 @@ def make_baseline_row(make_row: Callable[..., ResultRow]) -> Callable[..., Resul
         row: dict = dict(policy="baseline", setting="baseline", title="Baseline", schedule="######")
         row |= dict.fromkeys(("psnr", "ssim", "psnr_mp4", "ssim_mp4"))
         row |= dict(loop_s=4.0, latency_s=5.0, tflops=6.0, computed_steps=6, cache_bytes=0)
-        row |= dict(distances=[None] * 6, motions=[None] * 6)
+        row |= dict(distances=(None,) * 6, motions=(None,) * 6)
         return make_row(**row | values)
 
     return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.checks import plain
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
@@ -12,18 +13,20 @@ if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
 
 
-def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> CacheSession | BranchedSession:
+def apply_cache(
+    model: Any, config: CacheConfig, num_sampling_steps: int | None = None
+) -> CacheSession | BranchedSession:
     """Attach a cache to a model from outside and return its session.
 
     Use it in a ``with`` statement, or call it directly and remove the cache later with ``session.detach()``. Everything
     is checked before the model is touched, and detaching restores the model completely.
 
     Args:
-        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, or a diffusers
-            transformer (docs/guide/adapters.md lists them).
+        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, a diffusers transformer
+            (docs/guide/adapters.md lists them), or a diffusers pipeline.
         config: settings of a policy: an `AdaCacheConfig` or any other `CacheConfig`, including your own.
-        num_sampling_steps: number of denoising steps of the sampler; AdaCache always computes the last two. With
-            diffusers it is the length of the scheduler's `timesteps`.
+        num_sampling_steps: number of denoising steps of the sampler. With diffusers it is the length of the scheduler's
+            `timesteps`; for a pipeline it may be omitted and is then read at each call.
 
     Raises:
         ValueError: the settings do not fit the model or the run, or the model already has a cache.
@@ -31,6 +34,15 @@ def apply_cache(model: Any, config: CacheConfig, num_sampling_steps: int) -> Cac
     if not isinstance(config, CacheConfig):
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
+    num_sampling_steps = None if num_sampling_steps is None else plain(num_sampling_steps)
+    if _is_of(model, "diffusers", "DiffusionPipeline"):
+        from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
+
+        return attach_pipeline(model, config, num_sampling_steps)
+    if num_sampling_steps is None:
+        raise ValueError(
+            "apply_cache needs num_sampling_steps for a model: give the sampler's, or give the pipeline of diffusers"
+        )
     if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
         from opensora_adacache.adapters.stdit3.attach import attach_stdit3
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from opensora_adacache.adapters.twin_calls import TwinCalls
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import CacheSession, ObservedStep
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
@@ -31,14 +31,25 @@ class BranchedSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, the number of calls of each branch in one run: the length of the scheduler's `timesteps`.
+            A function is called when a run begins.
+        check_run: called with each new number of steps; raises ValueError if it does not fit.
 
     Attributes:
+        on_step: called after each call of the model with its branch; see `CacheSession.on_step`.
         branches: the sessions by branch name, in the order of their first calls.
     """
 
-    def __init__(self, config: CacheConfig, num_sampling_steps: int) -> None:
+    def __init__(
+        self,
+        config: CacheConfig,
+        num_sampling_steps: int | Callable[[], int],
+        check_run: Callable[[int], None] = lambda number: None,
+    ) -> None:
         self.config = config
-        self.num_sampling_steps = num_sampling_steps
+        self.num_sampling_steps = 0 if callable(num_sampling_steps) else num_sampling_steps
+        self._count_steps = num_sampling_steps if callable(num_sampling_steps) else None
+        self._check_run = check_run
+        self.on_step: Callable[[str, ObservedStep], None] = lambda name, step: None
         self.on_detach: Callable[[], None] = lambda: None
         self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
         self.branches: dict[str, CacheSession] = {}
@@ -95,6 +106,21 @@ class BranchedSession:
         """Whether no branch has an unfinished run."""
         return self._unfinished() is None
 
+    def count_steps(self) -> None:
+        """Ask for the number of steps, where it belongs to each call of the pipeline; another one begins new runs.
+
+        Raises:
+            ValueError: the settings do not fit it.
+        """
+        number = self.num_sampling_steps if self._count_steps is None else self._count_steps()
+        if number == self.num_sampling_steps:
+            return
+        self._check_run(number)
+        self.num_sampling_steps = number
+        for session in self.branches.values():
+            session.end_run()
+            session.num_sampling_steps = number
+
     @contextmanager
     def model_call(
         self, name: str, latents: Tensor, timestep: Tensor, step_index: int | None = None
@@ -132,6 +158,7 @@ class BranchedSession:
 
     def _new_branch(self, name: str) -> CacheSession:
         session = self.branches[name] = CacheSession(self.config, self.num_sampling_steps, prompts_last=True)
+        session.on_step = lambda step: self.on_step(name, step)
         self.on_new_branch(name, session)
         return session
 

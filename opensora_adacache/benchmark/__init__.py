@@ -1,1 +1,1 @@
-"""Caching policies side by side: the comparison's config, its runner, rows, tables and report."""
+"""Benchmarks of caching policies side by side: config, runner, result rows, tables and report."""

@@ -1,8 +1,8 @@
-"""How sure a mean over videos is: bootstrap intervals over prompts.
+"""Bootstrap confidence intervals over prompts, for a mean over videos.
 
 Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979), percentile intervals. Videos of one prompt with
-several seeds resemble each other, so whole prompts are drawn (a cluster bootstrap): drawing videos would claim more
-than is known.
+different seeds resemble each other, so the bootstrap resamples whole prompts (a cluster bootstrap). Resampling
+single videos would make the intervals too narrow.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and what it may be.
+    """A mean and its confidence interval.
 
     Attributes:
-        mean: of all values.
-        low: lower end of the interval; None where there is only one cluster, which tells nothing about others.
-        high: upper end, likewise.
+        mean: mean of all values.
+        low: lower end of the interval, or None if there is only one cluster to resample.
+        high: upper end of the interval, or None if there is only one cluster.
     """
 
     mean: float
@@ -39,14 +39,14 @@ def bootstrap_interval(
 
     Args:
         values: one per video.
-        clusters: the prompt of each value; None makes each value its own cluster.
-        confidence: share of resampled means inside the interval; more widens it.
-        num_resamples: how often as many clusters as there are are drawn, with replacement.
-        seed: of the draws; the same values, clusters and seed give the same interval.
+        clusters: the prompt of each value. With None, each value is its own cluster.
+        confidence: fraction of the resampled means that lie inside the interval.
+        num_resamples: number of resamples. Each draws as many clusters as there are, with replacement.
+        seed: seed of the draws. The same values, clusters and seed give the same interval.
 
     Raises:
-        ValueError: no values, one that is not finite, as many clusters as values are not given, or a confidence or
-            number of resamples out of range.
+        ValueError: there are no values, a value is not finite, there are not as many clusters as values, or
+            `confidence` or `num_resamples` is out of range.
 
     >>> bootstrap_interval([1.0, 2.0, 3.0, 4.0])
     Interval(mean=2.5, low=1.5, high=3.5)
@@ -75,12 +75,13 @@ def bootstrap_difference(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of value − baseline of the same videos and its bootstrap interval.
+    """Return the mean of value − baseline over the same videos, and its bootstrap interval.
 
-    Paired: prompts that are hard for both do not widen it. An interval without 0 tells the two apart.
+    The differences are paired, so prompts that are hard for both do not widen the interval. If the interval excludes
+    0, the two differ at this confidence.
 
     Raises:
-        ValueError: not as many values as baselines, or as `bootstrap_interval`.
+        ValueError: the two lists differ in length, or any error of `bootstrap_interval`.
     """
     if len(values) != len(baseline):
         raise ValueError(
@@ -95,10 +96,10 @@ def _check(values: np.ndarray, clusters: Sequence[Hashable], confidence: float, 
         raise ValueError(f"an interval needs a list of at least one value, got shape {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(
-            f"values must be finite, got {values[~np.isfinite(values)][0]}; leave out what was not measured"
+            f"values must be finite, got {values[~np.isfinite(values)][0]}; leave out values that were not measured"
         )
     if len(clusters) != len(values):
-        raise ValueError(f"expected the cluster of each of {len(values)} values, got {len(clusters)}")
+        raise ValueError(f"expected one cluster for each of {len(values)} values, got {len(clusters)}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
     if num_resamples < 1:

@@ -1,10 +1,10 @@
-"""Read a comparison: one baseline run, and settings of caching policies to compare with it.
+"""Read the config of a benchmark: one baseline run, and the caching policies to compare with it.
 
-A comparison config is a Python file with these keys: ``run`` (path, relative to the file, of a run config without a
-cache), ``settings`` (name → ``dict(cache=dict(type=…, …))`` and optionally ``title``, ``overrides``, ``paper``,
+The config is a Python file with these keys: ``run`` (the path of a run config without a cache, relative to the file),
+``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper`` and
 ``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``
-and ``title``. Names that begin with an underscore are the file's own variables. The baseline is implied and is named
-"baseline". No model is loaded here.
+and ``title``. Names that begin with an underscore are private variables of the file. The baseline is always included,
+under the name "baseline". This module loads no model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 @dataclass(frozen=True)
 class Prompts:
-    """Where the prompts of a comparison come from: by default the run config.
+    """Where the prompts of a benchmark come from. The default is the run config.
 
     Attributes:
-        heldout: number of held-out prompts of the bundled data set, which its model never saw.
-        seed: for drawing them.
+        heldout: number of held-out prompts of the bundled data set, which the bundled model never saw in training.
+        seed: seed that the held-out prompts are drawn with.
         path: file with one prompt per line.
     """
 
@@ -47,18 +47,18 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Setting:
-    """One policy with its constants.
+    """One policy with its settings.
 
     Attributes:
-        name: short, usable as a file name.
-        config: the run, with the cache; the policy is its type.
-        title: as tables show it.
-        paper: the row's method name in the paper's table, or None.
-        computed_steps: planned computed steps of a policy that decides as it goes, from a source the config quotes; of
-            an oracle, the steps it spends per video.
-        oracle: a schedule that uses knowledge no policy has: "static" is the best fixed schedule (given in its cache
-            section), "video" the best schedule of each video, "budget" the same with the best split of the steps over
-            the videos.
+        name: short name that is valid as a file name.
+        config: run config including the cache, whose type is the policy.
+        title: name that tables show.
+        paper: name of the method in the paper's table, or None.
+        computed_steps: for a policy that decides during the run, the expected number of computed steps, from a source
+            that the config quotes. For an oracle, the number of computed steps per video.
+        oracle: kind of a schedule that uses knowledge no policy has: "static" is the best fixed schedule (given in the
+            cache section), "video" is the best schedule of each video, and "budget" also splits the computed steps
+            between the videos in the best way.
     """
 
     name: str
@@ -74,14 +74,14 @@ class Comparison:
     """A baseline and the settings to compare with it.
 
     Attributes:
-        path: the comparison config.
-        run: the baseline.
-        prompts: where the prompts come from.
-        num_seeds: videos per prompt, each with its own seed.
+        path: path of the benchmark config.
+        run: run config of the baseline.
+        prompts: source of the prompts.
+        num_seeds: number of videos per prompt, each with its own seed.
         metrics: names of the metrics.
-        paper: which of the paper's tables stands beside ours, or None.
-        settings: in the config's order, the baseline not among them.
-        title: of tables and page.
+        paper: name of the paper's table to show beside our figures, or None.
+        settings: settings in the order of the config, without the baseline.
+        title: title of the tables and the page.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _ComparisonKeys:
-    """The keys of a comparison config."""
+    """The keys of a benchmark config."""
 
     run: str
     settings: Mapping[str, Any]
@@ -134,26 +134,26 @@ class _SettingKeys:
 
     @property
     def cache_section(self) -> dict[str, Any]:
-        """The cache section of the run; an oracle's plan replaces the placeholder later."""
+        """The cache section of the run. For an oracle it is a placeholder that its plan replaces later."""
         return {"type": "Planned", "steps": (1,)} if self.cache is None else dict(self.cache)
 
 
 def is_comparison(path: str | Path) -> bool:
-    """Tell whether a config file is a comparison rather than a run, by its keys."""
+    """Return whether a config file describes a benchmark rather than a run, judged by its keys."""
     values = read_file(Path(path))
     return "settings" in values or "run" in values
 
 
 def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """Read a comparison config.
+    """Read a benchmark config.
 
     Args:
         path: the file.
-        overrides: dotted keys of the run config, which override the file.
+        overrides: dotted keys of the run config. They override the file.
 
     Raises:
         FileNotFoundError: a config, a prompt file or a local checkpoint does not exist.
-        ValueError: anything else that is wrong, in one line.
+        ValueError: the config is invalid in any other way. The message is one line.
     """
     path = Path(path)
     keys = build(_ComparisonKeys, read_file(path), "")

@@ -1,4 +1,4 @@
-"""Costs of runs and comparisons as a text table with notes."""
+"""Costs of runs and benchmarks as a text table with notes."""
 
 from __future__ import annotations
 
@@ -40,26 +40,28 @@ COMPARISON_COLUMNS = (
     ("cache GB, block", "cache_gb_block", "{:.3g}"),
 )
 RUN_NOTE = """
-Per video, guidance included. TFLOPs: 2 per multiply-accumulate, of the longest prompt; a run computes every
-step. GB: 10^9 bytes of cached residuals in the dtype of the run; "stack" is the default granularity.
+All figures are per video and include guidance. A multiply-add is 2 FLOPs; the prompt has the maximum length;
+TFLOPs/run computes every step. 1 GB is 10^9 bytes of cached residuals in the dtype of the run. The default
+granularity is "stack".
 """
 COMPARISON_NOTE = """
-Per video, denoising with guidance, {text_tokens} text tokens. TFLOPs: 2 per multiply-accumulate. GB: 10^9 bytes of
-cached residuals in the dtype of the run; policies of single sites have the block granularity only, ranges of layers
-hold one offset. Empty: not known before a run.
+All figures are per video, for denoising with guidance and {text_tokens} text tokens. A multiply-add is 2 FLOPs.
+1 GB is 10^9 bytes of cached residuals in the dtype of the run. Policies of single sites have the block granularity
+only; policies that skip a range of layers hold one offset. Empty cells are unknown before a run.
 """
 PUBLISHED_NOTE = """
-The published TFLOPs seem to be counted in another way: ratios of fixed schedules fit, to 0.1 %, a count without the
-two products inside attention and with the decoding of the video (VAE). "as published" counts so. Ours counts all of the
-transformer and nothing else, which makes attention dearer: ratios of PAB and T-GATE come out 2 to 5 % lower.
+The published TFLOPs seem to be counted differently: the ratios of fixed schedules agree to 0.1 % with a count that
+omits the two matrix products inside attention and includes the decoding of the video (VAE). The columns "as published"
+use that count. Our own count covers the whole transformer and nothing else. Attention therefore costs more, and the
+ratios of PAB and T-GATE are 2 to 5 % lower.
 """
-IMPLIED_NOTE = """{setting}: computed steps are the config's plan. The paper's ratio implies {implied_steps:.1f}
-by our count, {implied_steps_as_published:.1f} if it was counted as the other rows of its table.
+IMPLIED_NOTE = """{setting}: the computed steps are those expected in the config. The paper's ratio implies
+{implied_steps:.1f} by our count, {implied_steps_as_published:.1f} if it was counted like the rest of its table.
 """
 
 
 def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str], ...]) -> str:
-    """Align the rows under their headers; leave out empty columns."""
+    """Return the rows aligned under their headers, without the columns that are empty."""
     columns = tuple(column for column in columns if any(row.get(column[1]) is not None for row in rows))
     lines = [[header for header, _, _ in columns]]
     for row in rows:
@@ -70,7 +72,7 @@ def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str]
 
 
 def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
-    """Return the table of a comparison with its notes."""
+    """Return the table of a benchmark with its notes."""
     notes = COMPARISON_NOTE.format(**rows[0])
     if paper is not None:
         notes += "\n" + textwrap.fill(f"The paper's columns are quoted: {find_table(paper).source}", 112) + "\n"
@@ -80,22 +82,22 @@ def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
     hours = sum(row.get("paper_latency_s") or 0.0 for row in rows) * rows[0]["videos"] / 3600
     if hours:
         notes += (
-            f"\nA100 hours for {rows[0]['videos']} videos per setting, quoted seconds x videos, not measured: "
-            f"{hours:.2f} in all where a latency is quoted.\n"
+            f"\nA100 hours for {rows[0]['videos']} videos per setting: {hours:.2f} in total over the rows with a "
+            "quoted latency (quoted seconds x videos, not measured).\n"
         )
     return format_table(rows, COMPARISON_COLUMNS) + "\n" + notes.rstrip()
 
 
 def plan_costs(paths: Sequence[Path], num_text_tokens: int | None) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows of all configs, and the text that shows them.
+    """Return the cost rows of all configs, and the text that shows them.
 
     Args:
-        paths: configs of runs and of comparisons.
-        num_text_tokens: tokens cross-attention sees; None: see `benchmark.costs`.
+        paths: configs of runs and of benchmarks.
+        num_text_tokens: number of text tokens that cross-attention reads. For None, see `benchmark.costs`.
 
     Raises:
         FileNotFoundError: a config does not exist.
-        ValueError: a config is wrong, or the number of tokens is below 1.
+        ValueError: a config is invalid, or the number of tokens is below 1.
     """
     if num_text_tokens is not None and num_text_tokens < 1:
         raise ValueError(f"--text-tokens must be at least 1, got {num_text_tokens}")

@@ -1,4 +1,4 @@
-"""What a run or the settings of a comparison cost, one row each, beside the figures of the paper."""
+"""Costs of a run or of each setting of a benchmark, one row each, beside the paper's figures."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from opensora_adacache.costs import run as run_flops
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 SHORT_PROMPT_TOKENS = 20
-"""Text tokens beside a table of the paper: the reference drops padding first, and its prompts are short."""
+"""Text tokens assumed beside a table of the paper: the reference drops padding first, and its prompts are short."""
 
 
 def run_row(config: RunConfig, num_text_tokens: int | None = None) -> dict[str, Any]:
-    """Return the costs of a run: of the baseline, or of the config's own setting."""
+    """Return the costs of a run, with the cache of its config if it has one."""
     return _row(config, BASELINE if config.cache is None else config.name, config.name, None, num_text_tokens)
 
 
 def comparison_rows(comparison: Comparison, num_text_tokens: int | None = None) -> list[dict[str, Any]]:
-    """Return the costs of the baseline and of each setting, beside those of the paper's table if one is named.
+    """Return the costs of the baseline and of each setting, beside those of the paper's table if the config names one.
 
     Args:
-        comparison: the settings.
-        num_text_tokens: tokens cross-attention sees; None: `SHORT_PROMPT_TOKENS` beside a table of the paper, else
-            as many as a prompt may have.
+        comparison: the benchmark.
+        num_text_tokens: number of text tokens that cross-attention reads. None means `SHORT_PROMPT_TOKENS` beside a
+            table of the paper, and the maximum length of a prompt otherwise.
 
     Raises:
-        ValueError: the paper has no such table, or the table no such method.
+        ValueError: the paper has no such table, or the table has no such method.
     """
     table = None if comparison.paper is None else find_table(comparison.paper)
     if table is not None and num_text_tokens is None:
@@ -88,7 +88,7 @@ def _row(
 
 
 def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
-    """Return the computed steps of a stack policy where they are known; a policy of sites computes part of each."""
+    """Return the computed steps of a stack policy if they are known; site policies compute a part of every step."""
     if isinstance(config.cache, SiteCacheConfig):
         return None
     fixed = run_flops.fixed_steps(config)
@@ -96,10 +96,10 @@ def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
 
 
 def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
-    """Return the residuals a cache holds in each granularity; None where its policy does not have that one.
+    """Return how many residuals a cache holds per granularity; None for granularities that the policy lacks.
 
-    An uncached run gets those that an AdaCache with one probe site would hold. Signals that some policies keep
-    beside the residuals (at most one more tensor), and the corrector's two outputs, are not counted.
+    For an uncached run, this is what AdaCache with one probe site would hold. The count leaves out signals that some
+    policies keep beside the residuals (at most one more tensor) and the two outputs that the corrector keeps.
     """
     cache = config.cache
     if cache is not None and cache.granularity == "range":
@@ -117,7 +117,7 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
 
 
 def _quoted(paper: PaperRow | None, table: PaperTable | None) -> dict[str, Any]:
-    """Return what the paper prints for a row."""
+    """Return the figures that the paper prints for a row."""
     if paper is None or table is None:
         return {"paper_method": None, "paper_latency_s": None}
     whole = table.row(BASELINE).tflops
@@ -130,9 +130,9 @@ def _quoted(paper: PaperRow | None, table: PaperTable | None) -> dict[str, Any]:
 
 
 def _as_published(setting: Setting, num_text_tokens: int | None, row: dict[str, Any]) -> dict[str, Any]:
-    """Count a row as the published figures seem to be counted (see `flops`), and what they then imply.
+    """Return the FLOPs of a row counted as the published figures seem to be (see `flops`), and what those imply.
 
-    "implied" are the computed steps that give the paper's ratio, by our count and by that one.
+    The "implied" values are the computed steps that give the paper's ratio, by our count and by the published one.
     """
     config = setting.config
     whole = config.scheduler.num_sampling_steps
@@ -154,5 +154,5 @@ def _as_published(setting: Setting, num_text_tokens: int | None, row: dict[str, 
 
 
 def _steps_for(total: float, step: flops.StepFlops, num_steps: int) -> float:
-    """Return how many computed steps give a run of `num_steps` those FLOPs."""
+    """Return the number of computed steps at which a run of `num_steps` takes `total` FLOPs."""
     return (total - num_steps * step.reused) / (step.computed - step.reused)

@@ -1,4 +1,4 @@
-"""``comparison.json``: what a comparison compared, where and when. The runner writes it, the report reads it."""
+"""``comparison.json``: what a benchmark compared, where and when. The runner writes it, the report reads it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SettingRecord:
     """A policy with its settings.
 
     Attributes:
-        name: unique within the comparison.
-        title: for tables.
-        policy: name on the command line.
-        paper: name of its row in the paper's table.
-        oracle: whether it knows what no policy could know.
+        name: name that is unique within the benchmark.
+        title: name that tables show.
+        policy: name of the policy on the command line.
+        paper: name of the method in the paper's table.
+        oracle: whether the schedule uses knowledge that no policy has.
     """
 
     name: str
@@ -35,24 +35,24 @@ class SettingRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """Where, when and how the rows were made, and what they stand beside.
+    """Where, when and how the rows were made, and the quoted rows that go with them.
 
     Attributes:
         config: path of the config.
-        command: that made the rows.
-        machine: that they were made on.
-        date: ISO 8601.
-        torch: version.
-        num_prompts: prompts.
-        num_seeds: seeds of each prompt.
-        title: of tables and page.
-        settings: in the order of the table; the baseline among them.
+        command: command that made the rows.
+        machine: machine that they were made on.
+        date: date in ISO 8601 format.
+        torch: version of PyTorch.
+        num_prompts: number of prompts.
+        num_seeds: number of seeds per prompt.
+        title: title of the tables and the page.
+        settings: settings in the order of the table, including the baseline.
         paper: title of the quoted table.
-        paper_rows: of that table.
-        paper_source: where it is printed and on what it was measured.
-        lpips_missing: why there is no LPIPS; None if there is.
-        runs: setting → its whole run config as plain values; what a run that goes on must agree with.
-        version: of this format. Files without one are of version 1.
+        paper_rows: rows of the quoted table.
+        paper_source: where the table is printed and what it was measured on.
+        lpips_missing: why there is no LPIPS, or None if there is.
+        runs: setting → its whole run config as plain values. A resumed benchmark must have the same values.
+        version: version of this format. Files without one have version 1.
     """
 
     config: str
@@ -85,7 +85,7 @@ def read_comparison(path: Path) -> ComparisonRecord:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of another kind.
+        ValueError: the file does not describe a benchmark.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ def read_comparison(path: Path) -> ComparisonRecord:
 
 
 def write_comparison(path: Path, comparison: ComparisonRecord) -> None:
-    """Write it, whole or not at all.
+    """Write the file atomically.
 
     Raises:
         OSError: the file cannot be written.
@@ -111,7 +111,7 @@ def write_comparison(path: Path, comparison: ComparisonRecord) -> None:
 
 
 def _make(kind: type, content: Any) -> Any:
-    """Make a dataclass from an object of JSON; unknown keys are ignored."""
+    """Make a dataclass from a JSON object, ignoring unknown keys."""
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, got {content!r}")
     known = {field.name for field in fields(kind)}

@@ -1,4 +1,4 @@
-"""Measure calls on a device: time, peak memory, kernels, synchronisations."""
+"""Measure calls on a device: time, peak memory, kernels and synchronisations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DeviceClock:
     """Measures calls on one device.
 
     Args:
-        device: CUDA, or the CPU, where memory, kernels and synchronisations are not known.
+        device: a CUDA device, or the CPU, on which memory, kernels and synchronisations are not measured.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,7 +29,7 @@ class DeviceClock:
             torch.cuda.synchronize(self.device)
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Return how long one call takes, until the device has finished it."""
+        """Return how many seconds one call takes, including the work that it starts on the device."""
         self.synchronize()
         start = time.perf_counter()
         call()
@@ -37,13 +37,13 @@ class DeviceClock:
         return time.perf_counter() - start
 
     def milliseconds(self, call: Callable[[], object], repeats: int = 5, warmup: int = 2) -> float:
-        """Return the median time of a call after some that do not count."""
+        """Return the median time of a call in milliseconds, after warm-up calls that are not timed."""
         for _ in range(warmup):
             call()
         return 1000 * median(self.seconds(call) for _ in range(repeats))
 
     def peak_gb(self, call: Callable[[], object]) -> float | None:
-        """Return the most memory that tensors held during a call, weights included, in 10^9 bytes."""
+        """Return the peak memory that tensors held during a call, including weights, in 10^9 bytes."""
         if not self.is_cuda:
             call()
             return None
@@ -54,7 +54,7 @@ class DeviceClock:
         return torch.cuda.max_memory_allocated(self.device) / 1e9
 
     def kernels(self, call: Callable[[], object], count: int = 15) -> tuple[list[str], int, float] | None:
-        """Return the kernels that take most of a call's time, how many ran, and their milliseconds in all."""
+        """Return the kernels that take the most time, the number of kernels that ran, and their total milliseconds."""
         if not self.is_cuda:
             return None
         call()
@@ -73,7 +73,7 @@ class DeviceClock:
 
 @contextmanager
 def counted_synchronisations() -> Iterator[list[str]]:
-    """Collect a line for every time that a block of code waits for a CUDA device."""
+    """Collect one line for every time that the block of code waits for a CUDA device."""
     waits: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

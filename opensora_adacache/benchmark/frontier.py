@@ -1,7 +1,7 @@
-"""Our policies beside the published ones at each speedup, video by video, from the rows of comparisons.
+"""Our policies beside the published ones at each speedup, paired by video, from the rows of benchmarks.
 
-Settings are named POLICY-SPEEDUPx. Settings forecastcache-K, of K computed steps, stand beside one named
-adacache-fast.
+Settings must be named POLICY-SPEEDUPx. Settings named forecastcache-K, which compute K steps, are compared with the
+setting adacache-fast.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from opensora_adacache.benchmark.table_files import markdown_table
 
 OURS = ("forecastcache", "adacache-forecast")
 Videos = Mapping[tuple[int, int], ResultRow]
-"""Prompt number and seed → row, of one setting."""
+"""Prompt number and seed → row, for one setting."""
 
 
 def frontier_lines(folder: Path) -> Iterator[str]:
-    """Yield the Markdown lines of one comparison.
+    """Yield the Markdown lines of one benchmark.
 
-    Mean PSNR and computed steps of every policy, and the paired difference to the best published one and to AdaCache
-    with its 95 % bootstrap interval over prompts.
+    They show the mean PSNR and computed steps of every policy, and for our policies the paired difference from the best
+    published one and from AdaCache, with 95 % bootstrap intervals over prompts.
 
     Raises:
         OSError: the results cannot be read.
-        ValueError: they are of another kind, or no setting is named POLICY-SPEEDUPx.
+        ValueError: the file holds no results, or no setting is named POLICY-SPEEDUPx.
     """
     rows = read_results(folder / RESULTS)
     found: dict[float, dict[str, dict[tuple[int, int], ResultRow]]] = defaultdict(lambda: defaultdict(dict))
@@ -38,18 +38,18 @@ def frontier_lines(folder: Path) -> Iterator[str]:
         if speedup.endswith("x"):
             found[float(speedup[:-1])][policy][row.video_key] = row
     if not found:
-        raise ValueError(f"{folder} has no settings named POLICY-SPEEDUPx")
+        raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
     lines = [cells for speedup, policies in sorted(found.items()) for cells in _policy_cells(speedup, policies)]
-    columns = ("speedup", "policy", "computed steps", "PSNR, dB", "SSIM", "motion error, fast clips")
+    columns = ("speedup", "policy", "computed steps", "PSNR (dB)", "SSIM", "motion error, fast clips")
     yield f"## {rows[0].num_steps} steps, {len({row.video_key for row in rows})} prompts"
     yield ""
-    yield from markdown_table((*columns, "to the best published, dB", "to AdaCache, dB"), lines)
+    yield from markdown_table((*columns, "over the best published (dB)", "over AdaCache (dB)"), lines)
     yield ""
     yield from _beside_fast(rows)
 
 
 def paired_difference(ours: Videos, theirs: Videos) -> str:
-    """Return the mean difference of PSNR over the videos that both have, with its interval."""
+    """Return the mean PSNR difference in dB over the videos that both have, with its interval."""
     keys = sorted(ours.keys() & theirs.keys())
     one, other = ([_number(videos[key].psnr) for key in keys] for videos in (ours, theirs))
     interval = bootstrap_difference(one, other, [key[0] for key in keys])
@@ -91,12 +91,12 @@ def _beside_fast(rows: Sequence[ResultRow]) -> Iterator[str]:
         ssim = fmean(_number(row.ssim) for row in videos)
         cells = (name, f"{taken:.2f}", f"{taken / steps:.3f}", f"{psnr:.2f}", f"{ssim:.5f}")
         lines.append((*cells, paired_difference(made[name], fast) if name in ours else ""))
-    columns = ("setting", "computed steps", "of AdaCache (fast)", "PSNR, dB", "SSIM", "to AdaCache (fast), dB")
+    columns = ("setting", "computed steps", "fraction of AdaCache fast", "PSNR (dB)", "SSIM", "over AdaCache fast (dB)")
     yield from markdown_table(columns, lines)
     yield ""
 
 
 def _number(value: float | None) -> float:
     if value is None:
-        raise ValueError("a video has no PSNR or SSIM; compare with metrics = ('psnr', 'ssim')")
+        raise ValueError("a video has no PSNR or SSIM; run the benchmark with metrics = ('psnr', 'ssim')")
     return value

@@ -1,7 +1,7 @@
-"""What a GPU says of the model: is it right there, how near to the device's limits, what does a cache gain.
+"""A report of the model on a GPU: its accuracy, how close it comes to the device's limits, what a cache gains.
 
-Each section is one function that returns a flat table of names and figures. Weights are random at published size, so
-times and bytes are real and the videos are not.
+Each section is one function that returns a flat table of names and figures. The model has its published size and
+random weights, so times and bytes are real but the videos show nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ EVERY_THIRD_STEP = AdaCacheConfig(codebook={1e9: 3})
 
 
 class GpuReport:
-    """Measures one section after another and writes down each as soon as it is known.
+    """Measures one section after another and writes each to disk as soon as it is measured.
 
     Args:
-        path: of the JSON file; a Markdown table of the same name lies beside it.
+        path: path of the JSON file. A Markdown table with the same stem is written beside it.
         vectors: folder of the reference vectors.
-        tiny: a dry run on the CPU with a small model.
+        tiny: whether to do a dry run on the CPU with a small model.
         budget: seconds after which no further section starts.
-        attention_backend: of the model.
+        attention_backend: attention backend of the model.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class GpuReport:
 
     @torch.no_grad()
     def run(self) -> dict[str, Figures | str]:
-        """Measure all sections that the budget allows; a section that fails says why and the next one runs."""
+        """Measure all sections that the budget allows. If a section fails, record the reason and run the next one."""
         start = time.monotonic()
         for name, section in self._sections():
             begun = time.monotonic()
             if begun - start > self.budget:
-                self.results[name] = f"left out: {self.budget:g} s were over"
+                self.results[name] = f"skipped: the budget of {self.budget:g} s was spent"
             else:
                 try:
                     figures: Figures | str = {**section(), "section s": round(time.monotonic() - begun, 1)}
-                except Exception as error:  # a report that stops at its first surprise is of no use
+                except Exception as error:  # one failure must not cost the remaining sections
                     figures = f"failed: {type(error).__name__}: {_first_line(error)}"
                 self.results[name] = figures
             self._write()
@@ -96,7 +96,7 @@ class GpuReport:
         yield "decoding", self.measure_decoding
 
     def measure_device(self) -> Figures:
-        """Name the device; measure its ceilings: a large matrix product, one of the model's, and a copy."""
+        """Name the device and measure its limits: a large matrix product, a product of the model, and a copy."""
         figures: Figures = {"torch": torch.__version__, "device": "cpu"}
         edge, rows, bytes_copied = 256, 512, 1 << 20
         if self.clock.is_cuda:
@@ -118,7 +118,7 @@ class GpuReport:
         return figures
 
     def measure_parity(self) -> Figures:
-        """Repeat the reference's vectors and recorded runs; float32 products without TF32."""
+        """Repeat the reference vectors and recorded runs, with float32 products without TF32."""
         figures: Figures = {
             f"{dtype} vectors, relative error": float(f"{error:.2g}")
             for dtype, error in forward_errors(self.vectors, self.device).items()
@@ -130,7 +130,7 @@ class GpuReport:
         return figures
 
     def measure_step(self, size: str) -> Figures:
-        """Time a computed step with its text trimmed, and padded where blocks are eager."""
+        """Time a computed step with trimmed text and, if the blocks are eager, with padded text."""
         video = RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS)
         tflops = step_tflops(self.config, SIZES[size], NUM_TEXT_TOKENS)
         trimmed = video.step()
@@ -138,7 +138,7 @@ class GpuReport:
         ms = self.clock.milliseconds(trimmed, repeats=3, warmup=1)
         figures.update({"ms": round(ms, 1), "TFLOP/s": round(tflops / ms * 1000, 1)})
         if self.ceiling:
-            figures["of the ceiling"] = round(tflops / ms * 1000 / self.ceiling, 3)
+            figures["fraction of the large product"] = round(tflops / ms * 1000 / self.ceiling, 3)
         figures["peak GB"] = _rounded(self.clock.peak_gb(trimmed))
         if self.model.blocks()[0].compiler is None:
             padded = video.step(trim=False)
@@ -147,7 +147,7 @@ class GpuReport:
         return figures
 
     def measure_loop(self, size: str) -> Figures:
-        """Time runs without a cache and with one that computes every third step, after a short run of each."""
+        """Time a run without a cache and one that computes every third step, after a short warm-up of each."""
         video = RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS)
         num_steps = 12 if size == "720p" else 30
         video.sample(5)
@@ -164,7 +164,7 @@ class GpuReport:
             "baseline s": round(baseline, 3),
             "cached s": round(cached, 3),
             "speedup": round(baseline / cached, 3),
-            "of n / computed": round(baseline / cached / ideal, 3),
+            "fraction of n / computed": round(baseline / cached / ideal, 3),
             "peak GB": _rounded(peak),
             "cache GB": round(cache_bytes / 1e9, 3),
         }
@@ -173,12 +173,12 @@ class GpuReport:
         """List the kernels of a computed step."""
         found = self.clock.kernels(RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS).step())
         if found is None:
-            return {"kernels": "not known on the CPU"}
+            return {"kernels": "not measured on the CPU"}
         lines, count, milliseconds = found
         return {"launches": count, "ms": round(milliseconds, 1), "top": lines}
 
     def measure_attention(self) -> Figures:
-        """Time each kind of attention of a 720p step by backend, in its own layout."""
+        """Time each kind of attention in a 720p step with each backend, in the memory layout of the model."""
         heads, width = self.config.num_heads, self.config.hidden_size // self.config.num_heads
         frames, places = (15, 3600) if self.clock.is_cuda else (3, 24)
 
@@ -201,21 +201,21 @@ class GpuReport:
                     try:
                         ms = self.clock.milliseconds(partial(attend, q, k, v))
                     except RuntimeError:
-                        continue  # this backend does not take the shape or the device
+                        continue  # this backend does not support the shape or the device
                 tflops = products * self.config.hidden_size / ms / 1e9
                 figures[f"{kind}, {backend.name.lower()}"] = f"{ms:.2f} ms, {tflops:.1f} TFLOP/s"
         try:
             figures.update(self._fused_kernels(frames, places))
-        except Exception as error:  # a machine without a C compiler, say: the sections below can do without
-            figures["own kernels"] = f"failed, torch's are used below: {type(error).__name__}: {_first_line(error)}"
+        except Exception as error:  # for example without a C compiler; later sections do not need these kernels
+            figures["own kernels"] = f"failed, later sections use torch's: {type(error).__name__}: {_first_line(error)}"
             for block in self.model.blocks():
                 block.attn.backend = "sdpa"
         return figures
 
     def _fused_kernels(self, frames: int, places: int) -> Figures:
-        """Time a temporal attention and an MLP by our own kernels and by torch's operators, eager."""
+        """Time temporal attention and an MLP with our own kernels and with PyTorch's operators, in eager mode."""
         if not self.clock.is_cuda:
-            return {"own kernels": "not on the CPU"}
+            return {"own kernels": "not measured on the CPU"}
         block = self.model.blocks()[1]
         x = torch.randn(2, frames, places, self.config.hidden_size, device=self.device, dtype=self.dtype)
         rotary = self.model.rope(frames, self.dtype)
@@ -227,33 +227,33 @@ class GpuReport:
         block.attn.backend = self.attention_backend
         fc1 = block.mlp.fc1
         apart = self.clock.milliseconds(lambda: F.gelu(fc1(x), approximate="tanh"))
-        figures["linear layer with GELU, apart, ms"] = round(apart, 2)
+        figures["linear layer with GELU, separate, ms"] = round(apart, 2)
         figures["linear layer alone, ms"] = round(self.clock.milliseconds(lambda: fc1(x)), 2)
         fused = self.clock.milliseconds(lambda: linear_gelu(x, fc1.weight, fc1.bias))
         figures["linear layer with GELU, fused, ms"] = round(fused, 2)
         return figures
 
     def measure_synchronisations(self, size: str) -> Figures:
-        """Count how often a cached run waits for the device, per step."""
+        """Count how often a cached run waits for the device."""
         if not self.clock.is_cuda:
-            return {"synchronisations": "not known on the CPU"}
+            return {"synchronisations": "not measured on the CPU"}
         video, num_steps = RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS), 9
         with counted_synchronisations() as waits:
             _, computed, _ = video.sample(num_steps, EVERY_THIRD_STEP)
         return {"steps": num_steps, "computed": sum(computed), "waits": len(waits), "where": sorted(set(waits))}
 
     def measure_decoding(self) -> Figures:
-        """Time the VAE's decoder at published size on a 480p video."""
+        """Time the decoder of the VAE, at its published size, on a 480p video."""
         if not self.clock.is_cuda:
-            return {"decoding": "left out on the CPU"}
+            return {"decoding": "skipped on the CPU"}
         from opensora_adacache.models.vae import OpenSoraVAE, OpenSoraVAEConfig
 
         size = SIZES["480p"]
         try:
             with torch.device(self.device):
                 vae = OpenSoraVAE(OpenSoraVAEConfig()).to(self.dtype).eval()
-        except ImportError as error:  # diffusers holds the spatial part
-            return {"decoding": f"left out: {_first_line(error)}"}
+        except ImportError as error:  # the spatial part comes from diffusers
+            return {"decoding": f"skipped: {_first_line(error)}"}
         z = torch.randn(1, vae.out_channels, *size.latents, device=self.device, dtype=self.dtype)
 
         def decode() -> object:
@@ -270,13 +270,13 @@ class GpuReport:
 
 
 def as_markdown(results: dict[str, Figures | str]) -> str:
-    """Return a table of sections and figures; lists are left to the JSON file.
+    """Return a Markdown table of sections and figures. Lists appear in the JSON file only.
 
-    >>> print(as_markdown({"device": {"torch": "2", "top": ["a"]}, "loop": "left out"}), end="")
+    >>> print(as_markdown({"device": {"torch": "2", "top": ["a"]}, "loop": "skipped"}), end="")
     | section | figure | value |
     | --- | --- | --- |
     | device | torch | 2 |
-    | loop |  | left out |
+    | loop |  | skipped |
     """
     lines = ["| section | figure | value |", "| --- | --- | --- |"]
     for section, figures in results.items():

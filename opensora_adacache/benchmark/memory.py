@@ -1,4 +1,4 @@
-"""Measure the peak memory of a video."""
+"""Measure the peak memory while a video is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RESET_PEAK = "5"  # the code of proc(5) that sets the high-water mark to what i
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work; the CPU always has."""
+    """Wait until a device has finished its work. On the CPU, return at once."""
     if device.type == "cuda":
         import torch
 
@@ -23,17 +23,17 @@ def synchronize(device: torch.device) -> None:
 class MemoryPeak:
     """The peak memory within a ``with`` block: weights, activations, cache and everything else.
 
-    On CUDA, this is the memory that PyTorch's allocator has handed out on the device; on the CPU, the resident memory
-    of the process. ``getrusage`` counts only since the process began, so on Linux the kernel's own count is reset: it
-    is exact, where a sampling thread misses short peaks. Both counts belong to the process, so blocks must not be
-    nested or run in parallel.
+    On CUDA, this is the memory that PyTorch's allocator has handed out on the device. On the CPU, it is the resident
+    memory of the process: the kernel's high-water mark, which is reset at the start because ``getrusage`` reports the
+    peak since the process began. A sampling thread would miss short peaks. Both counts belong to the process, so
+    blocks must not be nested or run in parallel.
 
     Args:
-        device: the run computes on.
+        device: device that the run computes on.
 
     Attributes:
-        bytes: the peak, once the block has ended; None where it cannot be measured.
-        reason: why not, in one line, or "".
+        bytes: the peak once the block has ended, or None if it cannot be measured.
+        reason: why it cannot be measured, in one line, or "".
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,7 +1,8 @@
-"""How far ForecastCache is from the best schedules of as many computed steps, with the same forecast and corrector.
+"""How far ForecastCache is from the best schedules with as many computed steps, the same forecast and corrector.
 
-The best schedules are searched for on the videos themselves, which no policy could do: one schedule for all videos
-(static), one for each video, and the best split of the steps over the videos among the budgets that were searched.
+The search for the best schedules uses the videos themselves, which no policy can do. It finds one schedule for all
+videos (static), one for each video, and the best split of the computed steps between the videos among the budgets that
+were searched.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
 
 
 def budget_settings(comparison: Comparison) -> list[Setting]:
-    """Return the settings of a policy with a budget, which ForecastCache alone has.
+    """Return the settings whose policy has a budget of computed steps; only ForecastCache has one.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there is no such setting.
     """
     steps = comparison.run.scheduler.num_sampling_steps
     budgets = [(setting, getattr(setting.config.cache, "budget", None)) for setting in comparison.settings]
     found = [setting for setting, budget in budgets if budget and budget(steps)]
     if not found:
-        raise ValueError(f"'{comparison.path}' has no ForecastCache with a speedup or computed_steps")
+        raise ValueError(f"'{comparison.path}' has no ForecastCache with a speedup or computed_steps; add one")
     return found
 
 
 class Bench:
-    """Models, videos and their uncached frames.
+    """The loaded models, the jobs, and the uncached frames of each job.
 
     Args:
-        config: of the run.
+        config: config of the run.
         jobs: videos to make, in one batch.
     """
 
@@ -62,7 +63,7 @@ class Bench:
         self.uncached = self._frames(None)[0]
 
     def run(self, cache: CacheConfig | None) -> tuple[list[float], list[Schedule]]:
-        """Return for each video the PSNR in dB of its float frames to the uncached ones, and its computed steps."""
+        """Return each video's PSNR in dB, of float frames against the uncached ones, and its computed steps."""
         frames, traces = self._frames(cache)
         values = [psnr(one, other) for one, other in zip(frames, self.uncached, strict=True)]
         return values, [tuple(computed_steps(trace)) for trace in traces]
@@ -80,17 +81,17 @@ class Bench:
 
 @dataclass
 class Found:
-    """What one budget gave.
+    """Results of one budget. PSNRs are in dB, one per video.
 
     Attributes:
         computed_steps: the budget.
-        even: PSNR of each video under evenly spaced steps.
-        policy: under ForecastCache.
-        shared: under ForecastCache where the videos share the steps of the batch.
-        static: under the best schedule for all videos that was found.
-        video: under the best schedule of each video that was found.
-        static_schedule: that schedule.
-        video_schedules: those schedules.
+        even: PSNR with evenly spaced computed steps.
+        policy: PSNR with ForecastCache.
+        shared: PSNR with ForecastCache when the videos of the batch share one budget.
+        static: PSNR with the best schedule found for all videos.
+        video: PSNR with the best schedule found for each video.
+        static_schedule: the best schedule found for all videos.
+        video_schedules: the best schedule found for each video.
     """
 
     computed_steps: int
@@ -104,7 +105,7 @@ class Found:
 
 
 def search_budget(bench: Bench, cache: ForecastCacheConfig, rounds: int) -> Found:
-    """Search for the best schedules of one budget, trying `rounds` moves in each search."""
+    """Search for the best schedules of one budget, with `rounds` moves in each search."""
     n, num_videos, budget = bench.num_steps, len(bench.jobs), cache.budget(bench.num_steps) or bench.num_steps
 
     def score(schedules: Sequence[Schedule]) -> list[float]:
@@ -121,11 +122,11 @@ def search_budget(bench: Bench, cache: ForecastCacheConfig, rounds: int) -> Foun
 
 
 def oracle_lines(found: Sequence[Found], num_steps: int, num_videos: int) -> list[str]:
-    """Return the Markdown lines of the budgets that were searched."""
+    """Return the Markdown table of the budgets that were searched, line by line."""
     totals = [{f.computed_steps: -f.video[i] for f in found} for i in range(num_videos)]
     columns = (
-        *("computed steps", "even", "ForecastCache", "its shared budget", "best static", "best per video"),
-        *("best split", "share of the static gain", "below the best per video, dB"),
+        *("computed steps", "even", "ForecastCache", "with a shared budget", "best static", "best per video"),
+        *("best split", "fraction of the static gain", "below the best per video (dB)"),
     )
     rows = []
     for one in found:
@@ -136,14 +137,14 @@ def oracle_lines(found: Sequence[Found], num_steps: int, num_videos: int) -> lis
         numbers = (even, policy, shared, static, video, best_split, share, video - policy)
         rows.append((str(one.computed_steps), *(f"{number:.2f}" for number in numbers)))
     return [
-        f"{num_steps} steps, {num_videos} prompts, PSNR in dB of float frames to the uncached ones.",
+        f"{num_steps} steps, {num_videos} prompts. PSNR in dB compares float frames with the uncached ones.",
         "",
         *markdown_table(columns, rows),
     ]
 
 
 class _ScheduledPolicy(CachePolicy):
-    """Each video computes at the steps of its own schedule."""
+    """Computes each video at the steps of its own schedule."""
 
     def __init__(self, groups: list[list[int]], schedules: Sequence[Schedule]) -> None:
         super().__init__(groups)
@@ -155,13 +156,13 @@ class _ScheduledPolicy(CachePolicy):
 
 @dataclass(frozen=True)
 class _ScheduledConfig(PlannedForecastConfig):
-    """A schedule for each video, with the forecast of some settings."""
+    """A schedule for each video, with the forecast of given settings."""
 
     schedules: tuple[Schedule, ...] = ()
 
     @classmethod
     def of(cls, schedules: Sequence[Schedule], cache: ForecastCacheConfig) -> _ScheduledConfig:
-        """Return the settings that compute at these schedules and forecast as the cache does."""
+        """Return settings that compute by these schedules and forecast as `cache` does."""
         return cls(
             steps=schedules[0],
             schedules=tuple(schedules),

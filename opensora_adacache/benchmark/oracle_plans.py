@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from opensora_adacache.config.settings import RunConfig
     from opensora_adacache.generation.loading import LoadedModels
 
-# Most steps from one computed step to the next in an oracle's schedule.
+# The longest interval between computed steps in an oracle's schedule.
 _LONGEST_GAP = 12
 
 
 def plan_oracles(
     settings: Sequence[Setting], tasks: Sequence[Task], run: RunConfig, models: LoadedModels, folder: Path
 ) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Return (setting, task) → computed steps, for the oracles among the settings that plan for each video.
+    """Return (setting, task) → computed steps, for the settings that are oracles and plan each video.
 
     Args:
-        settings: of the comparison.
+        settings: settings of the benchmark.
         tasks: the videos.
-        run: the baseline.
-        models: loaded.
-        folder: what skipping steps costs each video is kept here, so that it is measured once.
+        run: run config of the baseline.
+        models: loaded models.
+        folder: folder that keeps the measured costs of skipping steps, so that each video is measured once.
     """
     oracles = [setting for setting in settings if setting.oracle in ("video", "budget")]
     if not oracles:
@@ -40,7 +40,7 @@ def plan_oracles(
     n, plans = run.scheduler.num_sampling_steps, {}
     costs = [_reuse_costs(task, run, models, folder / f"{task.name}.json") for task in tasks]
     for setting in oracles:
-        budget = setting.computed_steps or n  # the config makes sure that it is given
+        budget = setting.computed_steps or n  # the config ensures that it is given
         counts = [round(budget)] * len(costs)
         if setting.oracle == "budget":
             counts = split_budget([_least_costs(c, n) for c in costs], round(budget * len(costs)))
@@ -50,7 +50,7 @@ def plan_oracles(
 
 
 def _reuse_costs(task: Task, run: RunConfig, models: LoadedModels, path: Path) -> dict[tuple[int, int], float]:
-    """Return what reusing each stretch of steps would cost this video, from the file or measured."""
+    """Return what it costs this video to reuse a residual over each interval, read from the file or measured."""
     from opensora_adacache.adapters.recorder import record_stack
     from opensora_adacache.calibration.step_costs import StepMeasurements, reuse_costs
 
@@ -65,7 +65,7 @@ def _reuse_costs(task: Task, run: RunConfig, models: LoadedModels, path: Path) -
 
 
 def _least_costs(costs: Mapping[tuple[int, int], float], num_steps: int) -> dict[int, float]:
-    """Return K → cost of the best schedule of K steps, for every K that the longest gap allows."""
+    """Return K → cost of the best schedule with K computed steps, for every K that the longest interval allows."""
     fewest = math.ceil((num_steps - 1) / _LONGEST_GAP) + 1
     plans = {k: plan_least_total(costs, num_steps, k) for k in range(fewest, num_steps + 1)}
     return {k: sum(costs.get(pair, 0.0) for pair in zip(plan, plan[1:], strict=False)) for k, plan in plans.items()}

@@ -1,4 +1,4 @@
-"""Figures printed in the AdaCache paper and its companions, as data: quoted, never measured here."""
+"""Figures printed in the AdaCache paper and related papers, as data. They are quoted, never measured here."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _FILE = Path(__file__).with_name("paper_tables.json")
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a printed table; None where the table has no such column or leaves the cell empty.
+    """One row of a printed table. A figure is None if the table lacks the column or leaves the cell empty.
 
     Attributes:
-        method: as the table names it.
-        vbench: per cent.
-        psnr: dB, against the uncached video of the same seed.
-        lpips: likewise.
-        ssim: likewise.
-        tflops: per video.
+        method: name of the method in the table.
+        vbench: VBench total in percent.
+        psnr: PSNR in dB against the uncached video of the same seed.
+        lpips: LPIPS against the same video.
+        ssim: SSIM against the same video.
+        tflops: 10¹² FLOPs per video.
         latency_s: seconds per video.
-        speedup: over the baseline.
+        speedup: speedup over the baseline.
     """
 
     method: str
@@ -44,9 +44,9 @@ class PaperTable:
     """A printed table.
 
     Attributes:
-        name: ours for it.
+        name: our name for the table.
         source: where the figures come from.
-        rows: by method, in order.
+        rows: method → row, in the printed order.
     """
 
     name: str
@@ -57,7 +57,7 @@ class PaperTable:
         """Return the row of a method.
 
         Raises:
-            ValueError: the table has none.
+            ValueError: the table has no such method.
         """
         if method not in self.rows:
             raise ValueError(
@@ -74,7 +74,7 @@ def find_table(name: str) -> PaperTable:
     3230.24
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such table.
     """
     content = _read()
     tables = {title: rows for group in content.values() if isinstance(group, dict) for title, rows in group.items()}

@@ -1,4 +1,4 @@
-"""A video of published size for a model with random weights: times and bytes are real, what it shows is not."""
+"""Inputs of published size for a model with random weights: times and bytes are real, the video shows nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opensora_adacache.schedulers import RFLOW
 
 @dataclass(frozen=True)
 class VideoSize:
-    """Pixels, frames, and latents (T, H, W) of a video."""
+    """Size of a video in pixels, frames and latents (T, H, W)."""
 
     height: int
     width: int
@@ -38,7 +38,7 @@ TINY = STDiT3Config(depth=4, hidden_size=96, num_heads=4, caption_channels=64)
 def random_model(
     config: STDiT3Config, device: torch.device, dtype: torch.dtype, attention_backend: str = "auto"
 ) -> STDiT3:
-    """Return a model none of whose weights is zero, so that every product is real work."""
+    """Return a model without zero weights, so that every product does real work."""
     with torch.device(device):
         model = STDiT3(config, attention_backend).to(dtype).eval().requires_grad_(False)
     for parameter in model.parameters():
@@ -47,7 +47,7 @@ def random_model(
 
 
 def step_tflops(config: STDiT3Config, size: VideoSize, num_text_tokens: int) -> float:
-    """Return the 10^12 FLOPs of a computed step; all layers cost the same, so one is counted."""
+    """Return the cost of a computed step in 10^12 FLOPs. All layers cost the same, so only one is counted."""
     with torch.device("meta"):
         layer = STDiT3(replace(config, depth=1))
     step = count_step(layer, size.latents, num_text_tokens)
@@ -55,12 +55,12 @@ def step_tflops(config: STDiT3Config, size: VideoSize, num_text_tokens: int) -> 
 
 
 class RandomVideo:
-    """Noise, text features and conditions of one video.
+    """The noise, text features and conditions of one video.
 
     Args:
-        model: see `random_model`.
-        size: of the video.
-        num_tokens: real tokens of its prompt; the features are padded to the model's length.
+        model: model from `random_model`.
+        size: size of the video.
+        num_tokens: number of tokens in the prompt. The features are padded to the length that the model expects.
     """
 
     def __init__(self, model: STDiT3, size: VideoSize, num_tokens: int = 20) -> None:
@@ -81,7 +81,7 @@ class RandomVideo:
         return torch.zeros_like(self.y)
 
     def step(self, trim: bool = True) -> Callable[[], Tensor]:
-        """Return a call of the model on both halves of guidance, its text trimmed or padded."""
+        """Return a call of the model on both guidance branches, with trimmed or padded text."""
         y, mask = torch.cat([self.y, self.null(1)]), self.mask
         text, text_mask = trim_text(y, mask) if trim else (y, mask)
         conditioning = self.model.prepare(
@@ -94,7 +94,7 @@ class RandomVideo:
         return lambda: self.model(x, t, conditioning=conditioning)
 
     def sample(self, num_steps: int, cache: Any = None) -> tuple[Tensor, list[bool], int]:
-        """Return the latents of a whole run, which steps were computed, and the peak bytes of the cache."""
+        """Return the latents of a whole run, whether each step was computed, and the peak bytes of the cache."""
         attached = nullcontext() if cache is None else apply_cache(self.model, cache, num_sampling_steps=num_steps)
         with attached as session:
             latents = RFLOW(num_steps).sample(

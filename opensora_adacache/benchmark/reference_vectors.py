@@ -1,4 +1,4 @@
-"""The reference implementation's vectors and recorded runs, repeated on a device."""
+"""Repeat the vectors and recorded runs of the reference implementation on a device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opensora_adacache.schedulers import RFLOW
 
 
 def reference_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> STDiT3:
-    """Return the small STDiT3 whose weights made the vectors in `folder`."""
+    """Return the small STDiT3 that the vectors in `folder` were made with."""
     config = STDiT3Config.from_dict(json.loads((folder / "stdit3_config.json").read_text(encoding="utf-8")))
     with torch.device("meta"):
         model = STDiT3(config)
@@ -28,7 +28,7 @@ def reference_model(folder: Path, device: torch.device, dtype: torch.dtype = tor
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Keep TF32 out of products and convolutions in float32."""
+    """Disable TF32 in float32 products and convolutions."""
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -41,7 +41,7 @@ def exact_float32() -> Iterator[None]:
 
 @exact_float32()
 def forward_errors(folder: Path, device: torch.device) -> dict[str, float]:
-    """Return the worst relative error of the model's output over the vectors of each dtype."""
+    """Return dtype → the largest relative error of the model's output over the vectors of that dtype."""
     inputs = load_file(folder / "stdit3_forward.safetensors", device=str(device))
     half = load_file(folder / "stdit3_forward_bf16.safetensors", device=str(device))
 
@@ -61,12 +61,12 @@ def forward_errors(folder: Path, device: torch.device) -> dict[str, float]:
 
 @exact_float32()
 def recorded_runs(folder: Path, device: torch.device, names: list[str] | None = None) -> dict[str, tuple[bool, float]]:
-    """Repeat recorded AdaCache runs without masks or motion: name → same schedule, relative error of the latents.
+    """Repeat the recorded AdaCache runs that use neither masks nor MoReg.
 
     Args:
-        folder: of the vectors.
-        device: to repeat them on.
-        names: of the runs; None takes all of that kind.
+        folder: folder of the vectors.
+        device: device to repeat them on.
+        names: names of the runs to repeat. None repeats all of them.
     """
     runs = json.loads((folder / "sampling_runs.json").read_text(encoding="utf-8"))
     vectors = load_file(folder / "sampling_runs.safetensors")
@@ -81,7 +81,7 @@ def recorded_runs(folder: Path, device: torch.device, names: list[str] | None = 
 
 
 class _RecordedText:
-    """Gives the text features of a recorded run in the place of a text encoder."""
+    """Stands in for a text encoder and returns the text features of a recorded run."""
 
     def __init__(self, model: STDiT3, vectors: dict[str, Tensor], name: str) -> None:
         self._model, self._y, self._mask = model, vectors[f"{name}.y"], vectors[f"{name}.text_mask"]

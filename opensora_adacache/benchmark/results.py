@@ -1,17 +1,20 @@
-"""``results.jsonl``: the rows that a comparison writes, one for each video.
+"""``results.jsonl``: the rows that a benchmark writes, one for each video.
 
-A row is one line, appended when its video is finished. A run that was interrupted may leave part of a line at the end;
-reading drops it and the next append overwrites it. Any other line that is not a row is an error.
+Each row is one line, appended when its video is finished. An interrupted run can leave an incomplete last line, which
+reading drops and the next append overwrites. Any other line that is not a row is an error.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path, PureWindowsPath
+from typing import Any, BinaryIO, get_type_hints
+
+from opensora_adacache.config.section import convert
+from opensora_adacache.errors.shown import shown
 
 FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
@@ -20,33 +23,33 @@ CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arran
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One video of one setting. None where something does not apply or was not measured.
+    """One video of one setting. Fields that do not apply or were not measured are None.
 
     Attributes:
-        policy: name on the command line; "baseline" for uncached videos.
-        setting: name, unique within a comparison.
-        title: of the setting, for tables.
-        prompt: as written.
+        policy: name of the policy on the command line, or "baseline" for uncached videos.
+        setting: name of the setting, unique within a benchmark.
+        title: title of the setting for tables.
+        prompt: prompt as written.
         index: number of the prompt.
-        seed: of the random stream; a video pairs with the baseline's of the same index and seed.
-        psnr, ssim, lpips: to the baseline's video, from raw frames; PSNR in dB.
-        psnr_mp4, ssim_mp4, lpips_mp4: the same from the decoded files.
-        flicker: as the metric of that name gives it.
-        motion_error: as the metric of that name gives it.
-        latency_s: whole run of the video.
-        loop_s: denoising loop.
-        tflops: of the denoising loop.
-        computed_steps: steps that ran the transformer.
-        num_steps: denoising steps.
-        cache_bytes: the most that cached residuals held.
-        peak_memory_bytes: of the device, or resident.
-        video: path of the file, relative to the folder of the results.
-        motion: class of the prompt, one of `MOTIONS`.
-        checks: for each of `CHECKS` how many answers were right and how many were asked for.
-        schedule: a character for each step, "#" where it computed.
-        distances: for each step the distance that its policy decides from.
-        motions: for each step the motion factor.
-        version: of this format. Rows without one are of version 1.
+        seed: seed of the random stream. A video is paired with the baseline video of the same index and seed.
+        psnr, ssim, lpips: quality against the baseline video, from raw frames; PSNR in dB.
+        psnr_mp4, ssim_mp4, lpips_mp4: the same, from the decoded files.
+        flicker: value of `metrics.motion.flicker`.
+        motion_error: value of `metrics.motion.motion_error`.
+        latency_s: seconds of the whole run of the video.
+        loop_s: seconds of the denoising loop.
+        tflops: 10¹² FLOPs of the denoising loop.
+        computed_steps: number of steps that ran the transformer.
+        num_steps: number of denoising steps.
+        cache_bytes: peak size of the cached residuals.
+        peak_memory_bytes: peak memory of the device, or peak resident memory on the CPU.
+        video: path of the video file, relative to the folder of the results.
+        motion: motion class of the prompt, one of `MOTIONS`.
+        checks: for each of `CHECKS`, the number of correct answers and of questions.
+        schedule: one character per step, "#" for computed steps.
+        distances: for each step, the distance that the policy decides by.
+        motions: for each step, the motion factor.
+        version: version of this format. Rows without one have version 1.
     """
 
     policy: str
@@ -72,10 +75,10 @@ class ResultRow:
     peak_memory_bytes: int | None
     video: str
     motion: str | None
-    checks: Mapping[str, Sequence[int]] | None
+    checks: Mapping[str, tuple[int, ...]] | None
     schedule: str
-    distances: Sequence[float | None]
-    motions: Sequence[float | None]
+    distances: tuple[float | None, ...]
+    motions: tuple[float | None, ...]
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -88,21 +91,41 @@ class ResultRow:
                 raise ValueError(f"{name} must hold {self.num_steps} steps, got {len(getattr(self, name))}")
         if self.loop_s <= 0:
             raise ValueError(f"loop_s must be above 0, got {self.loop_s}")
+        for name, counts in (self.checks or {}).items():
+            if len(counts) != 2 or not 0 <= counts[0] <= counts[1]:
+                raise ValueError(f"checks['{name}'] must be [right, asked], got {counts}")
+        if not _is_inside(self.video):
+            raise ValueError(f"video must name a file inside the folder of the results, got '{self.video}'")
 
     @property
     def video_key(self) -> tuple[int, int]:
-        """Prompt number and seed: what pairs videos of different settings."""
+        """Prompt number and seed, by which videos of different settings are paired."""
         return self.index, self.seed
 
+    def video_in(self, folder: Path) -> Path:
+        """Return the path of the video in the folder of the results.
 
-_KEYS = tuple(field.name for field in fields(ResultRow))
-_TEXTS = ("policy", "setting", "title", "prompt", "video", "schedule")
-_COUNTS = ("index", "seed", "computed_steps", "num_steps", "cache_bytes")
-_NUMBERS = ("latency_s", "loop_s", "tflops")
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a link leads out of the folder.
+        """
+        path = folder / self.video
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{path}' is named by results.jsonl but does not exist; remove its line and run scripts/compare.py "
+                "again"
+            )
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"'{path}' is a link out of the folder of the results; put the file itself there")
+        return path
+
+
+_FIELDS = {field.name: field for field in fields(ResultRow)}
+_HINTS = get_type_hints(ResultRow)
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """Read the rows of finished videos, in their order.
+    """Read the rows of finished videos, in file order.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -113,8 +136,8 @@ def read_results(path: Path) -> list[ResultRow]:
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
             row = _row(json.loads(line))
-        except ValueError as error:
-            reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        except (ValueError, RecursionError) as error:
+            reason = error if isinstance(error, _RowError) else "not JSON"
             raise ValueError(
                 f"'{path}' line {number} is not a result ({reason}); repair it or choose another folder"
             ) from None
@@ -129,7 +152,7 @@ def read_results(path: Path) -> list[ResultRow]:
 
 
 def append_result(path: Path, row: ResultRow) -> None:
-    """Append a row; it is on the disk when this returns. The folder is made if it is missing.
+    """Append a row and flush it to disk. A missing folder is created.
 
     Raises:
         ValueError: a figure of the row is infinite or NaN, which JSON cannot hold.
@@ -139,7 +162,7 @@ def append_result(path: Path, row: ResultRow) -> None:
         line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError:
         raise ValueError(
-            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None where there is none"
+            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None for missing figures"
         ) from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +183,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 def _drop_partial_line(file: BinaryIO) -> None:
-    """Cut off what follows the last newline, which nearly always is nothing."""
+    """Remove an incomplete last line, if there is one."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - 1, 0))
     if file.read(1) not in (b"", b"\n"):
@@ -168,24 +191,26 @@ def _drop_partial_line(file: BinaryIO) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
+class _RowError(ValueError):
+    """Why a line is not a row."""
+
+
 def _row(content: Any) -> ResultRow:
     if not isinstance(content, dict):
-        raise ValueError("no object")
-    for key in _KEYS:
-        if key not in content and key != "version":
-            raise ValueError(f"'{key}' is missing")
+        raise _RowError("no object")
+    for name, field in _FIELDS.items():
+        if name not in content and field.default is MISSING:
+            raise _RowError(f"'{name}' is missing")
     for key in content:
-        if key not in _KEYS:
-            raise ValueError(f"'{key}' is unknown")
-    for keys, kind, name in (
-        (_TEXTS, str, "a text"),
-        (_COUNTS, int, "a whole number"),
-        (_NUMBERS, int | float, "a number"),
-    ):
-        for key in keys:
-            if not isinstance(content[key], kind):
-                raise ValueError(f"'{key}' must be {name}, got {content[key]!r}")
-    for key in ("distances", "motions"):
-        if not isinstance(content[key], list):
-            raise ValueError(f"'{key}' must be a list, got {content[key]!r}")
-    return ResultRow(**content)
+        if key not in _FIELDS:
+            raise _RowError(f"{shown(key)} is unknown")
+    try:
+        return ResultRow(**{key: convert(value, _HINTS[key], f"'{key}'") for key, value in content.items()})
+    except ValueError as error:
+        raise _RowError(error) from None
+
+
+def _is_inside(video: str) -> bool:
+    """Tell whether a relative path stays below its folder, on any system."""
+    parts = PureWindowsPath(video)  # which knows both kinds of slashes
+    return bool(parts.name) and not parts.anchor and ".." not in parts.parts and "\0" not in video

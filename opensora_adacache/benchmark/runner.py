@@ -1,8 +1,7 @@
-"""Run a comparison: every setting on the same prompts and seeds, one row for each video, resumable.
+"""Run a benchmark: every setting on the same prompts and seeds, one row per video. Interrupted runs can be resumed.
 
-The folder of a comparison holds ``comparison.json`` (what is compared, on which machine), ``results.jsonl`` (a row
-for each video), ``videos/SETTING/…mp4``, ``costs/…`` (what skipping steps would cost each video, where an oracle is
-compared) and the report made from them.
+The output folder holds ``comparison.json`` (what is compared, on which machine), ``results.jsonl`` (one row per video),
+``videos/SETTING/…mp4``, ``costs/…`` (with an oracle: what skipping steps would cost each video) and the report.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ RESULTS, DESCRIPTION = "results.jsonl", "comparison.json"
 
 
 class ComparisonRun:
-    """A comparison in its folder.
+    """A benchmark in its output folder.
 
     Args:
         comparison: what to compare.
-        folder: where everything goes.
-        limit: take only the first prompts.
-        command: as typed, for the record.
+        folder: output folder.
+        limit: number of prompts to use, from the first on. None uses all.
+        command: command as typed, for the record.
 
     Raises:
-        ValueError: the folder holds another comparison.
+        ValueError: the folder holds a different benchmark.
     """
 
     def __init__(self, comparison: Comparison, folder: Path, limit: int | None, command: str) -> None:
@@ -61,20 +60,20 @@ class ComparisonRun:
 
     @cached_property
     def metrics(self) -> tuple[dict[str, Metric], dict[str, str]]:
-        """The metrics, and why those are missing that cannot be computed here."""
+        """The metrics, and for each metric that cannot be computed here, the reason."""
         return load_metrics(self.comparison.metrics)
 
     @property
     def num_missing(self) -> int:
-        """Videos that are still to be made."""
+        """The videos that remain to be made."""
         keys = {(name, task.job.index, task.seed) for name in self.settings for task in self.tasks}
         return len(keys - self.done)
 
     def run(self, progress: Callable[[], Any] = lambda: None) -> None:
-        """Make what is missing; rows are written one by one, and the prompts' settings take turns being first.
+        """Make the missing videos and write each row at once. The first setting to run changes from prompt to prompt.
 
         Args:
-            progress: called after each video.
+            progress: function to call after each video.
         """
         from opensora_adacache.generation.loading import load_models
 
@@ -92,7 +91,7 @@ class ComparisonRun:
                 progress()
 
     def describe(self) -> ComparisonRecord:
-        """Return what ``comparison.json`` holds."""
+        """Return the content of ``comparison.json``."""
         import torch
 
         comparison = self.comparison
@@ -117,7 +116,7 @@ class ComparisonRun:
             paper=comparison.paper,
             paper_rows=tuple(table.rows.values()) if table else (),
             paper_source=table.source if table else "",
-            lpips_missing=self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not asked for",
+            lpips_missing=self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not requested",
             runs={name: plain(asdict(config)) for name, config in self.settings.items()},
         )
 
@@ -128,16 +127,16 @@ class ComparisonRun:
         try:
             old = read_comparison(path).runs
         except ValueError:
-            raise ValueError(f"'{path}' is not what compare.py writes; choose another --out") from None
+            raise ValueError(f"'{path}' was not written by scripts/compare.py; choose another --out") from None
         for name, config in self.settings.items():
             difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
             if difference:
                 raise ValueError(
-                    f"'{self.folder}' holds '{name}' with other settings ({difference}); choose another --out"
+                    f"'{self.folder}' holds '{name}' with different settings ({difference}); choose another --out"
                 )
 
 
 def _content(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a run config that the pixels of its videos depend on, without the prompts."""
+    """Return the part of a run config, without the prompts, that the pixels of its videos depend on."""
     left_out = ("path", "prompts", "save_dir", "verbose", "overwrite", "batch_size")
     return {key: value for key, value in run.items() if key not in left_out}

@@ -1,7 +1,7 @@
-"""Search for the schedules that give the best videos: what a policy could have done had it known the outcome.
+"""Search for the schedules that give the best videos: what a policy could achieve if it knew the outcome.
 
-A schedule is the rising steps, counted from 1, that compute. No search here is exhaustive: what it finds is a lower
-bound of the best there is.
+A schedule is the increasing sequence of computed steps, counted from 1. The searches are not exhaustive, so their
+results are lower bounds of the best quality.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from statistics import fmean
 
 Schedule = tuple[int, ...]
 Score = Callable[[Sequence[Schedule]], list[float]]
-"""Gives the quality of each video under its schedule, in dB."""
+"""Returns the quality in dB of each video with its schedule."""
 
-# Most steps that a move shifts a computed step by; one move in five goes anywhere.
+# A move shifts a computed step by at most this many steps; one move in five goes anywhere.
 _NEAR = 3
 _FAR_SHARE = 0.2
 
 
 def even_schedule(num_steps: int, num_computed: int) -> Schedule:
-    """Return computed steps as evenly spaced as can be, the first and the last among them.
+    """Return computed steps spaced as evenly as possible, including the first and the last step.
 
     >>> even_schedule(10, 4)
     (1, 4, 7, 10)
@@ -30,7 +30,7 @@ def even_schedule(num_steps: int, num_computed: int) -> Schedule:
 
 
 def moved(schedule: Schedule, num_steps: int, rng: random.Random) -> Schedule:
-    """Return the schedule with one of its computed steps, but never the first, at another step."""
+    """Return the schedule with one of its computed steps moved; the first never moves."""
     kept = list(schedule)
     step = kept.pop(rng.randrange(1, len(kept)))
     free = [other for other in range(2, num_steps + 1) if other not in schedule]
@@ -42,9 +42,9 @@ def moved(schedule: Schedule, num_steps: int, rng: random.Random) -> Schedule:
 def best_static(
     starts: Sequence[Schedule], num_videos: int, num_steps: int, score: Score, rounds: int, seed: int = 0
 ) -> tuple[Schedule, list[float]]:
-    """Return the schedule with the highest mean quality that was found, the same for all videos, and the qualities.
+    """Return the one schedule for all videos with the highest mean quality found, and the quality of each video.
 
-    Begins at the best of `starts`, tries one move at each round and keeps what is better.
+    The search starts at the best of `starts`, tries one move per round and keeps it if it is better.
     """
     rng, tried = random.Random(seed), dict.fromkeys(starts)
     scores = {schedule: score([schedule] * num_videos) for schedule in tried}
@@ -61,15 +61,15 @@ def best_static(
 def best_per_video(
     starts: Sequence[Schedule], qualities: Sequence[float], num_steps: int, score: Score, rounds: int, seed: int = 0
 ) -> tuple[list[Schedule], list[float]]:
-    """Return for each video the best schedule that was found, and its quality; a round tries one move of each.
+    """Return the best schedule found for each video and its quality. Each round tries one move per video.
 
     Args:
-        starts: of each video.
-        qualities: under them.
-        num_steps: n.
-        score: of schedules, one for each video.
-        rounds: how many moves of each video are tried.
-        seed: of the moves.
+        starts: schedule of each video to start from.
+        qualities: quality of each video with that schedule, in dB.
+        num_steps: number of steps n.
+        score: function that scores schedules, one per video.
+        rounds: number of moves to try per video.
+        seed: seed of the moves.
     """
     rng, best, found = random.Random(seed), list(starts), list(qualities)
     tried = [dict.fromkeys([schedule]) for schedule in best]
@@ -84,7 +84,7 @@ def best_per_video(
 
 
 def _new(schedule: Schedule, tried: dict[Schedule, None], num_steps: int, rng: random.Random) -> Schedule | None:
-    """Return a move that was not tried yet, and note it; None where none was met."""
+    """Return a move that was not tried yet and mark it as tried, or None if none was found."""
     for _ in range(100 if 1 < len(schedule) < num_steps else 0):
         candidate = moved(schedule, num_steps, rng)
         if candidate not in tried:

@@ -1,4 +1,4 @@
-"""From rows of videos to one summary for each setting."""
+"""Summarize the rows of videos, one summary per setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class MotionSummary:
-    """The videos of one motion class: means, None where nothing was measured."""
+    """Means over the videos of one motion class, or None for what was not measured."""
 
     num_videos: int
     computed_steps: float
@@ -25,24 +25,24 @@ class MotionSummary:
 
 @dataclass(frozen=True)
 class SettingSummary:
-    """The videos of one setting. None where nothing was measured or, for the baseline, does not apply.
+    """The videos of one setting. Values that were not measured, or do not apply to the baseline, are None.
 
     Attributes:
-        setting: what they were made with.
-        num_videos: how many.
-        num_steps: denoising steps.
+        setting: the setting.
+        num_videos: number of videos.
+        num_steps: number of denoising steps.
         psnr, ssim, lpips: means with a bootstrap 95 % interval over prompts, from raw frames; PSNR in dB.
-        psnr_mp4, ssim_mp4, lpips_mp4: the same from the decoded files.
-        tflops: mean, of the denoising loop.
-        flop_speedup: the baseline's FLOPs over this setting's, for the same videos.
+        psnr_mp4, ssim_mp4, lpips_mp4: the same, from the decoded files.
+        tflops: mean 10¹² FLOPs of the denoising loop.
+        flop_speedup: FLOPs of the baseline divided by those of this setting, for the same videos.
         loop_s: median seconds of the denoising loop.
         latency_s: median seconds of the whole run.
-        speedup: the baseline's seconds in the denoising loop over this setting's, for the same videos.
-        computed_steps: mean.
-        cache_mb: the most that cached residuals held, 10⁶ bytes.
-        peak_memory_mb: the most memory of any video, 10⁶ bytes.
-        checks: fraction of correct answers per attribute, where any were asked.
-        by_motion: per motion class that occurs.
+        speedup: denoising seconds of the baseline divided by those of this setting, for the same videos.
+        computed_steps: mean number of computed steps.
+        cache_mb: peak size of the cached residuals of any video, in 10⁶ bytes.
+        peak_memory_mb: peak memory of any video, in 10⁶ bytes.
+        checks: attribute → fraction of correct answers, for attributes that were asked.
+        by_motion: motion class → its means, for classes that occur.
     """
 
     setting: SettingRecord
@@ -67,15 +67,15 @@ class SettingSummary:
 
     @property
     def efficiency(self) -> float | None:
-        """The speedup as a fraction of the FLOP speedup: 1 where nothing beside the computed work takes time."""
+        """The speedup as a fraction of the FLOP speedup; 1 means that only computation takes time."""
         return None if self.speedup is None or not self.flop_speedup else self.speedup / self.flop_speedup
 
 
 def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[SettingSummary]:
-    """Summarize each setting that has a video, in the comparison's order.
+    """Summarize each setting that has a video, in the order of the benchmark.
 
     Raises:
-        ValueError: there is no row, or a row's setting is not of the comparison.
+        ValueError: there are no rows, or the setting of a row is not part of the benchmark.
     """
     if not rows:
         raise ValueError("there is no result yet; let scripts/compare.py finish at least one video")
@@ -97,7 +97,7 @@ def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[S
 def ratio_to_baseline(
     rows: Sequence[ResultRow], baseline: dict[tuple[int, int], ResultRow], cost: Callable[[ResultRow], float]
 ) -> float | None:
-    """Return the baseline's summed cost over the rows', over the videos that both have; None where they share none."""
+    """Return the baseline's total cost divided by that of the rows, over common videos; None if there are none."""
     pairs = [(cost(baseline[row.video_key]), cost(row)) for row in rows if row.video_key in baseline]
     own = sum(cost for _, cost in pairs)
     return sum(cost for cost, _ in pairs) / own if own else None
@@ -133,7 +133,7 @@ def _summarize_setting(
 
 
 def _interval(rows: list[ResultRow], name: str) -> Interval | None:
-    """Return the mean of a metric; the seeds of a prompt are drawn together."""
+    """Return the mean of a metric with its interval. The bootstrap draws the seeds of a prompt together."""
     measured = [(row.index, getattr(row, name)) for row in rows if getattr(row, name) is not None]
     if not measured:
         return None

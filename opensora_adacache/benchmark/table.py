@@ -1,4 +1,4 @@
-"""The tables of a comparison: in the column order of the paper's Table 1, its rows beside ours, then what we add."""
+"""The tables of a benchmark: the columns of the paper's Table 1 with its rows beside ours, then our own columns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Column:
     """A column.
 
     Attributes:
-        key: its name in CSV.
-        title: above it, with the unit.
-        form: format of its figures; empty: two decimals from 100 on, four digits below.
-        measured: its figure for a setting of ours.
-        quoted: its name in the paper's rows.
+        key: name of the column in CSV.
+        title: heading with the unit.
+        form: format of the figures. "" gives two decimals from 100 on and four significant digits below.
+        measured: function that returns the figure of a measured setting.
+        quoted: name of the field in the paper's rows.
     """
 
     key: str
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure: its text, and the value to sort by; None where there is no figure."""
+    """A figure: its text, and the value to sort by (None for an empty cell)."""
 
     text: str = ""
     value: float | None = None
@@ -49,13 +49,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: a method, where its figures come from, and the figures.
+    """A line of a table: a method, the source of its figures, and the figures.
 
     Attributes:
-        name: of the setting, or of the paper's row.
-        title: as it is shown.
+        name: name of the setting or of the paper's row.
+        title: name to show.
         source: `MEASURED`, `ORACLE` or `QUOTED`.
-        cells: one for each column.
+        cells: one cell per column.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Table:
 
     Attributes:
         key: short name.
-        title: above it.
-        columns: of figures.
-        groups: a setting's line with the quoted one; sorting keeps them together.
+        title: title above the table.
+        columns: columns of figures.
+        groups: lines of a setting and the rows quoted for it, which sorting keeps together.
     """
 
     key: str
@@ -125,9 +125,9 @@ CONTENT_COLUMNS = (
 
 
 def build_tables(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[Table]:
-    """Return the tables: the paper's columns, what a setting costs, and what the videos show where that was measured.
+    """Return the tables: the paper's columns, the costs, and what the videos show if it was measured.
 
-    A quoted row follows the setting that names it; rows that no setting names come last.
+    A quoted row follows the setting that names it. Rows that no setting names come last.
     """
     quoted = {row.method: row for row in comparison.paper_rows}
     named = {summary.setting.paper for summary in summaries}
@@ -149,7 +149,7 @@ def build_tables(summaries: Sequence[SettingSummary], comparison: ComparisonReco
 
 
 def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> list[str]:
-    """Return notes for readers of the tables: where the figures come from and what they mean."""
+    """Return notes on where the figures of the tables come from and what they mean."""
     lines = [
         f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "
         f"torch {comparison.torch}, {_count(comparison.num_prompts, 'prompt')} × "
@@ -157,21 +157,21 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
     ]
     if comparison.paper_rows:
         lines.append(
-            f"Rows marked {QUOTED} are copied from {comparison.paper_source}: another machine, other prompts and, "
-            "unless the config is the published one, another model. Their speedup is that of the latency, their "
-            "quality that of decoded files (“of mp4”). None was measured here."
+            f"Rows marked {QUOTED} are copied from {comparison.paper_source}. They come from another machine, other "
+            "prompts and, unless the config is the published one, another model. Their speedup is the ratio of "
+            "latencies, and their quality that of decoded files (“of mp4”). None was measured here."
         )
     if any(summary.setting.oracle for summary in summaries):
         lines.append(
-            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs; they show "
-            "how much there is to gain."
+            f"Rows marked {ORACLE} are schedules planned with knowledge that no policy has while it runs. They show "
+            "how much a better policy could gain."
         )
     lines.append(
-        "PSNR, LPIPS and SSIM compare with the baseline's video of the same prompt and seed; figures in brackets are "
-        "bootstrap 95 % intervals over prompts. Columns without “of mp4” are from raw frames. Latency (whole run) and "
-        "loop (denoising) are medians of seconds per video; speedup is the baseline's loop seconds over the setting's, "
-        "summed over the same videos; FLOP speedup likewise, and efficiency is the speedup over the FLOP speedup. "
-        "VBench is empty where it was not run."
+        "PSNR, LPIPS and SSIM compare each video with the baseline video of the same prompt and seed. Figures in "
+        "brackets are bootstrap 95 % intervals over prompts. Columns without “of mp4” are from raw frames. Latency "
+        "(whole run) and loop (denoising) are medians of the seconds per video. Speedup is the baseline's loop seconds "
+        "divided by the setting's, summed over the same videos. FLOP speedup is the same ratio for FLOPs, and "
+        "efficiency is the speedup divided by the FLOP speedup. Empty VBench cells were not measured."
     )
     if comparison.lpips_missing:
         lines.append(f"LPIPS is empty: {comparison.lpips_missing}.")

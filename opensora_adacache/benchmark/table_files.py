@@ -1,4 +1,4 @@
-"""Write tables of comparisons as Markdown, CSV and LaTeX, and tables of studies as Markdown."""
+"""Write the tables of benchmarks as Markdown, CSV and LaTeX, and the tables of studies as Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
-    "[": "{[}",  # an optional argument where it follows \\
+    "[": "{[}",  # after \\ it would start an optional argument
     "]": "{]}",
     "Δ": r"$\Delta$",
     "×": r"$\times$",
@@ -34,7 +34,7 @@ _LATEX = {
 
 
 def write_markdown(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
-    """Write the tables, each under its title, and the notes.
+    """Write the tables as Markdown, each under its title, and the notes.
 
     Raises:
         OSError: the file cannot be written.
@@ -53,7 +53,7 @@ def write_markdown(path: Path, tables: Sequence[Table], comparison: ComparisonRe
 
 
 def write_csv(path: Path, tables: Sequence[Table], comparison: ComparisonRecord) -> None:
-    """Write one line per method with all figures in full precision, those with an interval in three columns.
+    """Write one CSV line per method with all figures in full precision. Figures with an interval take three columns.
 
     Raises:
         OSError: the file cannot be written.
@@ -83,7 +83,7 @@ def write_csv(path: Path, tables: Sequence[Table], comparison: ComparisonRecord)
 
 
 def write_latex(path: Path, tables: Sequence[Table], comparison: ComparisonRecord, notes: Sequence[str]) -> None:
-    """Write the tables for ``\\input``; they need the packages booktabs and graphicx.
+    """Write the tables as LaTeX for ``\\input``. They need the packages booktabs and graphicx.
 
     Raises:
         OSError: the file cannot be written.
@@ -118,7 +118,7 @@ def write_study(path: Path, title: str, command: str, lines: Sequence[str]) -> N
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a Markdown table, line by line; cells may hold markup.
+    """Return a Markdown table, line by line. Cells may contain markup.
 
     >>> markdown_table(("policy", "steps"), [("**ours**", "12")])
     ['| policy | steps |', '| --- | --- |', '| **ours** | 12 |']
@@ -127,7 +127,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escape what Markdown would take for markup in a cell.
+    r"""Escape characters that Markdown would read as markup in a cell.
 
     >>> escape_markdown("a_b | c*")
     'a\\_b \\| c\\*'
@@ -136,7 +136,7 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    r"""Escape what LaTeX would take for markup.
+    r"""Escape characters that LaTeX would read as markup.
 
     >>> print(escape_latex("Δ-DiT 95 % a_b"))
     $\Delta$-DiT 95 \% a\_b

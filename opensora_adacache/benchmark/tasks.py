@@ -1,4 +1,4 @@
-"""The videos of a comparison: one task for each prompt and seed, made with every setting."""
+"""The videos of a benchmark: one task for each prompt and seed, made with every setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One prompt and seed, and what its video should show where that is known."""
+    """One prompt and seed, and what the video should show if that is known."""
 
     job: VideoJob
     seed: int
@@ -22,15 +22,15 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name of its files."""
+        """Stem of its file names."""
         return f"{self.job.index:04d}-{self.job.sample}"
 
 
 def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Comparison, list[Task]]:
-    """Return the videos of each setting, and the comparison with their prompts in all its runs.
+    """Return the tasks of each setting, and the benchmark with their prompts in all its run configs.
 
     Raises:
-        ValueError: a limit below 1.
+        ValueError: the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
@@ -53,12 +53,12 @@ def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Compar
 
 
 def check_pairs(comparison: Comparison) -> None:
-    """Raise ValueError where a setting's videos would not pair with the baseline's."""
+    """Raise ValueError if the videos of a setting cannot be paired with the baseline videos."""
     for setting in comparison.settings:
         for name in ("image_size", "num_frames", "loop", "seed"):
             ours, theirs = getattr(setting.config, name), getattr(comparison.run, name)
             if ours != theirs:
                 raise ValueError(
                     f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: compared "
-                    "videos need the same size and seed; put it into a comparison of its own"
+                    "videos need the same size and seed; move the setting to a benchmark of its own"
                 )

@@ -1,9 +1,9 @@
 """Run VBench 0.1.5 in its own environment: prompts, names of videos, processes, result files.
 
-VBench pins transformers 4.33.2 and numpy below 2, so it shares no process with us (`scripts/vbench_env.sh` makes its
-environment). Its launcher `vbench evaluate` ends with status 0 whatever happens, so the module it starts is run itself.
-It also takes the suffix of videos from any file in their folder and ignores missing videos, so it gets a folder of
-links to exactly the videos it needs.
+VBench pins transformers 4.33.2 and numpy below 2, so it runs in a process of its own (`scripts/vbench_env.sh` creates
+its environment). Its launcher `vbench evaluate` always exits with status 0, so we run the module that it starts.
+VBench also takes the suffix of the videos from any file in their folder and ignores missing videos, so it gets a
+folder with links to exactly the videos it needs.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from opensora_adacache.benchmark.vbench_score import DIMENSIONS
 
 VIDEOS_PER_PROMPT = 5
 MODULE = "vbench.launch.evaluate"
-# VBench leaves a video without a single detection of the asked object out of this dimension.
+# VBench drops a video from this dimension if it never detects the requested object.
 _PARTIAL_DIMENSIONS = ("color",)
 
 
 @dataclass(frozen=True)
 class VBenchPrompt:
-    """A prompt and the dimensions it is for."""
+    """A prompt and the dimensions that use it."""
 
     text: str
     dimensions: tuple[str, ...]
 
     @property
     def video_names(self) -> tuple[str, ...]:
-        """The files VBench looks for."""
+        """Names of the files that VBench looks for."""
         return tuple(f"{self.text}-{index}.mp4" for index in range(VIDEOS_PER_PROMPT))
 
 
 def read_prompts(full_info: Path) -> list[VBenchPrompt]:
-    """Read ``VBench_full_info.json``: 946 entries, of which two prompts come twice, for different dimensions.
+    """Read ``VBench_full_info.json``: 946 entries. Two prompts occur twice, for different dimensions.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is something else.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not VBench's.
     """
     entries = _read_json(full_info, "name VBench_full_info.json of the vbench package")
     try:
@@ -56,24 +56,25 @@ def read_prompts(full_info: Path) -> list[VBenchPrompt]:
 
 
 def check_dimensions(names: Sequence[str]) -> None:
-    """Raise ValueError for the first name that is no dimension of VBench."""
+    """Raise ValueError for the first name that is not a dimension of VBench."""
     for name in names:
         if name not in DIMENSIONS:
             raise ValueError(f"unknown dimension '{name}'; expected one of {', '.join(DIMENSIONS)}")
 
 
 def video_names(prompts: Sequence[VBenchPrompt], dimensions: Sequence[str]) -> list[str]:
-    """Return the files that some dimensions need, in order of prompts, each once."""
+    """Return the files that the dimensions need, in the order of the prompts, without duplicates."""
     chosen = (prompt for prompt in prompts if set(prompt.dimensions) & set(dimensions))
     return list(dict.fromkeys(name for prompt in chosen for name in prompt.video_names))
 
 
 def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:
-    """Make `folder` hold links to the named videos of `videos` and nothing else.
+    """Fill `folder` with links to the named videos of `videos` and nothing else.
 
     Raises:
-        FileNotFoundError: a video is missing or empty; the message counts them.
-        ValueError: `folder` holds files that are no links, or links to videos elsewhere: results beside it are theirs.
+        FileNotFoundError: videos are missing or empty. The message says how many.
+        ValueError: `folder` holds files that are not links, or links to other videos, which the results beside it
+            belong to.
         OSError: the folder cannot be written.
     """
     if not videos.is_dir():
@@ -88,7 +89,7 @@ def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for entry in folder.iterdir():
         if not entry.is_symlink():
-            raise ValueError(f"'{entry}' is no link; choose another output folder")
+            raise ValueError(f"'{entry}' is not a link; choose another output folder")
         if entry.readlink().parent != videos.resolve():
             raise ValueError(
                 f"'{folder}' is for the videos in '{entry.readlink().parent}'; choose another output folder"
@@ -99,37 +100,37 @@ def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:
 
 
 def environment_python(environment: Path) -> Path:
-    """Return the interpreter of VBench's environment.
+    """Return the Python interpreter of VBench's environment.
 
     Raises:
-        FileNotFoundError: there is none with vbench in it.
+        FileNotFoundError: there is no environment with vbench.
     """
     python = environment / "bin" / "python"
     if not python.exists() or not list(environment.glob("lib/python*/site-packages/vbench/launch/evaluate.py")):
         raise FileNotFoundError(
-            f"'{environment}' holds no vbench; make it with bash scripts/vbench_env.sh {environment}"
+            f"'{environment}' holds no vbench; create it with: bash scripts/vbench_env.sh {environment}"
         )
     return python
 
 
 def run_dimension(python: Path, full_info: Path, videos: Path, output: Path, dimension: str) -> None:
-    """Let VBench evaluate one dimension; its results and its log go to `output`. Needs a CUDA device and, the first
-    time, a network: VBench downloads the model of each dimension.
+    """Run VBench on one dimension and write its results and log to `output`. This needs a CUDA device and, the first
+    time, network access: VBench downloads the model of each dimension.
 
     Args:
-        python: of its environment.
-        full_info: its prompts.
-        videos: a folder that `link_videos` made.
-        output: folder of this dimension alone.
-        dimension: to evaluate.
+        python: interpreter of VBench's environment.
+        full_info: path of ``VBench_full_info.json``.
+        videos: folder that `link_videos` filled.
+        output: folder for this dimension alone.
+        dimension: dimension to evaluate.
 
     Raises:
-        OSError: VBench failed; the message ends with the last line it wrote.
+        OSError: VBench failed. The message includes the last line that it wrote.
     """
     output.mkdir(parents=True, exist_ok=True)
     log = output / "log.txt"
     command = [
-        # Isolated: neither our packages nor a file named vbench.py in this folder may get in its way.
+        # Isolated, so that neither our packages nor a file named vbench.py in this folder is imported.
         *(str(python.absolute()), "-I", "-m", MODULE),
         *("--full_json_dir", str(full_info.absolute())),
         *("--videos_path", str(videos.absolute())),
@@ -145,7 +146,7 @@ def run_dimension(python: Path, full_info: Path, videos: Path, output: Path, dim
 
 
 def find_result(output: Path, videos: Path, names: Sequence[str]) -> Path | None:
-    """Return the newest result file in the folder of a dimension, or None if a video was made after it."""
+    """Return the newest result file in the folder of a dimension, or None if a video is newer."""
     result = max(output.glob("*_eval_results.json"), key=_mtime, default=None)
     if result and any(_mtime(videos / name) > _mtime(result) for name in names):
         return None
@@ -156,12 +157,12 @@ def read_result(path: Path, dimension: str, names: Sequence[str]) -> float:
     """Return the raw score of a dimension from a result file: ``{dimension: [score, [{"video_path": …}, …]]}``.
 
     Args:
-        path: a file that `run_dimension` left.
-        dimension: it is for.
-        names: the videos that must have been evaluated.
+        path: result file that `run_dimension` wrote.
+        dimension: dimension that the file must be for.
+        names: names of the videos that must have been evaluated.
 
     Raises:
-        ValueError: the file is truncated, is for something else, or lacks videos.
+        ValueError: the file is truncated, belongs to another dimension or other videos, or lacks videos.
     """
     again = f"delete '{path.parent}' and evaluate again"
     result = _read_json(path, again)
@@ -175,7 +176,7 @@ def read_result(path: Path, dimension: str, names: Sequence[str]) -> float:
         missing = []
     if missing or unknown or not math.isfinite(score):
         problem = f"lacks '{missing[0]}'" if missing else f"is of '{unknown[0]}'" if unknown else f"has score {score}"
-        raise ValueError(f"'{path}' {problem}, so it is not of these {len(names)} videos; {again}")
+        raise ValueError(f"'{path}' {problem}, so it does not belong to these {len(names)} videos; {again}")
     return score
 
 
@@ -189,4 +190,4 @@ def _read_json(path: Path, remedy: str) -> Any:
     except FileNotFoundError:
         raise FileNotFoundError(f"'{path}' does not exist; {remedy}") from None
     except ValueError:
-        raise ValueError(f"'{path}' is truncated or no JSON; {remedy}") from None
+        raise ValueError(f"'{path}' is truncated or not JSON; {remedy}") from None

@@ -1,4 +1,4 @@
-"""Evaluate videos with VBench, one dimension after another, and keep finished dimensions."""
+"""Evaluate videos with VBench, one dimension at a time, and keep the results of finished dimensions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from opensora_adacache.media.files import write_file
 
 @dataclass(frozen=True)
 class VBenchRun:
-    """What to evaluate, and where VBench is.
+    """The dimensions to evaluate, and where VBench is installed.
 
     Attributes:
         environment: VBench's virtual environment.
-        output: folder of results.
-        dimensions: to evaluate.
-        full_info: VBench_full_info.json; None: the one in the environment.
+        output: folder of the results.
+        dimensions: dimensions to evaluate.
+        full_info: path of VBench_full_info.json. None uses the one in the environment.
     """
 
     environment: Path
@@ -33,7 +33,7 @@ class VBenchRun:
 
     @property
     def prompts_path(self) -> Path:
-        """The list of prompts: the one named, or that of the environment."""
+        """Path of the prompts: the given one, or the one in the environment."""
         if self.full_info:
             return self.full_info
         package = vbench.environment_python(self.environment).parent.parent
@@ -45,14 +45,14 @@ class VBenchRun:
         return list(dict.fromkeys(prompt.text for prompt in found if set(prompt.dimensions) & set(self.dimensions)))
 
     def evaluate(self, videos: Path) -> dict[str, float]:
-        """Evaluate the missing dimensions; print and return the scores of all.
+        """Evaluate the missing dimensions, then print and return the scores of all.
 
         Args:
             videos: folder of {prompt}-{0..4}.mp4.
 
         Raises:
             FileNotFoundError: videos or VBench are missing.
-            ValueError: the output folder or a result belongs to other videos.
+            ValueError: the output folder or a result in it belongs to other videos.
             OSError: VBench failed.
         """
         full_info = self.prompts_path
@@ -75,7 +75,7 @@ class VBenchRun:
         return scores
 
     def write_scores(self, scores: dict[str, float]) -> str:
-        """Write scores.json, with the total where every dimension is there; return a line on the total."""
+        """Write scores.json, including the total if every dimension has a score; return a line about the total."""
         report: dict[str, object] = {"dimensions": scores}
         if set(scores) == set(DIMENSIONS):
             score = total_score(scores)
@@ -83,6 +83,6 @@ class VBenchRun:
             report |= means
             text = ", ".join(f"{name} {100 * value:.2f} %" for name, value in means.items())
         else:
-            text = f"no total: {len(DIMENSIONS) - len(scores)} of {len(DIMENSIONS)} dimensions were not asked for"
+            text = f"no total: {len(DIMENSIONS) - len(scores)} of {len(DIMENSIONS)} dimensions were not evaluated"
         write_file(self.output / "scores.json", (json.dumps(report, indent=2) + "\n").encode())
         return text

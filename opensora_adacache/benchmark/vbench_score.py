@@ -1,7 +1,7 @@
-"""From the scores of VBench's 16 dimensions to its total.
+"""Compute VBench's total from the scores of its 16 dimensions.
 
-The weights and the ranges that scores are normalised with are those of VBench's own leaderboard (`scripts/constant.py`
-and `scripts/cal_final_score.py` of Vchitect/VBench, described in its README).
+The weights and normalisation ranges are those of VBench's leaderboard (`scripts/constant.py` and
+`scripts/cal_final_score.py` of Vchitect/VBench, described in its README).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Dimension:
     """One of VBench's dimensions.
 
     Attributes:
-        group: the mean it belongs to.
+        group: name of the mean that the dimension belongs to.
         low: raw score that is normalised to 0.
         high: raw score that is normalised to 1.
-        weight: within its group.
+        weight: weight within the group.
     """
 
     group: Literal["quality", "semantic"]
@@ -30,7 +30,7 @@ class Dimension:
     weight: float = 1.0
 
     def normalize(self, score: float) -> float:
-        """Return the score on the range that models were seen to have.
+        """Return the raw score scaled so that `low` becomes 0 and `high` becomes 1.
 
         >>> Dimension("semantic", low=0.25, high=0.75).normalize(0.5)
         0.5
@@ -60,7 +60,7 @@ DIMENSIONS: dict[str, Dimension] = {
 
 @dataclass(frozen=True)
 class VBenchScore:
-    """VBench's three means, 0..1; tables give them in per cent."""
+    """VBench's three means in 0..1. Tables show them in percent."""
 
     quality: float
     semantic: float
@@ -73,11 +73,11 @@ class VBenchScore:
 
 
 def total_score(scores: Mapping[str, float]) -> VBenchScore:
-    """Return the means of normalised scores.
+    """Return the weighted means of the normalised scores.
 
     Args:
-        scores: raw, of all 16 dimensions. VBench counts a missing one as 0; here it is an error, since a total without
-            it says nothing.
+        scores: raw scores of all 16 dimensions. VBench counts a missing one as 0. Here it is an error, because a
+            total without it is meaningless.
 
     Raises:
         ValueError: a dimension is missing or unknown.

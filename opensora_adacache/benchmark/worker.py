@@ -1,4 +1,4 @@
-"""Make the videos of a comparison and measure them: one row of the results for each."""
+"""Make and measure the videos of a benchmark, and return one row of the results for each."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from opensora_adacache.metrics.quality import Metric
     from opensora_adacache.shapes.scene import SceneSpec
 
-# Columns of a row that compare with the baseline's video.
+# Columns that compare a video with the baseline video.
 _QUALITY = ("psnr", "ssim", "lpips", "psnr_mp4", "ssim_mp4", "lpips_mp4", "motion_error")
 
 
 def policy_name(setting: Setting) -> str:
-    """Return the name of a setting's policy in tables; AdaCache with a forecast counts as a policy apart."""
+    """Return the name of a setting's policy in tables. AdaCache with a forecast has a name of its own."""
     if setting.oracle:
         return f"oracle-{setting.oracle}"
     cache = setting.config.cache
@@ -42,7 +42,7 @@ def policy_name(setting: Setting) -> str:
 
 @dataclass(frozen=True)
 class _Frames:
-    """A video [3, F, H, W] in -1..1: as it was made, and as decoded from its file."""
+    """A video [3, F, H, W] in -1..1: the raw frames, and the frames decoded from its file."""
 
     raw: Tensor
     mp4: Tensor
@@ -50,7 +50,7 @@ class _Frames:
 
 @dataclass(frozen=True)
 class _Made:
-    """A video that was made and written."""
+    """A video that was made and written to its file."""
 
     config: RunConfig
     clip: Clip
@@ -63,11 +63,11 @@ class VideoMaker:
     """Makes and measures videos with the loaded models.
 
     Args:
-        comparison: with its prompts (see `plan_tasks`).
-        tasks: its videos.
-        models: loaded.
-        measures: the metrics of the comparison.
-        folder: of the comparison.
+        comparison: benchmark with its prompts (see `plan_tasks`).
+        tasks: tasks of the benchmark.
+        models: loaded models.
+        measures: metrics of the benchmark.
+        folder: output folder of the benchmark.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class VideoMaker:
         self.models, self.measures, self.folder = models, measures, folder
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
-        # The first run chooses kernels and fills memory pools.
+        # The first run selects kernels and fills memory pools, so it is not timed.
         models.pipeline(comparison.run).denoise([tasks[0].job], models.features)
         self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder / "costs")
 
     def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
-        """Make a task's videos in turn; the baseline's comes first, since the others are compared with it."""
+        """Make the videos of a task. The baseline video comes first, because the others are compared with it."""
         if not names:
             return
         reference: _Frames | None = None
@@ -97,7 +97,7 @@ class VideoMaker:
                 yield self._row(name, task, made, reference)
 
     def _make(self, name: str, task: Task) -> _Made:
-        """Make one video and write it."""
+        """Make one video and write it to its file."""
         config = self.configs[name]
         if (name, task.name) in self.plans:
             config = replace(config, cache=PlannedConfig(steps=self.plans[name, task.name]))
@@ -132,10 +132,10 @@ class VideoMaker:
             peak_memory_bytes=made.memory,
             video=str(made.path.relative_to(self.folder)),
             motion=task.spec.speed if task.spec else None,
-            checks=None if task.spec is None else check(task.spec, made.frames.raw),
+            checks=None if task.spec is None else {k: tuple(v) for k, v in check(task.spec, made.frames.raw).items()},
             schedule="".join("#" if step else "." for step in computed),
-            distances=[record.distance for record in records] or [None] * num_steps,
-            motions=[record.motion for record in records] or [None] * num_steps,
+            distances=tuple(record.distance for record in records) or (None,) * num_steps,
+            motions=tuple(record.motion for record in records) or (None,) * num_steps,
         )
 
     def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:
@@ -147,7 +147,7 @@ class VideoMaker:
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:
-    """Return attribute → number of correct answers by the checker, and number of questions."""
+    """Return attribute → the checker's number of correct answers and number of questions."""
     from opensora_adacache.shapes.checker import read_clip, score_clip
 
     score = score_clip(spec, read_clip(frames.numpy()))

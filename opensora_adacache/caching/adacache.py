@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_choice, check_corrector
+from opensora_adacache.caching.checks import check_choice, check_corrector, is_index, items, plain
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS, check_codebook, rate_of
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, Probe, StackView
 from opensora_adacache.caching.distance import change_sums, distance_of
@@ -63,18 +63,17 @@ class AdaCacheConfig(CacheConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_codebook(self.codebook)
-        object.__setattr__(self, "codebook", dict(self.codebook))
+        object.__setattr__(self, "codebook", plain(dict(self.codebook)))
         if self.cache_loc is not None:
-            layers = tuple(self.cache_loc)
-            if not layers or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in layers):
+            layers = items("cache_loc", self.cache_loc)
+            if not layers or not all(map(is_index, layers)):
                 raise ValueError(f"cache_loc must name layers, counted from 0, like (13,), got {self.cache_loc!r}")
             object.__setattr__(self, "cache_loc", tuple(sorted(set(layers))))
         if self.cache_res is not None:
             check_choice("cache_res", self.cache_res, RESIDUALS)
         check_choice("granularity", self.granularity, GRANULARITIES)
         check_choice("metric", self.metric, METRICS)
-        if self.forecast not in (0, 1, 2):
-            raise ValueError(f"forecast must be 0, 1 or 2, got {self.forecast!r}")
+        check_choice("forecast", self.forecast, (0, 1, 2))
         if self.forecast and self.granularity == "block":
             raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
         check_corrector(self.corrector)

@@ -3,8 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Collection, Iterable
+from numbers import Integral, Real
 from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Return a number of Python, numpy or `fractions` as an int or a float, alone or in a tuple, list or dict.
+
+    So settings compare, print and go into JSON alike, wherever their numbers come from. Anything else stays as it is.
+
+    >>> from fractions import Fraction
+    >>> plain((Fraction(1, 4), {0.5: True}))
+    (0.25, {0.5: True})
+    """
+    if type(value) in (bool, int, float):
+        return value
+    if isinstance(value, Integral):
+        return operator.index(value)
+    if isinstance(value, Real):
+        return float(value)
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    return value
+
+
+def items(name: str, value: Any) -> tuple[Any, ...]:
+    """Return what a setting lists, as a tuple of plain numbers; raise ValueError where it is no list.
+
+    >>> items("steps", range(1, 4))
+    (1, 2, 3)
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, got {value!r}")
+    return tuple(map(plain, value))
 
 
 def is_count(value: Any) -> bool:
@@ -13,7 +48,16 @@ def is_count(value: Any) -> bool:
     >>> is_count(3), is_count(0), is_count(True), is_count(2.0)
     (True, False, False, False)
     """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and operator.index(value) >= 1
+
+
+def is_index(value: Any) -> bool:
+    """Tell whether a value is a whole number from 0, such as the number of a layer.
+
+    >>> is_index(0), is_index(False), is_index(-1)
+    (True, False, False)
+    """
+    return is_count(value) or (isinstance(value, Integral) and not isinstance(value, bool) and value == 0)
 
 
 def is_number(value: Any) -> bool:
@@ -22,7 +66,12 @@ def is_number(value: Any) -> bool:
     >>> is_number(0.5), is_number(float("inf")), is_number("0.5")
     (True, False, False)
     """
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond 1e308
+        return False
 
 
 def check_counts(settings: object, *names: str) -> None:
@@ -38,9 +87,9 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be above 0, got {value!r}")
 
 
-def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Raise ValueError unless a value is one of the choices."""
-    if value not in choices:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from opensora_adacache.caching.checks import is_count, is_number
+
 Codebook = Mapping[float, int]
 """Maps increasing thresholds to rates. A distance gets the rate of the first threshold above it, or else the last rate.
 Raising a threshold assigns its rate to larger distances, so fewer steps compute."""
@@ -34,9 +36,9 @@ def check_codebook(codebook: Codebook) -> None:
         )
     thresholds = list(codebook)
     for threshold, rate in codebook.items():
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
+        if not is_number(threshold):
             raise ValueError(f"codebook thresholds must be finite numbers, got {threshold!r}")
-        if isinstance(rate, bool) or not isinstance(rate, int) or rate < 1:
+        if not is_count(rate):
             raise ValueError(
                 f"codebook rates must be whole numbers of at least 1, got {rate!r} at threshold {threshold}"
             )

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from opensora_adacache.caching.checks import check_choice, is_count
+from opensora_adacache.caching.checks import check_choice, is_count, plain
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,8 @@ class CacheConfig(ABC):
     """Settings of a caching policy; derive a frozen dataclass from it.
 
     Only `build` is required. The properties declare what the policy needs; override those whose defaults do not fit. A
-    subclass that checks its settings in ``__post_init__`` must call ``super().__post_init__()`` first.
+    subclass that checks its settings in ``__post_init__`` must call ``super().__post_init__()`` first, which converts
+    numbers of numpy to plain ones.
 
     Attributes:
         decision: "batch" makes one decision for all videos of a batch. "sample" makes one per video, so that a video
@@ -83,6 +84,8 @@ class CacheConfig(ABC):
     decision: str = field(default="batch", kw_only=True)
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         check_choice("decision", self.decision, DECISIONS)
 
     @abstractmethod

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_positive, is_count, is_number
+from opensora_adacache.caching.checks import check_positive, is_count, is_number, items, plain
 from opensora_adacache.caching.distance import l1_norm
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ class MoRegConfig:
     gradient_weight: float = 10
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strides", tuple(self.strides))
-        object.__setattr__(self, "steps", tuple(self.steps))
+        for name in ("strides", "steps"):
+            object.__setattr__(self, name, items(f"MoReg {name}", getattr(self, name)))
+        for name in ("center", "power", "divisor", "gradient_weight"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not self.strides or any(not is_count(stride) for stride in self.strides):
             raise ValueError(f"MoReg strides must be whole numbers of at least 1, got {self.strides}")
         self._check_window()
@@ -83,7 +85,8 @@ class MoRegConfig:
         if last > num_sampling_steps:
             raise ValueError(
                 f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.steps}: use "
-                "fractions of the run, such as moreg.steps=(0.1, 0.9), which fit any number of steps"
+                "fractions of the run, which fit any number of steps: cache.moreg.steps=(0.1, 0.9), or "
+                "model.moreg_steps=(0.1, 0.9) in a config of the reference implementation"
             )
         return int(first), int(last)
 

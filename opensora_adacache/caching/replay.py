@@ -18,7 +18,7 @@ from torch import Tensor
 from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.moreg import motion_score, motion_sums
-from opensora_adacache.caching.trace import StepRecord, computed_steps
+from opensora_adacache.caching.trace import StepRecord, check_trace, computed_steps
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ def replay_trace(codebook: Mapping[float, int], trace: Sequence[StepRecord]) -> 
     Motion regularization stays unchanged: each change keeps the motion factor from the trace.
 
     Raises:
-        ValueError: the trace has no distances because another policy made it.
+        ValueError: it is not a trace, or it has no distances because another policy made it.
     """
+    check_trace(trace)
     changes = _changes_per_step(trace)
     schedule = AdaCacheSchedule(AdaCacheConfig(codebook), len(trace))
     computed: list[int] = []

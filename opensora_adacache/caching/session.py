@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,6 +21,23 @@ from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
+
+
+@dataclass(frozen=True)
+class ObservedStep:
+    """A call of the model that has just finished, for progress bars, previews and live schedules.
+
+    Attributes:
+        index: of the step, from 0.
+        timestep: [R] or [1], on its device; a sampler's own callback has it as a number.
+        latents: input of the call [R, …]. They are the sampler's: clone them to change them.
+        computed: for each video (or the batch that decides together) whether its blocks ran.
+    """
+
+    index: int
+    timestep: Tensor
+    latents: Tensor = field(repr=False)
+    computed: tuple[bool, ...] = ()
 
 
 class CacheSession:
@@ -35,6 +53,9 @@ class CacheSession:
             i + R/2.
         prompts_last: whether the conditional rows are the second half of such a batch, as in diffusers; Open-Sora puts
             them first. These rows remain when guidance is switched off during a run.
+
+    Attributes:
+        on_step: called with an `ObservedStep` after each call of the model; an exception that it raises ends the run.
     """
 
     def __init__(
@@ -49,6 +70,7 @@ class CacheSession:
         self.guidance_in_batch = guidance_in_batch
         self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
+        self.on_step: Callable[[ObservedStep], None] = lambda step: None
         self._run: Run | None = None
         self._peak_bytes = 0
 
@@ -141,8 +163,10 @@ class CacheSession:
             timer = Timer(latents.device)
             yield
             timer.stop()
-            assert run.open is not None
-            run.close_step(run.open, timer)
+            step = run.open
+            assert step is not None
+            run.close_step(step, timer)
+            self.on_step(ObservedStep(step.number - 1, timestep, latents, tuple(step.computed)))
         except BaseException:
             self.reset()
             raise

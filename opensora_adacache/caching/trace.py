@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from opensora_adacache.caching.checks import is_count, is_index, is_number
+from opensora_adacache.errors.shown import shown
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,56 @@ def trace_to_json(trace: Sequence[StepRecord]) -> list[dict]:
     return [asdict(record) for record in trace]
 
 
-def trace_from_json(records: Sequence[dict]) -> list[StepRecord]:
+def trace_from_json(records: Any) -> list[StepRecord]:
     """Return the records that `trace_to_json` wrote.
 
     Raises:
-        ValueError: a record lacks a field or has an unknown one.
+        ValueError: it is no list of records, or a record lacks a field, has an unknown one or one of a wrong type; the
+            message names the record, counted from 1.
     """
-    try:
-        return [StepRecord(**record) for record in records]
-    except TypeError as error:
-        raise ValueError(f"not a trace: {error}") from None
+    if not isinstance(records, list | tuple):
+        raise ValueError(f"not a trace: expected a list of steps, got {type(records).__name__}")
+    trace: list[StepRecord] = []
+    for place, record in enumerate(records, start=1):
+        try:
+            trace.append(_from_json(record))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"not a trace: entry {place}: {str(error).removeprefix('StepRecord.__init__() ')}"
+            ) from None
+    check_trace(trace)
+    return trace
+
+
+def check_trace(trace: Sequence[StepRecord]) -> None:
+    """Raise ValueError unless the records are those of steps 1, 2, …, of which the first computed."""
+    if not isinstance(trace, Sequence) or not all(isinstance(record, StepRecord) for record in trace):
+        raise ValueError("not a trace: expected a list of StepRecord, such as session.trace")
+    for place, record in enumerate(trace, start=1):
+        if record.step != place:
+            raise ValueError(f"not a trace: entry {place} is of step {record.step!r}; steps count from 1 without gaps")
+    if trace and not trace[0].computed:
+        raise ValueError("not a trace: step 1 is reused, but there is nothing before it")
+
+
+def _from_json(content: Any) -> StepRecord:
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {shown(content)}")
+    record = StepRecord(**content)
+    for name, check, expected in (
+        ("step", is_count, "a whole number of at least 1"),
+        ("rate", is_count, "a whole number of at least 1"),
+        ("computed", lambda value: isinstance(value, bool), "true or false"),
+        ("rows_computed", is_index, "a whole number from 0"),
+        ("milliseconds", is_number, "a finite number"),
+    ):
+        if not check(getattr(record, name)):
+            raise ValueError(f"{name} must be {expected}, got {shown(getattr(record, name))}")
+    for name in ("distance", "motion", "motion_gradient", "share"):
+        value = getattr(record, name)
+        if value is not None and not is_number(value):
+            raise ValueError(f"{name} must be a finite number or null, got {shown(value)}")
+    return record
 
 
 def computed_steps(trace: Sequence[StepRecord]) -> list[int]:

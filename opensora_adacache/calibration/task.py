@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.checks import check_positive, is_number
 from opensora_adacache.caching.registry import command_name, named_class
 from opensora_adacache.config import load_config
 
@@ -75,8 +76,12 @@ def read_task(
     from opensora_adacache.calibration.calibrator import starting_settings
 
     targets = tuple(speedups or psnrs or ())
-    if not targets or min(targets) <= 0:
-        raise ValueError("--speedup and --psnr must be above 0")
+    for target in targets:
+        if speedups and not (is_number(target) and target >= 1):
+            raise ValueError(f"--speedup must be a number of at least 1, got {target:g}")
+        check_positive("--psnr", target)
+    if not targets:
+        raise ValueError("expected a target: --speedup or --psnr")
     config = load_config(path, {"prompt_path": prompt_path} if prompt_path else {})
     if config.loop > 1:
         raise ValueError(f"calibration takes single clips, got loop {config.loop}; set loop=1")

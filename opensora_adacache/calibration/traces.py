@@ -50,7 +50,10 @@ def read_traces(path: Path) -> list[list[StepRecord]]:
     traces = content.get("traces") if isinstance(content, dict) else [content]
     if not isinstance(traces, list) or not traces or not all(isinstance(t, list) and t for t in traces):
         raise ValueError(f"'{path}' holds no trace; name the .json beside a video that was made with a cache")
-    return [trace_from_json(trace) for trace in traces]
+    try:
+        return [trace_from_json(trace) for trace in traces]
+    except ValueError as error:
+        raise ValueError(f"'{path}' is {error}") from None
 
 
 def schedule_line(title: str, computed: Collection[int], num_steps: int) -> str:
@@ -77,5 +80,5 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"'{path}' does not exist; correct the path") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"'{path}' is not valid JSON") from None

@@ -251,7 +251,7 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if linear_gelu.is_supported(x):
+        if linear_gelu.is_supported(x, self.fc1.weight):
             return self.fc2(linear_gelu.linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def is_supported(x: Tensor) -> bool:
-    """Return whether `linear_gelu` is faster for x: on CUDA, in half precision, without gradients."""
-    return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16) and not torch.is_grad_enabled()
+def is_supported(x: Tensor, weight: Tensor) -> bool:
+    """Return whether `linear_gelu` is faster for x: on CUDA, all in one half precision, without gradients."""
+    is_half = x.dtype == weight.dtype and x.dtype in (torch.bfloat16, torch.float16)
+    return x.is_cuda and is_half and not torch.is_grad_enabled()
 
 
 @torch.library.custom_op(

@@ -84,7 +84,7 @@ def test_a_small_difference_shows_when_paired():
     [
         (([],), "at least one value"),
         (([1.0, float("nan")],), "must be finite, got nan"),
-        (([1.0, 2.0], ["a"]), "cluster of each of 2 values, got 1"),
+        (([1.0, 2.0], ["a"]), "one cluster for each of 2 values, got 1"),
         (([1.0, 2.0], None, 95), "between 0 and 1, got 95"),
         (([1.0, 2.0], None, 0.95, 0), "at least 1, got 0"),
     ],

@@ -55,7 +55,7 @@ def changed(line: str, **values: object) -> str:
     ("spoil", "message"),
     [
         (lambda line: "prompt,psnr", "line 2 is not a result .not JSON"),
-        (lambda line: "[1]", "no object"),
+        (lambda line: "[1]", "not a JSON object"),
         (lambda line: changed(line, loop_s="gone"), "'loop_s' is missing"),
         (lambda line: changed(line, colour="red"), "'colour' is unknown"),
         (lambda line: changed(line, seed="7"), "'seed' must be a whole number, got '7'"),
@@ -63,6 +63,15 @@ def changed(line: str, **values: object) -> str:
         (lambda line: changed(line, motion="quick"), "motion must be one of still, slow, fast or None, got 'quick'"),
         (lambda line: changed(line, loop_s=0), "loop_s must be above 0"),
         (lambda line: changed(line, version=2), "format has version 2, this package reads version 1"),
+        (lambda line: changed(line, psnr="25"), "'psnr' must be a finite number, got '25'"),
+        (lambda line: changed(line, flicker=float("nan")), "'flicker' must be a finite number, got nan"),
+        (lambda line: changed(line, loop_s=True), "'loop_s' must be a finite number, got True"),
+        (lambda line: changed(line, index=10**400), "'index' must be a whole number"),
+        (lambda line: changed(line, distances=[None, "x"] * 3), "'distances'.1. must be a finite number, got 'x'"),
+        (lambda line: changed(line, checks={"colour": [2, 1]}), "checks.'colour'. must be .right, asked., got .2, 1"),
+        (lambda line: changed(line, checks=[1]), "'checks' must be a dict"),
+        (lambda line: changed(line, title=None), "'title' must be a text, got None"),
+        (lambda line: "[" * 100_000, "line 2 is not a result .not JSON"),
         (lambda line: line, "lines 1 and 2 hold the same video"),
     ],
 )
@@ -74,6 +83,46 @@ def test_a_file_of_another_kind(tmp_path, make_row, spoil, message):
     with pytest.raises(ValueError, match=message) as error:
         read_results(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        "../../../etc/hostname",
+        "/etc/hostname",
+        "a/../../b.mp4",
+        "..",
+        "",
+        ".",
+        "C:\\Users\\x.mp4",
+        "..\\x.mp4",
+        "\\\\host\\x",
+    ],
+)
+def test_videos_stay_inside_the_folder(make_row, video):
+    with pytest.raises(ValueError, match="video must name a file inside the folder of the results"):
+        make_row(video=video)
+
+
+@pytest.mark.parametrize("place", ["file", "folder", "inside"])
+def test_links_stay_inside_the_folder(tmp_path, make_row, place):
+    folder, row = tmp_path / "results", make_row(video="videos/a.mp4")
+    folder.mkdir()
+    (tmp_path / "a.mp4").write_text("secret")
+    if place == "folder":
+        (folder / "videos").symlink_to(tmp_path)
+    else:
+        (folder / "videos").mkdir()
+        if place == "inside":
+            (folder / "b.mp4").touch()
+        target = tmp_path / "a.mp4" if place == "file" else folder / "b.mp4"
+        (folder / "videos" / "a.mp4").symlink_to(target)
+    (tmp_path / "elsewhere").symlink_to(folder)  # the folder itself may be reached by a link
+    if place == "inside":
+        assert row.video_in(tmp_path / "elsewhere").read_bytes() == b""
+    else:
+        with pytest.raises(ValueError, match="is a link out of the folder of the results"):
+            row.video_in(folder)
 
 
 def test_what_cannot_be_stored_or_found(tmp_path, make_row):

@@ -93,7 +93,10 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
     changed = write_comparison(SETTINGS.replace("interval=2", "interval=3"))
     assert compare([str(changed), "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert "holds 'every-2' with other settings (cache.interval was 2 and is 3 now)" in error and error.count("\n") == 1
+    assert (
+        "holds 'every-2' with different settings (cache.interval was 2 and is 3 now)" in error
+        and error.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_links_hold_the_videos_and_nothing_else(videos, tmp_path):
         link_videos(videos, names, links)
     with pytest.raises(FileNotFoundError, match="folder '.*nowhere' does not exist"):
         link_videos(tmp_path / "nowhere", names, links)
-    with pytest.raises(ValueError, match="is no link; choose another output folder"):
+    with pytest.raises(ValueError, match="is not a link; choose another output folder"):
         link_videos(videos, names[:3], videos)
     assert (videos / names[0]).exists()
 
@@ -164,8 +164,8 @@ def test_results_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps(result_of("scene", ["a-0.mp4", "a-1.mp4"]))[:40], "truncated or no JSON"),
-        ("", "truncated or no JSON"),
+        (json.dumps(result_of("scene", ["a-0.mp4", "a-1.mp4"]))[:40], "truncated or not JSON"),
+        ("", "truncated or not JSON"),
         (json.dumps(result_of("color", ["a-0.mp4", "a-1.mp4"])), "holds no result of 'scene'"),
         (json.dumps({"scene": 0.5}), "holds no result of 'scene'"),
         (json.dumps({"scene": ["high", []]}), "holds no result of 'scene'"),
@@ -222,7 +222,7 @@ def test_the_command(environment, full_info, videos, tmp_path, script, capsys, m
 def test_bad_commands_are_one_line(environment, videos, tmp_path, script, capsys):
     for command, message in {
         ("--env", str(environment)): "expected the folder of videos",
-        (str(videos), "--env", str(tmp_path / "no")): "holds no vbench; make it with bash scripts/vbench_env.sh",
+        (str(videos), "--env", str(tmp_path / "no")): "holds no vbench; create it with: bash scripts/vbench_env.sh",
         (str(tmp_path / "no"), "--env", str(environment)): "does not exist; make the videos first",
         (
             str(videos),

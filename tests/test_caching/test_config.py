@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import MISSING, asdict, fields
 
+import numpy
 import pytest
 
 from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.moreg import MoRegConfig
-from opensora_adacache.caching.registry import POLICIES
+from opensora_adacache.caching.registry import POLICIES, config_class
 
 BOOK = {0.1: 3, 1.0: 1}
 
@@ -46,6 +49,69 @@ def test_bad_adacache(arguments, message):
 def test_bad_moreg(arguments, message):
     with pytest.raises(ValueError, match=message):
         MoRegConfig(**arguments)
+
+
+WRONG = ["x", "", float("nan"), float("inf"), -1, -0.5, True, 10**400, object(), [], ["x"], [float("inf")], {}, b"1"]
+
+
+def settings_of(config):
+    """Settings of a class that differ from its defaults where these do not stand alone."""
+    needed = {"AdaCacheConfig": {"codebook": BOOK}, "MagCacheConfig": {"ratios": (1.0, 0.9)}}
+    needed |= dict.fromkeys(
+        ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig"), {"steps": (1, 2)}
+    )
+    return needed.get(config.__name__, {"speedup": 2} if config.__name__ == "ForecastCacheConfig" else {})
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "MoReg"])
+def test_no_setting_gives_another_error_than_value_error(name):
+    config = MoRegConfig if name == "MoReg" else config_class(name)
+    given = settings_of(config)
+    config(**given)
+    refused = 0
+    for field in fields(config):
+        for value in WRONG:
+            try:
+                config(**{**given, field.name: value}).check_run(30, 4)
+            except ValueError as error:
+                refused += 1
+                assert "\n" not in str(error)
+            except AttributeError:
+                assert name == "MoReg"  # which has no check_run
+    assert refused > len(fields(config))
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "MoReg"])
+def test_numbers_of_numpy_are_plain_numbers(name):
+    config = MoRegConfig if name == "MoReg" else config_class(name)
+    defaults = {f.name: f.default for f in fields(config) if f.default not in (MISSING, None)}
+    given = defaults | settings_of(config)
+    if "computed_steps" in given or "speedup" in given:
+        given = {"speedup": 2.0}
+    made = config(**{key: of_numpy(value) for key, value in given.items()})
+    assert made == config(**given) and json.loads(json.dumps(asdict(made))) == json.loads(
+        json.dumps(asdict(config(**given)))
+    )
+
+
+def of_numpy(value):
+    if type(value) is int:
+        return numpy.int64(value)
+    if type(value) is float:
+        return numpy.float64(value)
+    if isinstance(value, tuple) and value:
+        return numpy.array(value)
+    if isinstance(value, dict):
+        return {of_numpy(key): of_numpy(entry) for key, entry in value.items()}
+    return value
+
+
+def test_a_number_of_steps_may_be_one_of_numpy():
+    for count in (numpy.int64(30), numpy.uint8(30)):
+        AdaCacheConfig(BOOK).check_run(count, 4)
+    for count in (numpy.float64(30), numpy.bool_(True), numpy.int64(0), True, 30.0, "30", None):
+        with pytest.raises(ValueError, match="num_sampling_steps must be a whole number of at least 1"):
+            AdaCacheConfig(BOOK).check_run(count, 4)
 
 
 def test_lists_become_tuples_and_layers_sort():

@@ -31,5 +31,33 @@ def test_summary():
 
 
 def test_a_record_of_another_kind_is_an_error():
-    with pytest.raises(ValueError, match="not a trace: .*unexpected keyword argument 'speed'"):
+    with pytest.raises(ValueError, match="not a trace: entry 1: got an unexpected keyword argument 'speed'"):
         trace_from_json([{"step": 1, "speed": 2}])
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "message"),
+    [
+        (0, {"step": "1"}, "entry 1: step must be a whole number of at least 1, got '1'"),
+        (1, {"step": 3}, "entry 2 is of step 3; steps count from 1 without gaps"),
+        (0, {"computed": 1}, "entry 1: computed must be true or false, got 1"),
+        (0, {"computed": False}, "step 1 is reused"),
+        (1, {"distance": "0.1"}, "entry 2: distance must be a finite number or null, got '0.1'"),
+        (1, {"distance": float("nan")}, "entry 2: distance must be a finite number or null, got nan"),
+        (1, {"rate": 0}, "entry 2: rate must be a whole number of at least 1, got 0"),
+        (2, {"rows_computed": -1}, "entry 3: rows_computed must be a whole number from 0, got -1"),
+        (2, {"milliseconds": None}, "entry 3: milliseconds must be a finite number, got None"),
+        (2, {"motion": 10**400}, "entry 3: motion must be a finite number or null"),
+    ],
+)
+def test_a_wrong_value_names_its_record(place, changes, message):
+    records = trace_to_json(TRACE)
+    records[place] |= changes
+    with pytest.raises(ValueError, match=message):
+        trace_from_json(records)
+
+
+@pytest.mark.parametrize("content", [None, 7, "text", {"step": 1}, [1], [None], [[]]])
+def test_what_is_no_list_of_records(content):
+    with pytest.raises(ValueError, match="not a trace: (expected a list of steps|entry 1: expected an object)"):
+        trace_from_json(content)

@@ -107,7 +107,11 @@ def test_a_file_keeps_the_settings_that_it_holds_and_refuses_another_model(calib
     [
         ("", ["--speedup", "2"], "no cache section to calibrate"),
         ("", ["--speedup", "2", "--policy", "tecache"], "unknown policy 'tecache', did you mean 'teacache'"),
-        ("", ["--speedup", "-1", "--policy", "static"], "must be above 0"),
+        ("", ["--speedup", "-1", "--policy", "static"], "--speedup must be a number of at least 1, got -1"),
+        ("", ["--speedup", "2", "nan", "--policy", "static"], "at least 1, got nan"),
+        ("", ["--speedup", "inf", "--policy", "static"], "at least 1, got inf"),
+        ("", ["--speedup", "0", "--policy", "static"], "at least 1, got 0"),
+        ("", ["--psnr", "nan", "--policy", "static"], "--psnr must be above 0, got nan"),
         (ADACACHE, ["--speedup", "50"], "these rates reach speedups"),
         ('cache = dict(type="Planned", steps=(1, 2, 8))\n', ["--speedup", "50"], "these settings reach"),
     ],

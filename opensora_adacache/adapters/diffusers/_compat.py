@@ -107,11 +107,16 @@ class Listener(ModelHook):
         return self.on_end is not _nothing
 
 
-def hooks_of(model: nn.Module) -> Iterator[tuple[str, ModelHook]]:
-    """Yield the hooks of a model and its submodules with their names."""
+def hooks_of_caches(model: nn.Module) -> Iterator[str]:
+    """Yield the names of other caches' hooks on a model and its submodules: the hooks that keep state."""
     for module in model.modules():
         hooks: Mapping[str, ModelHook] = getattr(getattr(module, REGISTRY, None), "hooks", {})
-        yield from hooks.items()
+        yield from (name for name, hook in hooks.items() if hook._is_stateful and not isinstance(hook, Listener))
+
+
+def is_parallel(model: nn.Module) -> bool:
+    """Tell whether a model is split over several devices."""
+    return getattr(model, "_parallel_config", None) is not None
 
 
 def _remove(registry: Any, name: str) -> None:

@@ -23,7 +23,8 @@ from opensora_adacache.adapters.diffusers._compat import (
     CacheMark,
     Listener,
     block_metadata,
-    hooks_of,
+    hooks_of_caches,
+    is_parallel,
 )
 from opensora_adacache.adapters.diffusers.models import MODELS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.adapters.patches import Patches
@@ -36,7 +37,9 @@ CACHE_DIT_MARK = "_is_cached"
 TIMESTEP_RANGE = 1000
 
 
-def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: int) -> BranchedSession:
+def attach_diffusers(
+    model: nn.Module, config: CacheConfig, num_sampling_steps: int | Callable[[], int]
+) -> BranchedSession:
     """Attach a session to a diffusers transformer; see `opensora_adacache.adapters.apply_cache`.
 
     By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate. In
@@ -46,13 +49,18 @@ def attach_diffusers(model: nn.Module, config: CacheConfig, num_sampling_steps: 
     known = describe(model)
     _check_model(model)
     layers = _layers(model, known)
-    _check_config(model, known, config, num_sampling_steps, layers)
+    _check_config(model, known, config, layers)
+
+    def check_run(number: int) -> None:
+        config.check_run(number, len(layers))
+        warn_of_misfit(config, number, type(model).__name__)
+
     blocks = _stack_blocks(known, layers, config)
     if config.num_first_blocks >= len(blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
-    warn_of_misfit(config, num_sampling_steps, type(model).__name__)
-
-    session = BranchedSession(config, num_sampling_steps)
+    if not callable(num_sampling_steps):
+        check_run(num_sampling_steps)
+    session = BranchedSession(config, num_sampling_steps, check_run)
     stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, partial(_blocks, model, known))
     listener = Listener(HOOK, session.end_of_sampling)
     patches = Patches()
@@ -115,6 +123,7 @@ def _call(
         latents = arguments["hidden_states"]
         if session.at_start:
             _check_other_caches(model)
+        session.count_steps()
         timestep = falling_timestep(arguments["timestep"], latents, known.rising_timestep)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = known.grid(model.config, arguments)  # type: ignore[arg-type]
@@ -181,7 +190,7 @@ def _check_model(model: nn.Module) -> None:
             "this model is compiled as a whole, so that no step can skip its blocks: compile the blocks instead, with "
             "model.compile_repeated_blocks() or block.compile()"
         )
-    if getattr(model, "_parallel_config", None) is not None:
+    if is_parallel(model):
         raise ValueError(
             "this model is split over several devices, which is not supported with a cache: load it without"
         )
@@ -191,17 +200,13 @@ def _check_other_caches(model: nn.Module) -> None:
     """Raise ValueError if another cache has hooks on the model."""
     if getattr(model, CACHE_DIT_MARK, False):
         raise ValueError("this model has a cache of cache-dit enabled: call cache_dit.disable_cache first")
-    for name, hook in hooks_of(model):
-        if hook._is_stateful and not isinstance(hook, Listener):
-            raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
+    for name in hooks_of_caches(model):
+        raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
 
 
-def _check_config(
-    model: nn.Module, known: DiffusersModel, config: CacheConfig, num_sampling_steps: int, layers: list
-) -> None:
+def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, layers: list) -> None:
     """Raise ValueError if a policy needs something that the model does not provide."""
     name = type(model).__name__
-    config.check_run(num_sampling_steps, len(layers))
     for block in (block for layer in layers for _, block in layer):
         if hasattr(block, "_orig_mod"):
             raise ValueError(

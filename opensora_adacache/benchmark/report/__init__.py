@@ -1,1 +1,1 @@
-"""Tables and pages from finished runs. Reads records and videos only; imports no model."""
+"""Tables and pages of finished runs. The report reads records and videos only and imports no model."""

@@ -1,4 +1,4 @@
-"""Tables and the page of a comparison, made from its results."""
+"""Write the tables and the page of a benchmark from its results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ShownVideo:
     """A video on the page.
 
     Attributes:
-        row: its figures.
+        row: figures of the video.
         source: the file as a data URI.
-        speedup: the baseline's loop seconds for the same prompt and seed over its own.
+        speedup: loop seconds of the baseline video with the same prompt and seed, divided by those of this one.
     """
 
     row: ResultRow
@@ -35,22 +35,22 @@ class ShownVideo:
 
     @property
     def schedule(self) -> list[bool]:
-        """For each step whether it computed."""
+        """Whether each step was computed."""
         return [mark == "#" for mark in self.row.schedule]
 
 
 def write_report(folder: Path, num_videos: int | None = None, title: str | None = None) -> None:
-    """Write ``table.md``, ``table.csv``, ``table.tex`` and the self-contained ``index.html`` of a comparison.
+    """Write ``table.md``, ``table.csv``, ``table.tex`` and the self-contained ``index.html`` of a benchmark.
 
     Args:
-        folder: holds ``results.jsonl``, ``comparison.json`` and the videos.
-        num_videos: number of prompts whose videos the page embeds; None embeds as many as fit into `PAGE_BYTES`.
-        title: instead of the comparison's.
+        folder: folder with ``results.jsonl``, ``comparison.json`` and the videos.
+        num_videos: number of prompts whose videos the page embeds. None embeds as many as fit into `PAGE_BYTES`.
+        title: title to use instead of the one in ``comparison.json``.
 
     Raises:
-        OSError: results or a video to embed are gone, or a file cannot be written.
-        ValueError: results or ``comparison.json`` are not what a comparison writes.
-        ImportError: matplotlib is not installed; the tables are written all the same.
+        OSError: the results or a video to embed are missing, or a file cannot be written.
+        ValueError: ``results.jsonl`` or ``comparison.json`` was not written by a benchmark.
+        ImportError: matplotlib is not installed. The tables are written nevertheless.
     """
     rows = read_results(folder / "results.jsonl")
     comparison = read_comparison(folder / "comparison.json")
@@ -93,7 +93,7 @@ def build_page(
     if num_videos is not None:
         return page(num_videos)
     html = page(0)
-    # Captions and strips of the videos need room too, so the last ones may have to go again.
+    # Captions and strips of the videos take space too, so the last videos may have to be dropped again.
     for count in range(_num_that_fit(folder, rows, PAGE_BYTES - len(html)), 0, -1):
         if len(with_videos := page(count)) < PAGE_BYTES:
             return with_videos
@@ -101,7 +101,7 @@ def build_page(
 
 
 def spread_prompts(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
-    """Return the videos' prompts and seeds such that the first few show every motion class."""
+    """Return the prompts and seeds of the videos, ordered so that the first few cover every motion class."""
     keys: dict[str | None, dict[tuple[int, int], None]] = {}
     for row in sorted(rows, key=lambda row: row.video_key):
         keys.setdefault(row.motion, {}).setdefault(row.video_key)
@@ -109,11 +109,11 @@ def spread_prompts(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
 
 
 def _num_that_fit(folder: Path, rows: Sequence[ResultRow], num_bytes: int) -> int:
-    """Return how many of the first of `spread_prompts` have videos of at most that many bytes when embedded."""
+    """Return how many prompts of `spread_prompts` fit, when their videos are embedded, into that many bytes."""
     sizes: dict[tuple[int, int], int] = {}
     for row in rows:
-        # three bytes are four characters
-        sizes[row.video_key] = sizes.get(row.video_key, 0) + _existing(folder / row.video).stat().st_size * 4 // 3
+        # base64 encodes three bytes as four characters
+        sizes[row.video_key] = sizes.get(row.video_key, 0) + row.video_in(folder).stat().st_size * 4 // 3
     totals = accumulate(sizes[key] for key in spread_prompts(rows))
     return sum(total <= num_bytes for total in totals)
 
@@ -121,7 +121,7 @@ def _num_that_fit(folder: Path, rows: Sequence[ResultRow], num_bytes: int) -> in
 def _shown_prompts(
     folder: Path, rows: Sequence[ResultRow], comparison: ComparisonRecord, num_prompts: int
 ) -> list[list[ShownVideo]]:
-    """Return the videos of the first prompts of `spread_prompts`, in the order of prompts and settings."""
+    """Return the videos of the first prompts of `spread_prompts`, ordered by prompt and setting."""
     order = {setting.name: place for place, setting in enumerate(comparison.settings)}
     seconds = {row.video_key: row.loop_s for row in rows if row.policy == BASELINE}
     prompts = []
@@ -133,12 +133,4 @@ def _shown_prompts(
 
 def _shown_video(folder: Path, row: ResultRow, baseline_seconds: float | None) -> ShownVideo:
     speedup = baseline_seconds / row.loop_s if baseline_seconds is not None else None
-    return ShownVideo(row, data_uri("video/mp4", _existing(folder / row.video).read_bytes()), speedup)
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"'{path}' is named by results.jsonl but does not exist; remove its line and run scripts/compare.py again"
-        )
-    return path
+    return ShownVideo(row, data_uri("video/mp4", row.video_in(folder).read_bytes()), speedup)

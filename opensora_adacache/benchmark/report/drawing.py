@@ -1,4 +1,4 @@
-"""How plots look: colours and markers of policies, sizes, and figures as deterministic SVG. matplotlib on first use."""
+"""Style of the plots: colours and markers of policies, deterministic SVG. matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ALL_COLOUR = "#0072b2"
 
 
 class PolicyStyle(NamedTuple):
-    """Colour, marker and line of a policy; no two policies share colour and marker."""
+    """Colour, marker and line of a policy. No two policies have the same colour and marker."""
 
     colour: str
     marker: str
     line: str
 
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; markers tell apart those that share one.
+# The palette of Okabe and Ito, which is safe for colour blindness. Policies that share a colour differ in the marker.
 POLICY_STYLES = {
     "baseline": PolicyStyle("#000000", "*", "-"),
     "adacache": PolicyStyle("#d55e00", "o", "-"),
@@ -52,12 +52,12 @@ _OTHER = PolicyStyle("#7f7f7f", "x", "-.")
 
 
 def policy_style(policy: str) -> PolicyStyle:
-    """Return the look of a policy, the same in every plot."""
+    """Return the style of a policy, which is the same in every plot."""
     return POLICY_STYLES.get(policy, _OTHER)
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches that belongs to no window and no global list.
+    """Return an empty figure of the given size in inches that is not registered with pyplot.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -70,17 +70,24 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """Return a figure as SVG; the same figure gives the same text at any time."""
-    import matplotlib
+    """Return a figure as SVG. The same figure always gives the same text.
 
+    Titles and names appear as they are written: a dollar sign begins no formula.
+    """
+    import matplotlib
+    from matplotlib.text import Text
+
+    for label in figure.findobj(Text):
+        label.set(parse_math=False, usetex=False)
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "opensora-adacache"}):
+    # matplotlib makes some labels only when it draws
+    with matplotlib.rc_context({"svg.hashsalt": "opensora-adacache", "text.parse_math": False, "text.usetex": False}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 
 def add_legend(figure: Figure, axes_list: Iterable[Axes], title: str | None = None) -> None:
-    """Put one legend for several plots outside them: on the right under a title, else above in one line."""
+    """Add one legend for several axes outside them: on the right if it has a title, otherwise in one line above."""
     found: dict[str, Artist] = {}
     for axes in axes_list:
         found.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
@@ -97,7 +104,7 @@ def add_legend(figure: Figure, axes_list: Iterable[Axes], title: str | None = No
 
 
 def make_logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5."""
+    """Make an axis logarithmic, with plain tick labels at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set(**{f"{which}scale": "log"})
@@ -108,7 +115,7 @@ def make_logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
 
 
 def style_axes(axes: Axes, x_label: str, y_label: str, title: str = "") -> None:
-    """Label a plot's axes and give it a quiet grid."""
+    """Label the axes of a plot and draw a light grid."""
     axes.set_xlabel(x_label, fontsize=9, color=INK)
     axes.set_ylabel(y_label, fontsize=9, color=INK)
     if title:

@@ -10,9 +10,9 @@ from opensora_adacache.media.files import write_file
 
 
 def write_page(path: Path, runs: list[ComparedRun], title: str) -> None:
-    """Write the page: the table, then for each prompt its videos, playing together, with their schedules.
+    """Write the page: the table, then the videos of each prompt, playing in sync, with their schedules.
 
-    Videos are embedded, so the file works on its own.
+    The page embeds the videos, so the file needs nothing else.
 
     Raises:
         OSError: the page cannot be written.

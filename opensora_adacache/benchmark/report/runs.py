@@ -18,14 +18,14 @@ class FinishedVideo:
     """One finished video.
 
     Attributes:
-        path: of the file.
-        prompt: as written.
-        seed: of its random stream.
-        num_steps: denoising steps.
-        computed_steps: how many of them computed.
-        denoising_seconds: length of the denoising loop.
-        peak_cache_bytes: the most that cached residuals held.
-        schedule: for each step whether it computed.
+        path: path of the video file.
+        prompt: prompt as written.
+        seed: seed of its random stream.
+        num_steps: number of denoising steps.
+        computed_steps: number of computed steps.
+        denoising_seconds: duration of the denoising loop in seconds.
+        peak_cache_bytes: peak size of the cached residuals in bytes.
+        schedule: whether each step was computed.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class FinishedVideo:
 
 @dataclass(frozen=True)
 class ComparedVideo:
-    """A video beside the baseline's of the same prompt and seed.
+    """A video compared with the baseline video of the same prompt and seed.
 
     Attributes:
-        record: the video.
-        psnr: in dB to the baseline's, both as decoded from the files, 8 bit; None for the baseline itself.
-        speedup: the baseline's denoising seconds over this one's.
+        record: record of the video.
+        psnr: PSNR in dB against the baseline video, both decoded from their 8-bit files; None for the baseline itself.
+        speedup: denoising seconds of the baseline video divided by those of this video.
     """
 
     record: FinishedVideo
@@ -55,39 +55,39 @@ class ComparedVideo:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run beside the baseline."""
+    """A run compared with the baseline."""
 
     name: str
     videos: tuple[ComparedVideo, ...]
 
     @property
     def computed_steps(self) -> float:
-        """Mean computed steps."""
+        """Mean number of computed steps."""
         return fmean(video.record.computed_steps for video in self.videos)
 
     @property
     def denoising_seconds(self) -> float:
-        """Sum of the denoising loops."""
+        """Total duration of the denoising loops in seconds."""
         return sum(video.record.denoising_seconds for video in self.videos)
 
     @property
     def psnr(self) -> float | None:
-        """Mean PSNR in dB, or None for the baseline."""
+        """Mean PSNR in dB against the baseline, or None for the baseline itself."""
         values = [video.psnr for video in self.videos if video.psnr is not None]
         return fmean(values) if values else None
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most that cached residuals held for any video."""
+        """Largest size in bytes of the cached residuals of any video."""
         return max(video.record.peak_cache_bytes for video in self.videos)
 
 
 def read_run(folder: Path) -> list[FinishedVideo]:
-    """Read the videos that ``run.json`` of a folder names, in its order.
+    """Read the videos that a folder's ``run.json`` lists, in its order.
 
     Raises:
-        MissingFileError: there is no run in the folder, or a video of it is gone.
-        RecordError: a file is not what a run writes.
+        MissingFileError: the folder holds no run, or a video of the run is missing.
+        RecordError: a file was not written by a run.
     """
     try:
         run = records.read_run(folder)
@@ -99,7 +99,7 @@ def read_run(folder: Path) -> list[FinishedVideo]:
     for entry in run.videos:
         path = folder / entry["video"]
         if not path.is_file():
-            raise MissingFileError(f"'{path}' is named by {RUN_NAME} but does not exist; make the run again")
+            raise MissingFileError(f"'{path}' is listed in {RUN_NAME} but does not exist; make the run again")
         found.append(_finished_video(path, records.read_record(record_path(path))))
     if not found:
         raise RecordError(f"the run in '{folder}' has no finished video yet; let it finish first")
@@ -107,10 +107,10 @@ def read_run(folder: Path) -> list[FinishedVideo]:
 
 
 def compare(folders: list[Path]) -> list[ComparedRun]:
-    """Compare runs with the first one, the baseline, by prompt and seed.
+    """Compare runs with the first one, the baseline. Videos are paired by prompt and seed.
 
     Raises:
-        ValueError: a run has other prompts or seeds than the baseline, or its videos another size.
+        ValueError: the prompts, seeds or video sizes of a run differ from those of the baseline.
     """
     runs = [(folder.name, read_run(folder)) for folder in folders]
     (base_name, base), *_ = runs
@@ -150,7 +150,7 @@ def format_table(runs: list[ComparedRun]) -> str:
 
 def _finished_video(path: Path, record: VideoRecord) -> FinishedVideo:
     if not record.is_of(path):
-        raise RecordError(f"'{path}' is not the file that its record describes; make the run again")
+        raise RecordError(f"'{path}' does not match its record; make the run again")
     steps = [bool(step.get("computed")) for trace in record.traces for step in trace]
     return FinishedVideo(
         path=path,

@@ -1,4 +1,4 @@
-"""Render self-contained pages from the templates beside this file."""
+"""Render self-contained pages from the templates in this folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled in; texts are escaped for HTML."""
+    """Render a template. Texts are escaped for HTML."""
     environment = Environment(
         loader=PackageLoader("opensora_adacache.benchmark.report", ""),
         autoescape=True,
@@ -21,7 +21,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def data_uri(media_type: str, data: bytes) -> str:
-    """Return data as an address that needs no other file.
+    """Return data as a ``data:`` URI.
 
     >>> data_uri("text/plain", b"hi")
     'data:text/plain;base64,aGk='

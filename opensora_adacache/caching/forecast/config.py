@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_choice, check_corrector, is_count
+from opensora_adacache.caching.checks import check_choice, check_corrector, check_positive, is_count, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy
 from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
 from opensora_adacache.caching.forecast.schedule import first_steps
@@ -40,8 +39,7 @@ class _MeasuredForecast:
         return MeasuredForecast(store, self.order, num_rows, device)
 
     def _check_forecast(self) -> None:
-        if self.order not in ORDERS:
-            raise ValueError(f"order must be 1 or 2, got {self.order!r}")
+        check_choice("order", self.order, ORDERS)
         check_corrector(self.corrector)
 
 
@@ -86,10 +84,10 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
         given = [name for name in knobs if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give one of {', '.join(knobs)}, got {' and '.join(given) or 'none'}")
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"tolerance must be above 0, got {self.tolerance}")
-        if self.speedup is not None and not self.speedup >= 1:
-            raise ValueError(f"speedup must be at least 1, got {self.speedup}")
+        if self.tolerance is not None:
+            check_positive("tolerance", self.tolerance)
+        if self.speedup is not None and not (is_number(self.speedup) and self.speedup >= 1):
+            raise ValueError(f"speedup must be a number of at least 1, got {self.speedup!r}")
         if self.computed_steps is not None and not is_count(self.computed_steps):
             raise ValueError(f"computed_steps must be a whole number of at least 1, got {self.computed_steps!r}")
         check_choice("budget_over", self.budget_over, BUDGETS)
@@ -100,10 +98,10 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             )
         self._check_forecast()
         for name in ("sensitivity", "growth"):
-            values = tuple(float(value) for value in getattr(self, name))
-            object.__setattr__(self, name, values)
-            if not values or not all(math.isfinite(value) and value > 0 for value in values):
+            values = items(name, getattr(self, name))
+            if not values or not all(is_number(value) and value > 0 for value in values):
                 raise ValueError(f"{name} must be numbers above 0, got {values}")
+            object.__setattr__(self, name, tuple(map(float, values)))
 
     def budget(self, num_sampling_steps: int) -> int | None:
         """Return the number of steps that compute in a run; None if the tolerance decides."""

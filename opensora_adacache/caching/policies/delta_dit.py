@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.checks import check_counts, is_count
+from opensora_adacache.caching.checks import check_counts, is_index, items
 from opensora_adacache.caching.sites import RangeCacheConfig
 
 
@@ -39,9 +39,9 @@ class DeltaDiTConfig(RangeCacheConfig):
             layers = getattr(self, name)
             if layers is None:
                 continue
-            layers = tuple(layers)
+            layers = items(name, layers)
             object.__setattr__(self, name, layers)
-            valid = len(layers) == 2 and all(layer == 0 or is_count(layer) for layer in layers)
+            valid = len(layers) == 2 and all(map(is_index, layers))
             if not valid or layers[0] > layers[1]:
                 raise ValueError(f"{name} must be the first and the last layer of a range, from 0, got {layers}")
 

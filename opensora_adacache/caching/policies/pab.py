@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opensora_adacache.caching.checks import check_counts, is_count, is_number
+from opensora_adacache.caching.checks import check_counts, is_index, is_number, items
 from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.sites import SiteCacheConfig
 
@@ -45,13 +45,13 @@ class PABConfig(SiteCacheConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("window", "mlp_timesteps", "mlp_layers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, items(name, getattr(self, name)))
         check_counts(self, "spatial", "temporal", "cross", "mlp_skips")
         if len(self.window) != 2 or not all(map(is_number, self.window)) or self.window[0] > self.window[1]:
             raise ValueError(f"window must be two timesteps, the lower one first, got {self.window}")
         if not all(map(is_number, self.mlp_timesteps)):
             raise ValueError(f"mlp_timesteps must be numbers, got {self.mlp_timesteps}")
-        if not all(layer == 0 or is_count(layer) for layer in self.mlp_layers):
+        if not all(map(is_index, self.mlp_layers)):
             raise ValueError(f"mlp_layers must be layers, counted from 0, got {self.mlp_layers}")
 
     def computes(self, step: int, timesteps: Sequence[float], site: Site) -> bool:

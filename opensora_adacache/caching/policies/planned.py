@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_counts, is_count
+from opensora_adacache.caching.checks import check_choice, check_counts, is_count, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class TaylorSeries:
 
     def check_order(self) -> None:
         """Raise ValueError unless the order is 0, 1 or 2."""
-        if self.order not in (0, 1, 2):
-            raise ValueError(f"order must be 0, 1 or 2, got {self.order!r}")
+        check_choice("order", self.order, (0, 1, 2))
 
     @property
     def num_extra_residuals(self) -> int:
@@ -100,9 +99,9 @@ class PlannedConfig(FixedStepsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "steps", tuple(self.steps))
-        rising = all(early < late for early, late in zip(self.steps, self.steps[1:], strict=False))
-        if not self.steps or self.steps[0] != 1 or not all(map(is_count, self.steps)) or not rising:
+        object.__setattr__(self, "steps", items("steps", self.steps))
+        counts = all(map(is_count, self.steps))
+        if not counts or self.steps[:1] != (1,) or list(self.steps) != sorted(set(self.steps)):
             raise ValueError(f"steps must be rising whole numbers that begin with 1, got {self.steps}")
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_positive, is_number
+from opensora_adacache.caching.checks import check_positive, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
@@ -36,7 +36,7 @@ class TeaCacheConfig(CacheConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("threshold", self.threshold)
-        object.__setattr__(self, "coefficients", tuple(self.coefficients))
+        object.__setattr__(self, "coefficients", items("coefficients", self.coefficients))
         if not self.coefficients or not all(map(is_number, self.coefficients)):
             raise ValueError(f"coefficients must be numbers, highest power first, got {self.coefficients}")
 

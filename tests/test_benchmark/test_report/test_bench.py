@@ -28,7 +28,7 @@ def test_the_command_writes_everything(command, bench_folder, capsys):
     html = (bench_folder / "index.html").read_text()
     assert html.count("data:video/mp4;base64,") == 9 and html.count("data:image/svg+xml;base64,") == 6
     assert "<title>Mine &amp; yours</title>" in html and "a &lt;blue&gt; square moves slowly" in html
-    assert "a laptop" in html and "2026-01-02" in html and "What is measured here, what is quoted" in html
+    assert "a laptop" in html and "2026-01-02" in html and "Measured and quoted figures" in html
     assert "http:" not in html and "https:" not in html and "<link" not in html
     assert html.count('<i class="c"></i>') == 3 * (6 + 3 + 2)
     assert (bench_folder / "table.md").read_text().startswith("# Mine & yours")
@@ -42,7 +42,9 @@ def test_a_chosen_number_of_videos(bench_folder, rows, comparison):
     html = build(bench_folder, rows, comparison, num_videos=2)
     assert html.count("data:video/mp4;base64,") == 6 and "2 of 3 prompts" in html
     html = build(bench_folder, rows, comparison, num_videos=0)
-    assert "data:video" not in html and "No video is embedded" in html and "player" not in html.split("<script>")[1]
+    assert (
+        "data:video" not in html and "This page embeds no videos" in html and "player" not in html.split("<script>")[1]
+    )
     assert html == build(bench_folder, rows, comparison, num_videos=0)
 
 
@@ -54,7 +56,7 @@ def test_the_page_stays_small(bench_folder, rows, comparison, monkeypatch):
     html = build(bench_folder, rows, comparison)
     assert html.count("data:video/mp4;base64,") == 3 and len(html.encode()) < bench.PAGE_BYTES
     monkeypatch.setattr(bench, "PAGE_BYTES", 1000)
-    assert "No video is embedded" in build(bench_folder, rows, comparison)
+    assert "This page embeds no videos" in build(bench_folder, rows, comparison)
 
 
 def test_first_prompts_show_every_motion_class(make_row):
@@ -89,7 +91,7 @@ def test_bad_input_is_one_line(command, bench_folder, spoil, message, capsys):
 def test_a_video_that_is_gone(bench_folder, rows, comparison):
     (bench_folder / "videos" / "oracle-0002-0.mp4").unlink()
     for num_videos in (None, 3):
-        with pytest.raises(FileNotFoundError, match="oracle-0002-0.mp4' is named by results.jsonl but does not exist"):
+        with pytest.raises(FileNotFoundError, match="oracle-0002-0.mp4' is listed in results.jsonl but does not exist"):
             build(bench_folder, rows, comparison, num_videos)
 
 

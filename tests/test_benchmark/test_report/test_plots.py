@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import html
 import re
 import sys
 from dataclasses import replace
@@ -111,3 +112,11 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     with pytest.raises(ImportError, match=r"pip install 'opensora-adacache\[eval\]'"):
         make_figure(1, 1)
+
+
+@pytest.mark.parametrize("title", [r"$\frac$", "costs $5 and $6", r"$x_{$", "50 % & <b>", "_^{}"])
+def test_text_is_text(rows, title):
+    """A title that would be a formula to matplotlib, valid or not, is drawn as it is written."""
+    rows = [replace(row, title=title) if row.setting == "adacache-fast" else row for row in rows]
+    for plot, shown in ((schedules, f"{title}: 3.0 of 6"), (latency_breakdown, title)):
+        assert shown in [html.unescape(text) for text in texts(plot(by_setting(rows)).svg)]

@@ -92,7 +92,7 @@ def test_missing_pieces(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="run.json' does not exist; name a folder"):
         read_run(tmp_path)
     (folders[0] / "sample_0001.mp4").unlink()
-    with pytest.raises(FileNotFoundError, match="sample_0001.mp4' is named by run.json"):
+    with pytest.raises(FileNotFoundError, match="sample_0001.mp4' is listed in run.json"):
         read_run(folders[0])
     (folders[1] / "sample_0000.json").write_text("{")
     with pytest.raises(ValueError, match="sample_0000.json' is not the record of a video .it is not valid JSON"):
@@ -109,5 +109,5 @@ def test_missing_pieces(folders, tmp_path):
 def test_a_video_that_is_not_the_recorded_one_is_not_shown(folders):
     path = folders[0] / "sample_0001.mp4"
     path.write_bytes((folders[0] / "sample_0000.mp4").read_bytes())
-    with pytest.raises(ValueError, match="sample_0001.mp4' is not the file that its record describes"):
+    with pytest.raises(ValueError, match="sample_0001.mp4' does not match its record"):
         read_run(folders[0])

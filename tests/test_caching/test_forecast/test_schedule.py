@@ -153,7 +153,7 @@ def test_guidance_branches_are_pooled_and_videos_are_not():
         ({"tolerance": 0.0}, "above 0"),
         ({"speedup": 0.5}, "at least 1"),
         ({"computed_steps": 0}, "at least 1"),
-        ({"speedup": 2, "order": 3}, "1 or 2"),
+        ({"speedup": 2, "order": 3}, "one of 1, 2"),
         ({"speedup": 2, "corrector": 1.0}, "below 1"),
         ({"speedup": 2, "corrector": -0.1}, "from 0"),
         ({"speedup": 2, "budget_over": "file"}, "budget_over"),
@@ -179,5 +179,5 @@ def test_a_budget_that_the_run_cannot_spend():
 
 def test_a_planned_forecast_has_an_order():
     assert PlannedForecastConfig(steps=(1, 2, 5), order=2).num_extra_residuals == 2
-    with pytest.raises(ValueError, match="order must be 1 or 2"):
+    with pytest.raises(ValueError, match="order must be one of 1, 2, got 0"):
         PlannedForecastConfig(steps=(1, 2), order=0)

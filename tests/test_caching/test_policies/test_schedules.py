@@ -194,7 +194,7 @@ def test_impossible_plans():
         (lambda: EasyCacheConfig(warmup_steps=1), "warmup_steps must be a whole number of at least 2, got 1"),
         (lambda: MagCacheConfig(), "calibrate them on this model"),
         (lambda: MagCacheConfig(ratios=(1.0,) * 9).check_run(30, 4), "ratios belong to 10 steps, but the run has 30"),
-        (lambda: TaylorSeerConfig(order=3), "order must be 0, 1 or 2, got 3"),
+        (lambda: TaylorSeerConfig(order=3), "order must be one of 0, 1, 2, got 3"),
         (lambda: StaticConfig(decision="video"), "decision must be one of batch, sample"),
     ],
 )

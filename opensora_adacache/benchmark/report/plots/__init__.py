@@ -1,4 +1,4 @@
-"""The plots of a comparison, each as SVG text; one module for each kind."""
+"""The plots of a benchmark as SVG text, one module per kind of plot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 def draw_plots(
     rows: Sequence[ResultRow], summaries: Sequence[SettingSummary], comparison: ComparisonRecord
 ) -> list[Plot]:
-    """Draw all plots that the rows have figures for.
+    """Draw every plot that the rows have data for.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Where the seconds of a video go."""
+"""How the seconds of a video are spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opensora_adacache.benchmark.summary import BASELINE
 
 
 def latency_breakdown(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
-    """Draw mean seconds per video: computed steps, what else the loop took, and what lies outside the loop."""
+    """Draw the mean seconds per video: computed steps, the rest of the loop, and everything outside the loop."""
     every = [row for rows in by_setting.values() for row in rows]
     base = {row.video_key: row.loop_s / row.num_steps for row in every if row.policy == BASELINE}
     bars = []
@@ -38,7 +38,7 @@ def latency_breakdown(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     titles = [title for title, _ in bars]
     start = np.zeros(len(bars))
     for label, colour, part in zip(
-        ("computed steps", "rest of the loop: reused steps, deciding", "outside the loop"),
+        ("computed steps", "rest of the loop: reused steps, decisions", "outside the loop"),
         (COMPUTED, OVERHEAD, OUTSIDE),
         range(3),
         strict=True,
@@ -54,9 +54,9 @@ def latency_breakdown(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     add_legend(figure, [axes])
     return Plot(
         "Where the time goes",
-        "Mean seconds per video. A computed step is charged what a step of the baseline took for the same prompt and"
-        " seed, the rest of the denoising loop went into reused steps and into deciding; decoding and everything "
-        "else lies outside the loop.",
+        "Mean seconds per video. A computed step counts as long as a step of the baseline took for the same prompt and"
+        " seed. The rest of the denoising loop is reused steps and decisions. Decoding and everything else is outside "
+        "the loop.",
         to_svg(figure),
     )
 

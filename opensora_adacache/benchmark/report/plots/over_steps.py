@@ -1,4 +1,4 @@
-"""What policies measure at each step: distance, error of the forecast, motion; a panel for each setting."""
+"""What policies measure at each step: distance, forecast error, motion. Each setting has its own panel."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from opensora_adacache.benchmark.report.plots.plot import Plot, by_motion, make_
 from opensora_adacache.benchmark.results import ResultRow
 from opensora_adacache.benchmark.summary import BASELINE
 
-# Where the distance is that of the probe's residual, and a motion is measured beside it.
+# Policies whose distance is that of the probe's residual, and that measure motion too.
 PROBING_POLICIES = (BASELINE, "adacache", "adacache-forecast")
-# Where it is the relative error of the forecast.
+# Policies whose distance is the relative error of the forecast.
 FORECASTING_POLICIES = ("forecastcache",)
 
 
@@ -34,13 +34,13 @@ def distance_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
         True,
         "Distance over the steps",
         "What AdaCache measures at its computed steps: the relative change of the probe's residual per step. A video "
-        "keeps its last measured value until it computes again. Lines are medians over the videos of a motion class, "
-        "bands reach from the first to the third quartile.",
+        "keeps its last measured value until it computes again. Lines are medians over the videos of a motion class; "
+        "bands span the first to the third quartile.",
     )
 
 
 def forecast_error_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
-    """Draw the relative error of the forecast over the steps by motion class."""
+    """Draw the relative forecast error over the steps by motion class."""
     forecast = _of_policies(by_setting, FORECASTING_POLICIES)
     return _over_steps(
         forecast,
@@ -48,13 +48,13 @@ def forecast_error_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | 
         "relative error of the forecast",
         True,
         "Error of the forecast over the steps",
-        "What ForecastCache measures at its computed steps: by how much the forecast of the stack's residual for that "
-        "step was off, over the gap before it. Medians and quartiles as above.",
+        "What ForecastCache measures at its computed steps: the relative error of the forecast of the stack's residual "
+        "for that step, over the interval before it. Medians and quartiles as above.",
     )
 
 
 def motion_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
-    """Draw the motion factor over the steps by motion class, for settings where it counts."""
+    """Draw the motion factor over the steps by motion class, for settings that use it."""
     counts = {
         name: rows
         for name, rows in _of_policies(by_setting, PROBING_POLICIES).items()
@@ -66,8 +66,8 @@ def motion_over_steps(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
         "motion factor",
         False,
         "Motion over the steps",
-        "The factor by which motion regularization multiplies the distance, 1 where it does not count: above 1 more "
-        "steps are computed. Medians and quartiles as above.",
+        "The factor by which motion regularization multiplies the distance. Factors above 1 lead to more computed "
+        "steps; 1 means no effect. Medians and quartiles as above.",
     )
 
 
@@ -78,7 +78,7 @@ def _of_policies(by_setting: dict[str, list[ResultRow]], policies: Sequence[str]
 def _over_steps(
     by_setting: dict[str, list[ResultRow]], name: str, label: str, logarithmic: bool, title: str, caption: str
 ) -> Plot | None:
-    """Draw medians and quartiles of a quantity of the steps, a panel for each setting that has it; None: none has."""
+    """Draw medians and quartiles of a quantity over the steps, with a panel for each setting that has any values."""
     shown = [rows for rows in by_setting.values() if any(v is not None for row in rows for v in getattr(row, name))]
     if not shown:
         return None
@@ -99,7 +99,7 @@ def _over_steps(
 
 
 def _hold(values: Sequence[float | None]) -> list[float | None]:
-    """Let each measured value last until the next one.
+    """Repeat each measured value until the next one.
 
     >>> _hold([None, 0.5, None, 0.25])
     [None, 0.5, 0.5, 0.25]
@@ -111,7 +111,7 @@ def _hold(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _quartiles(lists: list[Sequence[float | None]]) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Return the steps where any list has a value, counted from 1, and the quartiles over the lists that do."""
+    """Return the steps (from 1) at which any list has a value, and the quartiles over the lists that have one."""
     steps, quartiles = [], []
     for step, values in enumerate(zip(*lists, strict=True), start=1):
         measured = [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""What the plots share: a plot with its caption, panels, and groups of rows by motion class."""
+"""Common parts of the plots: a plot with its caption, panels, and rows grouped by motion class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot and what it shows, in words."""
+    """A plot with its title and caption."""
 
     title: str
     caption: str
@@ -24,7 +24,7 @@ class Plot:
 
 
 def make_grid(num_panels: int, share: bool = False) -> tuple[Figure, list[Axes], int]:
-    """Return a figure with that many panels, and how many stand in a row."""
+    """Return a figure, its panels, and the number of panels per row."""
     columns = 2 if num_panels == 4 else min(3, num_panels)
     rows = -(-num_panels // columns)
     figure = make_figure(3.0 * columns + 1.0, 2.6 * rows)

@@ -1,4 +1,4 @@
-"""PSNR against speed, a curve for each policy."""
+"""PSNR against speed, with a curve for each policy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PSNR_CAP = 100.0
 
 
 def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
-    """Draw PSNR against steps over computed steps, and against the FLOP speedup; a curve for each policy."""
-    # A setting that computes everything gives the baseline's videos; its 100 dB would flatten the other curves.
+    """Draw PSNR against steps / computed steps and against the FLOP speedup, with a curve for each policy."""
+    # A setting that computes every step makes the baseline videos; its 100 dB would flatten the other curves.
     shown = [s for s in summaries if s.psnr is not None and s.psnr.mean < PSNR_CAP]
     if not shown:
         return None
@@ -42,7 +42,7 @@ def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
             axes.errorbar(
                 x,
                 y,
-                # A mean may lie outside its interval by rounding.
+                # Rounding can put a mean slightly outside its interval.
                 yerr=np.clip([below, above], 0, None),
                 label=policy,
                 color=style.colour,
@@ -56,14 +56,14 @@ def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
     add_legend(figure, panels, "policy")
     return Plot(
         "Quality against speed",
-        "PSNR to the baseline, raw frames, against how much faster a setting is by its computed steps (left) and by "
-        "its FLOPs (right). A point is a setting, a curve a policy; bars are 95 % intervals over prompts. Up and to "
-        "the right is better. Settings whose videos equal the baseline's are left out.",
+        "PSNR of raw frames against the baseline, by the speedup in computed steps (left) and in FLOPs (right). Each "
+        "point is a setting and each curve a policy; bars are 95 % intervals over prompts. Up and to the right is "
+        "better. Settings whose videos equal the baseline's are left out.",
         to_svg(figure),
     )
 
 
 def _reach(interval: Interval) -> tuple[float, float]:
-    """Return how far an interval reaches below and above its mean; 0 where a single prompt gives none."""
+    """Return how far an interval extends below and above its mean; both are 0 if there is no interval."""
     low, high = (interval.mean if end is None else end for end in (interval.low, interval.high))
     return interval.mean - low, high - interval.mean

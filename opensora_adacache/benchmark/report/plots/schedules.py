@@ -1,4 +1,4 @@
-"""Which steps computed, a strip for each setting and a row for each video."""
+"""Computed and reused steps: a strip per setting with a row per video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
-    """Draw for each setting the schedule of each video as a row of a strip, sorted by motion class."""
+    """Draw a strip for each setting with the schedule of each video as a row, sorted by motion class."""
     cached = {name: rows for name, rows in by_setting.items() if rows[0].policy != BASELINE}
     if not cached:
         return None
@@ -37,7 +37,7 @@ def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
         num_steps = strip.shape[1]
         axes.imshow(
             strip,
-            # as it is in the file, one pixel for each step: no smoothing at any zoom
+            # one pixel per step, as in the file, without smoothing at any zoom
             interpolation="none",
             aspect="auto",
             cmap=ListedColormap([REUSED, COMPUTED]),
@@ -49,7 +49,7 @@ def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
         axes.set_title(f"{rows[0].title}: {mean:.1f} of {num_steps}", fontsize=8, loc="left")
         _mark_motion_classes(axes, rows)
         axes.tick_params(labelsize=7, length=2)
-        # The last panel of each column has no other below it.
+        # The last panel of each column has none below it.
         last = number + num_columns >= len(cached)
         axes.tick_params(labelbottom=last)
         if last:
@@ -60,14 +60,14 @@ def schedules(by_setting: dict[str, list[ResultRow]]) -> Plot | None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return Plot(
         "Schedules",
-        "Each row of a strip is one video, each column a denoising step; the number is the mean of computed steps. "
-        "Videos are sorted by motion class. A policy that adapts gives videos different rows.",
+        "Each row of a strip is one video and each column a denoising step. The number is the mean of computed steps. "
+        "Videos are sorted by motion class. With an adaptive policy, the rows differ between videos.",
         to_svg(figure),
     )
 
 
 def _mark_motion_classes(axes: Axes, rows: list[ResultRow]) -> None:
-    """Name the motion classes beside the rows of a strip and draw a line between them."""
+    """Label the motion classes beside the rows of a strip and draw a line between them."""
     ticks, names, start = [], [], 0
     for motion, group in groupby(rows, key=lambda row: row.motion):
         size = len(list(group))

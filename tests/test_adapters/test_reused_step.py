@@ -1,0 +1,59 @@
+"""What a reused step of STDiT3 runs: embedding, one addition, the final layer, and the sampler's update."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.benchmark.random_video import SIZES, TINY, RandomVideo, random_model
+from opensora_adacache.schedulers import RFLOW
+
+# Operators that only look at a tensor in another way, and reading a timestep that is on the CPU anyway.
+FREE = ("view", "squeeze", "expand", "permute", "transpose", "slice", "select", "unbind", "alias", "detach", "split")
+FREE += ("local_scalar_dense",)
+REUSED_STEP = {
+    "the sampler's update of the step before": ["lerp", "add"],
+    "the timestep and both guidance branches": ["full", "cat"],
+    "patches": ["convolution", "add"],
+    "embedding of the timestep": ["arange", "mul", "exp", "mul", "cos", "sin", "cat", "addmm", "silu", "addmm", "add"],
+    "modulation of the blocks": ["silu", "addmm"],
+    "the stored residual": ["add"],
+    "final layer": ["add", "native_layer_norm", "add", "addcmul", "addmm", "clone"],
+}
+
+
+class Operators(TorchDispatchMode):
+    """Collects the names of the operators that run, views left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        name = operator._schema.name.partition("::")[2]
+        if name != "t" and not any(free in name for free in FREE):
+            self.names.append(name)
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_operators_of_a_reused_step(depth):
+    torch.manual_seed(0)
+    model = random_model(replace(TINY, depth=depth), torch.device("cpu"), torch.float32)
+    video, steps = RandomVideo(model, SIZES["tiny"]), []
+    with apply_cache(model, AdaCacheConfig({1e9: 3}), 9) as session, Operators() as operators:
+
+        def note(step):
+            steps.append((step.computed[0], operators.names.copy()))
+            operators.names.clear()
+
+        session.on_step = note
+        RFLOW(9).sample(model, video, z=video.z, prompts=["a"], device="cpu", additional_args=video.conditions)
+    assert [computed for computed, _ in steps] == [True, True, False, False, True, False, False, True, True]
+    reused = [names for computed, names in steps if not computed]
+    assert reused == [sum(REUSED_STEP.values(), [])] * 4
+    assert all(len(names) > 40 * depth for computed, names in steps if computed)
