@@ -41,7 +41,7 @@ def apply_cache(
         return attach_pipeline(model, config, num_sampling_steps)
     if num_sampling_steps is None:
         raise ValueError(
-            "apply_cache needs num_sampling_steps for a model: give the sampler's, or give the pipeline of diffusers"
+            "apply_cache needs num_sampling_steps for a model: pass the sampler's, or pass the diffusers pipeline"
         )
     if _is_of(model, "opensora_adacache.models.stdit3", "STDiT3"):
         from opensora_adacache.adapters.stdit3.attach import attach_stdit3

@@ -1,6 +1,6 @@
 """How the blocks of diffusers models receive and return video and text tokens.
 
-R rows of a batch, N video tokens, C channels.
+R batch rows, N video tokens, C channels.
 """
 
 from __future__ import annotations

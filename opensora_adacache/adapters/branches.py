@@ -31,7 +31,7 @@ class BranchedSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, the number of calls of each branch in one run: the length of the scheduler's `timesteps`.
-            A function is called when a run begins.
+            If it is a function, it is called when a run begins.
         check_run: called with each new number of steps; raises ValueError if it does not fit.
 
     Attributes:
@@ -107,10 +107,10 @@ class BranchedSession:
         return self._unfinished() is None
 
     def count_steps(self) -> None:
-        """Ask for the number of steps, where it belongs to each call of the pipeline; another one begins new runs.
+        """Update the number of steps if each call of the pipeline sets it; a different number begins new runs.
 
         Raises:
-            ValueError: the settings do not fit it.
+            ValueError: the settings do not fit the new number.
         """
         number = self.num_sampling_steps if self._count_steps is None else self._count_steps()
         if number == self.num_sampling_steps:

@@ -10,9 +10,10 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Return a number of Python, numpy or `fractions` as an int or a float, alone or in a tuple, list or dict.
+    """Convert numbers from Python, numpy or `fractions` to int or float, also inside tuples, lists and dicts.
 
-    So settings compare, print and go into JSON alike, wherever their numbers come from. Anything else stays as it is.
+    With plain numbers, settings compare, print and serialize in the same way whatever their source. Other values are
+    returned unchanged.
 
     >>> from fractions import Fraction
     >>> plain((Fraction(1, 4), {0.5: True}))
@@ -32,7 +33,7 @@ def plain(value: Any) -> Any:
 
 
 def items(name: str, value: Any) -> tuple[Any, ...]:
-    """Return what a setting lists, as a tuple of plain numbers; raise ValueError where it is no list.
+    """Return the value of a list setting as a tuple of plain numbers; raise ValueError if it is not a list.
 
     >>> items("steps", range(1, 4))
     (1, 2, 3)
@@ -52,7 +53,7 @@ def is_count(value: Any) -> bool:
 
 
 def is_index(value: Any) -> bool:
-    """Tell whether a value is a whole number from 0, such as the number of a layer.
+    """Return whether a value is a whole number of at least 0, such as the index of a layer.
 
     >>> is_index(0), is_index(False), is_index(-1)
     (True, False, False)

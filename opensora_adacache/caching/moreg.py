@@ -84,7 +84,7 @@ class MoRegConfig:
             return max(round(first * num_sampling_steps), 1), round(last * num_sampling_steps)
         if last > num_sampling_steps:
             raise ValueError(
-                f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.steps}: give "
+                f"MoReg steps must lie in 1..{num_sampling_steps} (num_sampling_steps), got {self.steps}: use "
                 "fractions of the run, which fit any number of steps: cache.moreg.steps=(0.1, 0.9), or "
                 "model.moreg_steps=(0.1, 0.9) in a config of the reference implementation"
             )

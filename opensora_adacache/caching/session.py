@@ -28,10 +28,10 @@ class ObservedStep:
     """A call of the model that has just finished, for progress bars, previews and live schedules.
 
     Attributes:
-        index: of the step, from 0.
-        timestep: [R] or [1], on its device; a sampler's own callback has it as a number.
-        latents: input of the call [R, …]. They are the sampler's: clone them to change them.
-        computed: for each video (or the batch that decides together) whether its blocks ran.
+        index: index of the step, from 0.
+        timestep: [R] or [1], on its device; the callback of a sampler receives it as a number.
+        latents: input of the call [R, …]. The sampler continues to use them, so clone them before changing them.
+        computed: whether the blocks ran, for each video (or for a batch that decides together).
     """
 
     index: int

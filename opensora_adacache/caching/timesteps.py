@@ -64,7 +64,7 @@ class Timesteps:
             if self.last is None and self.end_of_previous is not None and value < self.end_of_previous:
                 warnings.warn(
                     f"the sampler goes on to timestep {value:g} after {self.num_sampling_steps} steps, which the cache "
-                    f"takes for a new run: {REMEDY}",
+                    f"treats as a new run: {REMEDY}",
                     AdaCacheWarning,
                     stacklevel=2,
                 )

@@ -48,8 +48,8 @@ def trace_from_json(records: Any) -> list[StepRecord]:
     """Return the records that `trace_to_json` wrote.
 
     Raises:
-        ValueError: it is no list of records, or a record lacks a field, has an unknown one or one of a wrong type; the
-            message names the record, counted from 1.
+        ValueError: the input is not a list of records, or a record has a missing, unknown or wrongly typed field. The
+            message gives the position of the record, counted from 1.
     """
     if not isinstance(records, list | tuple):
         raise ValueError(f"not a trace: expected a list of steps, got {type(records).__name__}")
@@ -66,7 +66,7 @@ def trace_from_json(records: Any) -> list[StepRecord]:
 
 
 def check_trace(trace: Sequence[StepRecord]) -> None:
-    """Raise ValueError unless the records are those of steps 1, 2, …, of which the first computed."""
+    """Raise ValueError unless the records belong to steps 1, 2, … in order and step 1 computed."""
     if not isinstance(trace, Sequence) or not all(isinstance(record, StepRecord) for record in trace):
         raise ValueError("not a trace: expected a list of StepRecord, such as session.trace")
     for place, record in enumerate(trace, start=1):

@@ -25,7 +25,7 @@ class ConfigError(AdaCacheError, ValueError):
 
 
 class MissingFileError(AdaCacheError, FileNotFoundError):
-    """A file or folder does not exist."""
+    """A file or folder that was given does not exist."""
 
 
 class MediaError(AdaCacheError, ValueError):

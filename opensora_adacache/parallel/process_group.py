@@ -32,7 +32,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0."""
+        """Whether this is rank 0, which acts and prints for the whole group."""
         return self.rank == 0
 
     def share(self, items: Sequence[_Item]) -> list[_Item]:

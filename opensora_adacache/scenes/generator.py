@@ -209,7 +209,7 @@ def train_generator(
     stage.resume(device)
     if not resumed:
         right = learn_tags(model, recipe, device)
-        print(f"captions: {100 * right:.1f} % of roles right after {recipe.tag_steps} steps", flush=True)
+        print(f"captions: {100 * right:.1f} % of roles correct after {recipe.tag_steps} steps", flush=True)
         average.load_state_dict(Average(model, recipe.ema_decay).state_dict())
     pool.fill(stage.step // recipe.renew_every, fill_seconds)
     print(f"{pool.filled} clips encoded, {stage.seconds:.0f} s", flush=True)

@@ -49,7 +49,7 @@ class Pool:
 
     def __init__(self, encode: Callable[[Tensor], Tensor], render: Renderer, size: int, seed: int) -> None:
         if size < CHUNK or size % CHUNK:
-            raise ValueError(f"expected a pool of a multiple of {CHUNK} clips, got {size}")
+            raise ValueError(f"pool size must be a multiple of {CHUNK} clips, got {size}")
         self.encode, self.render, self.seed = encode, render, seed
         self.num_chunks = size // CHUNK
         self.filled = 0

@@ -106,7 +106,7 @@ def train(
     tell("temporal VAE")
     vae = train_temporal(temporal_recipe, spatial, folder, Budget(total * recipe.shares[1]), device, recipe.size)
     export_vae(vae, target)
-    tell(f"VAE written; signal to noise of held-out clips {reconstruction(vae, recipe.size):.1f} dB")
+    tell(f"VAE written; PSNR of held-out clips {reconstruction(vae, recipe.size):.1f} dB")
 
     pool = Pool(
         lambda clips: encode_clips(vae, clips), Renderer(device, recipe.size), generator_recipe.pool, recipe.seed

@@ -111,7 +111,7 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
 
 @cache
 def _moments() -> dict[str, complex]:
-    """Return the angular moment of every shape at angle 0, in the order of its symmetry."""
+    """Return the angular moment of every shape at angle 0, with the order of its symmetry."""
     axis = ((np.arange(TILE) + 0.5) / TILE * 2 - 1) * TILE_REACH
     inside = np.clip(0.5 - atlas() * TILE / (2 * TILE_REACH), 0, 1)
     return {

@@ -24,7 +24,7 @@ from opensora_adacache.shapes.scene import (
     SceneSpec,
 )
 
-FOREGROUND_DISTANCE = 0.25  # fraction of the largest RGB distance between object and background in the clip
+FOREGROUND_DISTANCE = 0.25  # smallest RGB distance of objects from the background, as a fraction of 127.5
 SMALLEST_AREA = 90.0  # in pixels of a 64 pixel frame; the smallest drawn object covers about 220
 _AREA_FACTOR = {
     "circle": np.pi,
@@ -167,7 +167,7 @@ def read_clip(clip: np.ndarray) -> ClipReading:
     scale = pixels.shape[2] / BASE_SIZE
     ground = np.median(pixels.reshape(-1, 3), axis=0)
     distance = np.linalg.norm(pixels - ground, axis=-1)
-    # The largest percent of the distances belongs to objects; half-covered edge pixels have half that distance.
+    # The largest two percent of the distances belong to objects; half-covered edge pixels have half that distance.
     threshold = max(0.45 * float(np.quantile(distance, 0.98)), FOREGROUND_DISTANCE * 127.5)
     smallest = SMALLEST_AREA * scale**2
     components = [

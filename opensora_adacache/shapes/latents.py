@@ -22,8 +22,9 @@ _SHARD = 256
 class SpatialCache:
     """Spatial latents of clips.
 
-    latents: float16 [clips, 4, F, h, w], multiplied by ``SPATIAL_SCALE``.
-    specs: one scene description per clip.
+    Attributes:
+        latents: float16 [clips, 4, F, h, w], multiplied by ``SPATIAL_SCALE``.
+        specs: one scene description per clip.
     """
 
     latents: Tensor

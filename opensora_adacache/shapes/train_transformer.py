@@ -168,7 +168,7 @@ def train_transformer(
     if not progress.checkpoint.exists():
         share = learn_tags(model.tags, model.text_encoder, model.tokenizer, specs, recipe.tag_steps, recipe.seed)
         average = progress.parts["average"] = Average.of(model, recipe.ema_decay)
-        print(f"captions: {100 * share:.1f} % of places right after {recipe.tag_steps} steps", flush=True)
+        print(f"captions: {100 * share:.1f} % of places correct after {recipe.tag_steps} steps", flush=True)
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     for step in range(progress.resume(), last):
         rate = min((step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.decay_steps, 1.0)

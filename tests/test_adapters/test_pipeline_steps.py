@@ -1,4 +1,4 @@
-"""A pipeline of diffusers with a cache: the number of steps belongs to each call; every call of the model is shown."""
+"""A diffusers pipeline with a cache: each call sets the number of steps, and `on_step` sees every call of the model."""
 
 from __future__ import annotations
 

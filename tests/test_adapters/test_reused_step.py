@@ -1,4 +1,4 @@
-"""What a reused step of STDiT3 runs: embedding, one addition, the final layer, and the sampler's update."""
+"""Operators of a reused step of STDiT3: embedding, one addition, the final layer, and the sampler's update."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.benchmark.random_video import SIZES, TINY, RandomVideo, random_model
 from opensora_adacache.schedulers import RFLOW
 
-# Operators that only look at a tensor in another way, and reading a timestep that is on the CPU anyway.
+# Operators that only create views, and the reading of a timestep that is on the CPU anyway.
 FREE = ("view", "squeeze", "expand", "permute", "transpose", "slice", "select", "unbind", "alias", "detach", "split")
 FREE += ("local_scalar_dense",)
 REUSED_STEP = {
@@ -27,7 +27,7 @@ REUSED_STEP = {
 
 
 class Operators(TorchDispatchMode):
-    """Collects the names of the operators that run, views left out."""
+    """Collects the names of the operators that run, except for views."""
 
     def __init__(self):
         super().__init__()

@@ -55,7 +55,7 @@ WRONG = ["x", "", float("nan"), float("inf"), -1, -0.5, True, 10**400, object(),
 
 
 def settings_of(config):
-    """Settings of a class that differ from its defaults where these do not stand alone."""
+    """Return the required settings of a class whose defaults are not sufficient."""
     needed = {"AdaCacheConfig": {"codebook": BOOK}, "MagCacheConfig": {"ratios": (1.0, 0.9)}}
     needed |= dict.fromkeys(
         ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig"), {"steps": (1, 2)}

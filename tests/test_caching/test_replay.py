@@ -76,7 +76,7 @@ def test_another_codebook_on_a_trace_by_hand():
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=6, max_size=30))
-def test_a_trace_of_every_step_foretells_any_codebook(changes):
+def test_a_trace_of_every_step_predicts_any_codebook(changes):
     """If every step was computed, nothing has to be estimated: the replay equals the run."""
     every = trace_of({1.0: 1}, changes)
     run = [record.step for record in trace_of(FAST, changes) if record.computed]

@@ -108,14 +108,14 @@ class Listener(ModelHook):
 
 
 def hooks_of_caches(model: nn.Module) -> Iterator[str]:
-    """Yield the names of other caches' hooks on a model and its submodules: the hooks that keep state."""
+    """Yield the names of other caches' hooks (those that keep state) on a model and its submodules."""
     for module in model.modules():
         hooks: Mapping[str, ModelHook] = getattr(getattr(module, REGISTRY, None), "hooks", {})
         yield from (name for name, hook in hooks.items() if hook._is_stateful and not isinstance(hook, Listener))
 
 
 def is_parallel(model: nn.Module) -> bool:
-    """Tell whether a model is split over several devices."""
+    """Return whether a model is split over several devices."""
     return getattr(model, "_parallel_config", None) is not None
 
 

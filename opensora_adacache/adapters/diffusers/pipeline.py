@@ -1,4 +1,4 @@
-"""A cache for a pipeline of diffusers: the number of steps belongs to each call of it."""
+"""Attaches a cache to a diffusers pipeline, where each call sets the number of steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from opensora_adacache.caching.contract import CacheConfig
 def attach_pipeline(pipeline: Any, config: CacheConfig, num_sampling_steps: int | None) -> BranchedSession:
     """Attach a session to a pipeline's transformer; see `opensora_adacache.adapters.apply_cache`.
 
-    Without a number of steps, it is read from the pipeline when a run begins, and the settings are checked against it
-    then.
+    If `num_sampling_steps` is None, the number is read from the pipeline when a run begins, and the settings are then
+    checked against it.
 
     Raises:
         ValueError: the pipeline has no transformer or two of them, or the settings do not fit.
@@ -33,10 +33,10 @@ def attach_pipeline(pipeline: Any, config: CacheConfig, num_sampling_steps: int 
 
 
 def count_steps(pipeline: Any) -> int:
-    """Return the model calls of each guidance branch in the pipeline's present call.
+    """Return the number of model calls of each guidance branch in the pipeline's current call.
 
-    Pipelines tell it as `num_timesteps`, which leaves out steps that a `strength` skips; others have the scheduler's
-    `timesteps` alone.
+    Most pipelines provide it as `num_timesteps`, which excludes the steps that a `strength` skips; for the others it is
+    the length of the scheduler's `timesteps`.
     """
     try:
         return int(pipeline.num_timesteps)

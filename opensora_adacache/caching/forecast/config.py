@@ -115,7 +115,7 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
         if budget is not None and not least <= budget <= num_sampling_steps:
             raise ValueError(
                 f"a run of {num_sampling_steps} steps can compute {least} to {num_sampling_steps} of them, "
-                f"but computed_steps or speedup asks for {budget}"
+                f"got a budget of {budget}: change computed_steps or speedup"
             )
 
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
@@ -128,7 +128,7 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             return None
         return (
             "ForecastCache has no profile of this model, so it treats errors at all steps as equally harmful, which "
-            "costs quality: give it the sensitivity and growth that scripts/calibrate.py --policy forecastcache finds"
+            "costs quality: set sensitivity and growth, as measured by scripts/calibrate.py --policy forecastcache"
         )
 
 

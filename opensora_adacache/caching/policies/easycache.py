@@ -42,7 +42,7 @@ class EasyCacheConfig(CacheConfig):
 
 
 class EasyCachePolicy(AccumulatingPolicy):
-    """Accumulate K · ‖x_s − x_{s−1}‖₁ / ‖out‖₁.
+    """Accumulates K · ‖x_s − x_{s−1}‖₁ / ‖out‖₁.
 
     out is the output at the last computed step. K is the ratio of the output change to the input change between the
     last two computed steps.

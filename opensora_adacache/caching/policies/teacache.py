@@ -51,7 +51,7 @@ class TeaCacheConfig(CacheConfig):
         if model_name is None or self.coefficients != OPEN_SORA_COEFFICIENTS:
             return None
         return (
-            f"this TeaCache polynomial was published for Open-Sora 1.2, not for {model_name}: give the coefficients "
+            f"this TeaCache polynomial was published for Open-Sora 1.2, not for {model_name}: set coefficients "
             "fitted to this model, or (1, 0) for none"
         )
 

@@ -1,6 +1,6 @@
 """Corrects, at a computed step, part of the error that the skipped steps before it made in the latents.
 
-R rows of a batch; v is the model's output, t the timestep.
+R batch rows; v is the model's output, t the timestep.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The residual of the whole block stack, forecast over the timestep and weighted by how well the last forecast did.
 
-R rows of a batch, N tokens, C channels; r is the residual, t the timestep.
+R batch rows, N tokens, C channels; r is the residual, t the timestep.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The residual of the whole block stack: stored at computed steps, reused or extrapolated at the others.
 
-R rows of a batch, N tokens, C channels.
+R batch rows, N tokens, C channels.
 """
 
 from __future__ import annotations

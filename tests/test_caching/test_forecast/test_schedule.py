@@ -134,7 +134,7 @@ def test_resampling_keeps_the_mean_of_a_profile_about_the_same():
     assert sum(resample([4.0, 1.0, 0.5, 0.5], 100)) / 100 == pytest.approx(1.5, rel=0.05)
 
 
-def test_guidance_halves_are_pooled_and_videos_are_not():
+def test_guidance_branches_are_pooled_and_videos_are_not():
     policy = ForecastCacheConfig(tolerance=0.1).build(30, [[0, 2], [1, 3]])
     policy.end_computed_step(1, [True, True], [])
     policy.observe_forecast({0: (1.0, 100.0), 1: (0.0, 1.0), 2: (3.0, 300.0), 3: (0.0, 1.0)})
@@ -171,7 +171,7 @@ def test_settings_that_make_no_sense(changes, message):
 def test_a_budget_that_the_run_cannot_spend():
     with pytest.raises(ValueError, match="can compute 4 to 10 of them"):
         ForecastCacheConfig(computed_steps=11).check_run(10, 6)
-    with pytest.raises(ValueError, match="asks for 2"):
+    with pytest.raises(ValueError, match="got a budget of 2"):
         ForecastCacheConfig(speedup=5).check_run(10, 6)
     with pytest.raises(ValueError, match="can compute 10 to 100 of them"):
         ForecastCacheConfig(computed_steps=9).check_run(100, 6)

@@ -72,7 +72,7 @@ def test_the_gain_is_how_far_the_last_forecast_was_right():
     assert [missed[row] for row in range(3)] == [pytest.approx((4 * 0.75**2, 4 * 1.25**2))] * 3
 
 
-def test_line_and_bend_have_a_gain_each():
+def test_both_terms_have_a_gain_each():
     # (t / 100)² falls by 13 until 600: the line gives 16, the second-order term subtracts 3. At 700 the line gave 38
     # instead of 32, so over half that interval its weight is 1 - 6 / 38 / 2; the unmeasured second-order term has 1 / 2
     stack, missed = filled(2, {1000: 100.0, 900: 81.0, 700: 49.0, 600: 36.0})
