@@ -132,7 +132,7 @@ def test_images_are_made_where_the_videos_read_them(configure, tmp_path):
     assert record["settings"]["references"][0].startswith("sample_0002.png ")
     # another image is another video
     write_image(images.save_dir / "sample_0002.png", torch.zeros(3, 64, 64))
-    with pytest.raises(ValueError, match="sample_0002.mp4' was made with other settings"):
+    with pytest.raises(ValueError, match="sample_0002.mp4' was made with different settings"):
         run(config)
 
 
@@ -315,7 +315,7 @@ def test_a_video_that_was_cut_off_is_made_again_and_kept_aside(configure, capsys
         assert run(config).num_made == 1
         assert videos(config) == before
         assert (config.save_dir / name).read_bytes() == before["sample_0001.mp4"][: 1000 * number]
-        assert f"is not the file that its record describes; it is kept as '{path}" in capsys.readouterr().err
+        assert f"does not match its record; it is kept as '{path}" in capsys.readouterr().err
 
 
 def test_a_record_that_cannot_be_read_stops_the_run_in_one_line(configure):
