@@ -157,9 +157,9 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
     ]
     if comparison.paper_rows:
         lines.append(
-            f"Rows marked {QUOTED} are copied from {comparison.paper_source}. They come from another machine, other "
-            "prompts and, unless the config is the published one, another model. Their speedup is the ratio of "
-            "latencies, and their quality that of decoded files (“of mp4”). None was measured here."
+            f"Rows marked {QUOTED} are copied from {comparison.paper_source.rstrip('.')}. They come from another "
+            "machine, other prompts and, unless the config is the published one, another model. Their speedup is the "
+            "ratio of latencies, and their quality that of decoded files (“of mp4”). None was measured here."
         )
     if any(summary.setting.oracle for summary in summaries):
         lines.append(
