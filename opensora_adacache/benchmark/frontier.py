@@ -15,6 +15,7 @@ from opensora_adacache.benchmark.bootstrap import bootstrap_difference
 from opensora_adacache.benchmark.results import ResultRow, read_results
 from opensora_adacache.benchmark.runner import RESULTS
 from opensora_adacache.benchmark.table_files import markdown_table
+from opensora_adacache.errors.shown import counted
 
 OURS = ("forecastcache", "adacache-forecast")
 Videos = Mapping[tuple[int, int], ResultRow]
@@ -41,7 +42,7 @@ def frontier_lines(folder: Path) -> Iterator[str]:
         raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
     lines = [cells for speedup, policies in sorted(found.items()) for cells in _policy_cells(speedup, policies)]
     columns = ("speedup", "policy", "computed steps", "PSNR, dB", "SSIM", "motion error, fast clips")
-    yield f"## {rows[0].num_steps} steps, {len({row.video_key for row in rows})} prompts"
+    yield f"## {counted(rows[0].num_steps, 'step')}, {counted(len({row.video_key for row in rows}), 'prompt')}"
     yield ""
     yield from markdown_table((*columns, "over the best published, dB", "over AdaCache, dB"), lines)
     yield ""

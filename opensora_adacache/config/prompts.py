@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opensora_adacache.errors.family import ConfigError, MissingFileError
-from opensora_adacache.errors.shown import shown
+from opensora_adacache.errors.shown import counted, shown
 
 OPTION_KEYS = ("reference_path", "mask_strategy")
 
@@ -49,7 +49,7 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
     end = len(prompts) if end_index is None else min(end_index, len(prompts))
     if not 0 <= start_index < end:
         raise ConfigError(
-            f"no prompt left: '{path}' has {len(prompts)} prompts, start_index is {start_index}, end_index "
+            f"no prompt left: '{path}' has {counted(len(prompts), 'prompt')}, start_index is {start_index}, end_index "
             f"{end_index}; expected 0 <= start_index < end_index and start_index < {len(prompts)}"
         )
     return prompts[start_index:end]

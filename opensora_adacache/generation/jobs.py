@@ -12,6 +12,7 @@ from opensora_adacache.config import prompts
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError, MissingFileError
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.records import record_path
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
@@ -70,7 +71,7 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     num_prompts = len(config.prompts)
     if len(config.mask_strategy) not in (1, num_prompts):
         raise ConfigError(
-            f"mask_strategy has {len(config.mask_strategy)} entries for {num_prompts} prompts; "
+            f"mask_strategy has {len(config.mask_strategy)} entries for {counted(num_prompts, 'prompt')}; "
             "expected one for all or one per prompt"
         )
     shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
@@ -166,7 +167,7 @@ def _check_references(
         if not -config.num_latent_frames <= mask.target_start < config.num_latent_frames:
             raise ConfigError(
                 f"mask strategy '{mask}' of {shown} starts at latent {mask.target_start}, but a clip of "
-                f"{config.num_frames} frames has {config.num_latent_frames} latents"
+                f"{counted(config.num_frames, 'frame')} has {counted(config.num_latent_frames, 'latent')}"
             )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from opensora_adacache.config.paths import refuse_url
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.media.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
@@ -33,7 +34,7 @@ class ReferenceShelf:
     def __init__(self, entries: tuple[str, ...], num_prompts: int, start_index: int = 0) -> None:
         if len(entries) not in (0, 1, num_prompts):
             raise ConfigError(
-                f"reference_path has {len(entries)} entries for {num_prompts} prompts; "
+                f"reference_path has {len(entries)} entries for {counted(num_prompts, 'prompt')}; "
                 "expected one per prompt, or one folder or file for all"
             )
         self.entries = entries

@@ -1,1 +1,1 @@
-"""The embedded model: a data set made by code, its training, its checker and its weights."""
+"""The bundled model: a data set made by code, its training, its checker and its weights."""

@@ -1,4 +1,4 @@
-"""The small text side of the embedded model: a word-level tokenizer and a T5 encoder to train with the rest."""
+"""The small text side of the bundled model: a word-level tokenizer and a T5 encoder to train with the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the embedded model stage by stage: spatial VAE, temporal VAE, transformer with text encoder.
+"""Train the bundled model stage by stage: spatial VAE, temporal VAE, transformer with text encoder.
 
 Every stage goes on from its last checkpoint in the folder, and a finished one is only loaded.
 """

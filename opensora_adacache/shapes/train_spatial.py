@@ -1,4 +1,4 @@
-"""Train the spatial VAE of the embedded model: crops around the objects first, whole frames last.
+"""Train the spatial VAE of the bundled model: crops around the objects first, whole frames last.
 
 On whole frames from the start the flat background outweighs the objects so much that they stay
 colourless for a long time; crops with weighted object pixels learn colours within a minute. The last

@@ -1,4 +1,4 @@
-"""Train the temporal VAE of the embedded model on cached spatial latents of 17-frame clips."""
+"""Train the temporal VAE of the bundled model on cached spatial latents of 17-frame clips."""
 
 from __future__ import annotations
 
