@@ -15,6 +15,7 @@ from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST
 
 Dtype = Literal["fp32", "fp16", "bf16"]
+Quantization = Literal["float8", "int8", "int8-weights"]
 
 # Pixels per latent along a side, of the published VAE and of the embedded one.
 VAE_STRIDE = 8
@@ -39,6 +40,8 @@ class ModelSettings:
         enable_layernorm_kernel: accepted from configs of the reference; PyTorch's own layer norm is used.
         attention_backend: overrides `enable_flash_attn`.
         compile: compile the blocks with torch.compile; the first step takes longer, the others are faster.
+        quantize: round the weights of the blocks' linear layers to float8 or int8, see `models.quantization`; "float8"
+            and "int8" round the activations too. None keeps them.
         exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
         revision: branch, tag or commit of a hub name; None is the newest.
         cache_dir: folder for downloads; None is the hub's own.
@@ -52,6 +55,7 @@ class ModelSettings:
     enable_layernorm_kernel: bool = False
     attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
     compile: bool = False
+    quantize: Quantization | None = None
     exact_embeddings: bool = False
     revision: str | None = None
     cache_dir: str | None = None
@@ -99,6 +103,7 @@ class TextEncoderSettings:
         from_pretrained: local folder or hub name.
         model_max_length: tokens per prompt; must be what the transformer was trained with.
         dtype: of its weights; None takes that of the run. The reference keeps it in fp32.
+        quantize: "int8-weights" keeps the weights of linear layers as int8; None keeps them in `dtype`.
         offload: encode every prompt first and free the encoder before the transformer is loaded.
         revision: branch, tag or commit of a hub name; None is the newest.
         cache_dir: folder for downloads; None is the hub's own.
@@ -109,6 +114,7 @@ class TextEncoderSettings:
     type: Literal["t5"] = "t5"
     model_max_length: int = 300
     dtype: Dtype | None = "fp32"
+    quantize: Literal["int8-weights"] | None = None
     offload: bool = False
     revision: str | None = None
     cache_dir: str | None = None

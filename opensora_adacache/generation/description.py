@@ -145,11 +145,12 @@ def _default(field: Field[Any]) -> Any:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
-# What the sections held in records of version 1, which listed what counts; of a cache everything did.
+# What the sections held in records of version 1, which listed what counts; of a cache everything did. Then come
+# settings that did not exist yet.
 _SECTIONS_OF_VERSION_1 = {
-    "model": ("type", "from_pretrained"),
+    "model": ("type", "from_pretrained", "quantize"),
     "vae": ("from_pretrained", "micro_frame_size"),
-    "text_encoder": ("from_pretrained", "model_max_length", "dtype"),
+    "text_encoder": ("from_pretrained", "model_max_length", "dtype", "quantize"),
 }
 
 
