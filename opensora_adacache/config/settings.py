@@ -15,6 +15,7 @@ from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST
 
 Dtype = Literal["fp32", "fp16", "bf16"]
+Quantization = Literal["float8", "int8", "int8-weights"]
 
 # Pixels per latent along a side, for the published VAE and that of the bundled model.
 VAE_STRIDE = 8
@@ -39,6 +40,8 @@ class ModelSettings:
         enable_layernorm_kernel: accepted for configs of the reference. PyTorch's layer norm is always used.
         attention_backend: overrides `enable_flash_attn`.
         compile: compile the blocks with torch.compile. The first step takes longer, the others are faster.
+        quantize: round the weights of the blocks' linear layers to float8 or int8 (see `models.quantization`). "float8"
+            and "int8" round the activations too. None keeps the weights as they are.
         exact_embeddings: in half precision, embed timestep and size without rounding. The reference implementation
             rounds them.
         revision: branch, tag or commit of a hub name. None takes the newest.
@@ -53,6 +56,7 @@ class ModelSettings:
     enable_layernorm_kernel: bool = False
     attention_backend: Literal["auto", "sdpa", "no-flash", "xformers"] | None = None
     compile: bool = False
+    quantize: Quantization | None = None
     exact_embeddings: bool = False
     revision: str | None = None
     cache_dir: str | None = None
@@ -100,6 +104,7 @@ class TextEncoderSettings:
         from_pretrained: local folder or hub name.
         model_max_length: number of tokens per prompt. It must be the one that the transformer was trained with.
         dtype: dtype of the weights. None takes that of the run. The reference uses fp32.
+        quantize: "int8-weights" stores the weights of linear layers as int8. None stores them in `dtype`.
         offload: encode every prompt first and free the encoder before the transformer is loaded.
         revision: branch, tag or commit of a hub name. None takes the newest.
         cache_dir: folder for downloads. None takes the hub's default.
@@ -110,6 +115,7 @@ class TextEncoderSettings:
     type: Literal["t5"] = "t5"
     model_max_length: int = 300
     dtype: Dtype | None = "fp32"
+    quantize: Literal["int8-weights"] | None = None
     offload: bool = False
     revision: str | None = None
     cache_dir: str | None = None

@@ -145,11 +145,12 @@ def _default(field: Field[Any]) -> Any:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
-# The keys of each section in records of version 1, which listed what to compare. Of a cache it compared everything.
+# The keys of each section in records of version 1, which listed what to compare, and settings that did not exist then.
+# Of a cache they compared everything.
 _SECTIONS_OF_VERSION_1 = {
-    "model": ("type", "from_pretrained"),
+    "model": ("type", "from_pretrained", "quantize"),
     "vae": ("from_pretrained", "micro_frame_size"),
-    "text_encoder": ("from_pretrained", "model_max_length", "dtype"),
+    "text_encoder": ("from_pretrained", "model_max_length", "dtype", "quantize"),
 }
 
 

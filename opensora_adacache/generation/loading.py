@@ -14,6 +14,7 @@ from opensora_adacache.config.settings import ModelSettings, RunConfig, TextEnco
 from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.generation.text_features import TextFeatures
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
+from opensora_adacache.models.quantization import check_quantization, quantize_linears
 from opensora_adacache.models.structure import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
 
@@ -73,6 +74,9 @@ def load_models(
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
+    for section in (config.model, config.text_encoder):
+        if section.quantize:
+            check_quantization(section.quantize, dtype, device)
     begin = time.perf_counter()
     say(f"loading the text encoder from {describe_source(config.text_encoder)}")
     encoder = load_text_encoder(config.text_encoder, dtype, device)
@@ -124,7 +128,8 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
 
     Raises:
         OSError: the checkpoint is missing and cannot be downloaded from the hub.
-        ValueError: the checkpoint is corrupt, or its structure differs from `settings`.
+        ValueError: the checkpoint is corrupt, its structure differs from `settings`, or it cannot be quantised that
+            way.
     """
     path = Path(settings.from_pretrained)
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
@@ -143,6 +148,9 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
                 f"model '{settings.from_pretrained}' has {name} {found}, but the config wants {value} "
                 f"(type {settings.type}); correct the config or choose another checkpoint"
             )
+    if settings.quantize:
+        for block in model.blocks():
+            quantize_linears(block, settings.quantize, device)
     if settings.compile:
         model.compile_blocks()
     return model.to(device)
@@ -181,10 +189,13 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
 
 def load_text_encoder(settings: TextEncoderSettings, dtype: torch.dtype, device: torch.device) -> T5TextEncoder:
     """Load the text encoder in its own dtype, or in `dtype` (that of the run). Raises as `load_transformer` does."""
-    return T5TextEncoder.from_pretrained(
+    encoder = T5TextEncoder.from_pretrained(
         settings.from_pretrained,
         model_max_length=settings.model_max_length,
         dtype=DTYPES[settings.dtype] if settings.dtype else dtype,
-        device=device,
+        device="cpu" if settings.quantize else device,  # the device gets quantised weights only
         **hub_options(settings),
     )
+    if settings.quantize:
+        encoder.quantize(settings.quantize, device)
+    return encoder

@@ -10,12 +10,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def is_supported(x: Tensor, weight: Tensor) -> bool:
-    """Return whether `linear_gelu` is faster for x: on CUDA, all in one half precision, without gradients."""
+    """Return whether `linear_gelu` is faster for x: on CUDA, all in one half precision, without gradients.
+
+    A quantised weight has a product of its own.
+    """
     is_half = x.dtype == weight.dtype and x.dtype in (torch.bfloat16, torch.float16)
-    return x.is_cuda and is_half and not torch.is_grad_enabled()
+    return x.is_cuda and is_half and not torch.is_grad_enabled() and not is_traceable_wrapper_subclass(weight)
 
 
 @torch.library.custom_op(

@@ -18,6 +18,7 @@ from torch import Tensor
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.cleaning import clean_prompt
 from opensora_adacache.models.config_json import building
+from opensora_adacache.models.quantization import quantize_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
@@ -192,6 +193,10 @@ class T5TextEncoder:
         """Move the weights, for example to the CPU while the transformer runs; return self."""
         self._require_model().to(device)
         return self
+
+    def quantize(self, mode: str, device: torch.device) -> None:
+        """Quantise the linear layers and move everything to a device; see `quantization.quantize_linears`."""
+        quantize_linears(self._require_model(), mode, device)
 
     def release(self) -> None:
         """Free the weights. Prompts can no longer be encoded, but the null features remain."""

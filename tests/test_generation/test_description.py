@@ -165,5 +165,10 @@ def test_records_of_version_1_are_compared_by_what_they_listed(config):
         find_difference(old, 1, job, dataclasses.replace(base, vae=dataclasses.replace(base.vae, spatial_vae="x")))
         is None
     )
+    for section in ("model", "text_encoder"):  # settings that came later did not change its pixels
+        quantized = dataclasses.replace(
+            base, **{section: dataclasses.replace(getattr(base, section), quantize="int8-weights")}
+        )
+        assert find_difference(old, 1, job, quantized) == f"{section}.quantize was None and is 'int8-weights' now"
     old["cache"]["codebook"]["1"] = 2
     assert find_difference(old, 1, job, base) == "cache.codebook.1 was 2 and is 1 now"

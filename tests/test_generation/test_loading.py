@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from opensora_adacache.config import load_config
 from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
+from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.generation.loading import (
     describe_source,
     format_bytes,
@@ -94,3 +96,33 @@ def test_the_end_of_a_text_that_is_too_long_is_told(tmp_path, tiny_config):
     models = load_models(config, [fits, too_long], CPU)
     assert list(models.cut_texts) == [too_long]
     assert models.cut_texts[too_long] == "down and left"
+
+
+def quantized_names(module):
+    return {name for name, parameter in module.named_parameters() if type(parameter) is not nn.Parameter}
+
+
+def test_configs_quantize_the_blocks_and_the_text_encoder(tmp_path, tiny_config):
+    pytest.importorskip("torchao")
+    options = {"model.quantize": "int8", "text_encoder.quantize": "int8-weights"}
+    plain, small = (
+        load_models(configure(tmp_path, tiny_config, **changes), [], CPU, keep_text_encoder=True)
+        for changes in ({}, options)
+    )
+    names = quantized_names(small.transformer)
+    assert names and all(name.startswith(("spatial_blocks.", "temporal_blocks.")) for name in names)
+    linears = {f"{n}.weight" for n, layer in small.text_encoder.model.named_modules() if isinstance(layer, nn.Linear)}
+    assert quantized_names(small.text_encoder.model) == linears != set()
+    assert quantized_names(plain.transformer) == quantized_names(plain.text_encoder.model) == set()
+    first, second = (models.features_of(["a red circle"]).encode(["a red circle"])["y"] for models in (plain, small))
+    assert 0 < (first - second).norm() < 0.02 * first.norm()
+
+
+def test_what_cannot_be_quantized_is_said_before_anything_is_loaded(tmp_path, tiny_config):
+    pytest.importorskip("torchao")
+    said = []
+    with pytest.raises(ConfigError, match="quantize='float8' needs dtype='bf16'"):
+        load_models(configure(tmp_path, tiny_config, **{"model.quantize": "float8"}), [], CPU, say=said.append)
+    assert said == []
+    with pytest.raises(ConfigError, match="text_encoder.quantize"):
+        configure(tmp_path, tiny_config, **{"text_encoder.quantize": "int8"})

@@ -17,6 +17,7 @@ from opensora_adacache.benchmark.reference_vectors import exact_float32, forward
 from opensora_adacache.costs.flops import count_cache_bytes, count_tokens
 from opensora_adacache.models import frame_attention
 from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, FeedForward, RotaryEmbedding, SelfAttention
+from opensora_adacache.models.quantization import LEAST_CAPABILITY, quantize_linears
 from opensora_adacache.models.structure import STDiT3Config
 
 pytestmark = [
@@ -96,6 +97,21 @@ def test_linear_layer_with_gelu(cuda):
     expected = mlp(x)
     out = mlp.to(torch.bfloat16)(x.bfloat16())
     assert (out - expected).norm() / expected.norm() < 0.01
+
+
+@pytest.mark.parametrize("mode", ["float8", "int8", "int8-weights"])
+def test_quantized_blocks_eager_and_compiled(model, cuda, mode):
+    pytest.importorskip("torchao")
+    if mode == "float8" and torch.cuda.get_device_capability(cuda) < LEAST_CAPABILITY:
+        pytest.skip("the device has no float8")
+    step = RandomVideo(model, SIZE).step()
+    expected = step()
+    for block in model.blocks():
+        quantize_linears(block, mode, cuda)
+    error = (step() - expected).norm() / expected.norm()
+    model.compile_blocks()
+    compiled_error = (step() - expected).norm() / expected.norm()
+    assert 0 < error < 0.1 and 0 < compiled_error < 0.1
 
 
 @pytest.mark.parametrize("granularity", ["stack", "block"])
