@@ -1,4 +1,4 @@
-# Everything a person, the hooks and the CI call. VENV names the virtual environment.
+# Common entry points for developers, hooks and CI. VENV is the folder of the virtual environment.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -7,13 +7,13 @@ BENCH ?= outputs/bench
 
 .PHONY: demo bench test test-slow test-gpu check format clean
 
-demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
+demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache.py --save-dir $(OUT)/adacache
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
 	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
 
-bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: tables and a page in docs/results/bench
+bench: $(VENV)/.installed-dev  ## benchmark of every caching policy on the bundled model: tables and a page in docs/results/bench
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
 	mkdir -p docs/results/bench
 	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/results/bench
@@ -21,13 +21,13 @@ bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: ta
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2
 
-test-slow: $(VENV)/.installed-dev  ## the slow ones: pages in a headless Chromium, where there is one
+test-slow: $(VENV)/.installed-dev  ## the slow tests, such as pages in a headless Chromium if it is installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
 
-test-gpu:  ## those that need a CUDA device, with the Python at hand: torch, einops, safetensors, tqdm and pytest will do
+test-gpu:  ## tests that need a CUDA device, with $(PYTHON): needs torch, einops, safetensors, tqdm and pytest
 	$(PYTHON) -m pytest -q -W default -m gpu --noconftest tests/test_gpu
 
-check: $(VENV)/.installed-dev  ## format, lint, types, imports
+check: $(VENV)/.installed-dev  ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

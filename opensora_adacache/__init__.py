@@ -1,6 +1,6 @@
 """Adaptive caching for Open-Sora 1.2: AdaCache and MoReg, attached from outside.
 
-The public names are imported when they are first used, so that ``import opensora_adacache`` stays cheap.
+The public names are imported on first use, so ``import opensora_adacache`` stays fast.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Find settings of caching policies: ``python scripts/calibrate.py CONFIG (--speedup X | --psnr X) [--out FILE.json]``.
+"""Calibrate caching policies: ``python scripts/calibrate.py CONFIG (--speedup X | --psnr X) [--out FILE.json]``.
 
-Makes a few prompts without a cache and finds, for the policy in the config's cache section or those named by
---policy, the settings that reach the target speedup (n / computed steps) or the target PSNR in dB to the uncached
-videos, on average. Prints each as a cache section. FILE.json keeps them with model, steps, command and date; a config
-takes them by ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or from any other path.
+This makes the videos of a few prompts without a cache. Then, for the policy in the config's cache section or the ones
+named by --policy, it finds the settings that reach the target speedup (n / computed steps) or the target PSNR in dB
+against the uncached videos, on average. It prints each as a cache section. FILE.json stores them with model, steps,
+command and date; a config uses them with ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or any
+other path.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from opensora_adacache.commands.parser import OneLineParser, count
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a config of run_sample_video.sh")
+    parser.add_argument("config", help="run config, as for run_sample_video.sh")
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--speedup", type=float, nargs="+", help="target n / computed steps, on average")
-    target.add_argument("--psnr", type=float, nargs="+", help="target mean PSNR in dB to the uncached videos")
-    parser.add_argument("--policy", nargs="+", help="policies as 'scripts/compare.py --list' names them")
-    parser.add_argument("--prompt-path", help="calibrate on these prompts instead of the config's")
-    parser.add_argument("--limit", type=count, default=24, help="number of prompts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="add the settings to this .json file")
+    target.add_argument("--speedup", type=float, nargs="+", help="target mean of n / computed steps")
+    target.add_argument("--psnr", type=float, nargs="+", help="target mean PSNR in dB against the uncached videos")
+    parser.add_argument("--policy", nargs="+", help="policies, named as by 'scripts/compare.py --list'")
+    parser.add_argument("--prompt-path", help="file of prompts to use instead of the config's")
+    parser.add_argument("--limit", type=count, default=24, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to add the settings to")
     options = parser.parse_args(arguments)
     options.command = typed_command("scripts/calibrate.py", arguments)
     return run_command(calibrate, options)
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    """Find the settings, print and write each; what cannot be reached does not cost the others."""
+    """Find the settings, print and write each. A target that cannot be reached does not stop the others."""
     from tqdm import tqdm
 
     from opensora_adacache.calibration.results import CalibratedOutput, describe

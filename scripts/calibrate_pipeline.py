@@ -1,8 +1,8 @@
-"""Find a codebook for a pipeline of diffusers: ``python scripts/calibrate_pipeline.py MODEL --speedup X``.
+"""Find a codebook for a diffusers pipeline: ``python scripts/calibrate_pipeline.py MODEL --speedup X``.
 
-MODEL is what ``DiffusionPipeline.from_pretrained`` takes. Each prompt is made once with every step computed while the
-probe is watched; then the thresholds of a codebook are scaled by one factor until the schedules that they give compute
-n / X steps on average over prompts and guidance branches.
+MODEL is a folder or hub name for ``DiffusionPipeline.from_pretrained``. Each prompt is run once with every step
+computed, and the probe is recorded. Then one factor scales the thresholds of a codebook so that the resulting schedules
+compute n / X steps on average over prompts and guidance branches.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ PROMPTS = Path(__file__).resolve().parent.parent / "assets" / "texts" / "gallery
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a folder or a name on the hub, as from_pretrained takes it")
-    parser.add_argument("--speedup", type=speedup, required=True, help="target n / computed steps, on average")
+    parser.add_argument("model", help="local folder or hub name of the pipeline")
+    parser.add_argument("--speedup", type=speedup, required=True, help="target mean of n / computed steps")
     parser.add_argument("--num-sampling-steps", type=count, required=True, help="n, the pipeline's num_inference_steps")
     parser.add_argument("--prompt-path", type=Path, default=PROMPTS, help="prompts, one a line (default: %(default)s)")
-    parser.add_argument("--limit", type=count, default=24, help="number of prompts (default: %(default)s)")
-    parser.add_argument("--call", type=json.loads, default={}, help="more arguments of the call: '{\"height\": 480}'")
-    parser.add_argument("--transformer", default="transformer", help="name of the model (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first prompt (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="add the settings to this .json file")
+    parser.add_argument("--limit", type=count, default=24, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument("--call", type=json.loads, default={}, help="extra call arguments, such as '{\"height\": 480}'")
+    parser.add_argument("--transformer", default="transformer", help="component to cache (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first prompt (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to add the settings to")
     options = parser.parse_args(arguments)
     options.command = typed_command("scripts/calibrate_pipeline.py", arguments)
     return run_command(calibrate_pipeline, options)
 
 
 def calibrate_pipeline(options: argparse.Namespace) -> None:
-    """Find the codebook; print it with the schedule of each recording, and write it."""
+    """Find the codebook, print it with the schedule of each recording, and write it."""
     from opensora_adacache.caching.replay import replay
     from opensora_adacache.calibration.calibrator import starting_settings
     from opensora_adacache.calibration.pipeline import PipelineRun, read_lines

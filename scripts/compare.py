@@ -1,8 +1,8 @@
-"""Compare caching policies: ``python scripts/compare.py CONFIG [--limit N] [--out DIR]`` or ``--list``.
+"""Benchmark caching policies: ``python scripts/compare.py CONFIG [--limit N] [--out DIR]`` or ``--list``.
 
-Makes the videos of a comparison config (see configs/shapes/compare.py) with every setting, on the same prompts and
-seeds, and writes DIR/results.jsonl, table.md, table.csv, table.tex and index.html. What is there already is not made
-again.
+This makes the videos of a benchmark config (see configs/shapes/compare.py) with every setting, on the same prompts and
+seeds, and writes DIR/results.jsonl, table.md, table.csv, table.tex and index.html. Videos that already exist are not
+made again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from opensora_adacache.commands.parser import OneLineParser, count
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", help="a comparison config")
-    parser.add_argument("--list", action="store_true", help="print the names of the policies and stop")
-    parser.add_argument("--limit", type=count, help="take only the first N prompts")
+    parser.add_argument("config", nargs="?", help="benchmark config")
+    parser.add_argument("--list", action="store_true", help="print the names of the policies and exit")
+    parser.add_argument("--limit", type=count, help="use only the first LIMIT prompts")
     parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
     options = parser.parse_args(arguments)
     if options.list:
@@ -29,13 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(COMMAND_NAMES))
         return 0
     if options.config is None:
-        parser.error("expected a comparison config, or --list")
+        parser.error("expected a benchmark config, or --list")
     options.command = typed_command("scripts/compare.py", arguments)
     return run_command(compare, options)
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Make what is missing, then the report."""
+    """Make the missing videos, then write the report."""
     from tqdm import tqdm
 
     from opensora_adacache.benchmark.config import load_comparison
@@ -51,7 +51,7 @@ def compare(options: argparse.Namespace) -> None:
             run.run(progress=bar.update)
     except KeyboardInterrupt:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
-        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to go on") from None
+        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"{total} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")

@@ -1,6 +1,6 @@
 """Compare finished runs: ``python scripts/compare_runs.py BASELINE RUN [RUN …] [--page FILE]``.
 
-Prints a table; with --page also writes a page with the videos side by side.
+This prints a table. With --page, it also writes a page with the videos side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description="Compare finished runs with the first one, the baseline.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="folders that run_sample_video.sh wrote")
-    parser.add_argument("--page", type=Path, help="write an HTML page here")
+    parser.add_argument("--page", type=Path, help="HTML file to write")
     parser.add_argument("--title", default="Baseline and cached videos", help="title of the page")
     return run_command(compare_runs, parser.parse_args(arguments))
 

@@ -1,4 +1,4 @@
-"""Print how often the bundled model does what held-out prompts ask.
+"""Print how often the bundled model follows held-out prompts.
 
 python scripts/evaluate_shapes.py [--num-prompts 64] [--steps 30] [--guidance 3] [--weights FOLDER] [--output FILE.md]
 """
@@ -28,10 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--prompt-seed", type=int, default=0, help="another one draws other held-out prompts")
+    parser.add_argument("--prompt-seed", type=int, default=0, help="seed that the held-out prompts are drawn with")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--output", type=Path, help="also write the report to this Markdown file")
+    parser.add_argument("--output", type=Path, help="Markdown file to write the report to")
     return run_command(evaluate, parser.parse_args(arguments))
 
 
@@ -48,7 +48,7 @@ def evaluate(args: argparse.Namespace) -> None:
     checked = check_clips(prompts, torch.cat(clips))
     report = "\n".join(
         [
-            "# What the bundled model does of what held-out prompts ask",
+            "# Accuracy of the bundled model on held-out prompts",
             "",
             f"{len(prompts)} prompts, {args.steps} steps, guidance {args.guidance:g}, no timestep transform, seeds "
             f"from {args.seed}. {date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
@@ -56,7 +56,7 @@ def evaluate(args: argparse.Namespace) -> None:
             "",
             accuracy_table(checked),
             "",
-            "What was not as asked:",
+            "Clips with errors:",
             "",
             *(f"- {line}" for line in failure_lines(checked)),
         ]

@@ -1,4 +1,4 @@
-"""Write the embedded model's weights from the checkpoints of its training.
+"""Export the weights of the bundled model from its training checkpoints.
 
 python scripts/export_shapes.py [--folder outputs/train_shapes] [--target opensora_adacache/shapes/weights]
 """

@@ -1,8 +1,9 @@
 """Measure the model on this machine's GPU: ``python scripts/gpu_report.py OUT.json [--budget SECONDS] [--tiny]``.
 
-Parity with the reference's vectors, a computed step at published size beside the device's ceilings, kernels, runs with
-and without a cache, compiled or not. Weights are random. OUT.json and OUT.md are written after each section. Run it in
-the root of the repository; it needs torch, einops, safetensors and tqdm, and diffusers for the section on decoding.
+The report covers parity with the reference vectors, a computed step at published size against the device's limits,
+kernels, and runs with and without a cache, eager and compiled. Weights are random. OUT.json and OUT.md are written
+after each section. Run it in the root of the repository. It needs torch, einops, safetensors and tqdm, and diffusers
+for the section on decoding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no further section starts")
-    parser.add_argument("--tiny", action="store_true", help="a dry run with a small model on the CPU")
+    parser.add_argument("--tiny", action="store_true", help="do a dry run with a small model on the CPU")
     parser.add_argument("--attention-backend", default="auto", help="as in a config's model section (default: auto)")
     return run_command(report, parser.parse_args(arguments))
 

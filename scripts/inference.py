@@ -1,4 +1,4 @@
-"""Make videos as a config file says: ``python scripts/inference.py CONFIG [flags]``."""
+"""Make the videos of a config file: ``python scripts/inference.py CONFIG [flags]``."""
 
 import os
 import sys

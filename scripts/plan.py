@@ -1,11 +1,11 @@
-"""Print what runs cost before anything is loaded: tokens, TFLOPs and the memory of the cache.
+"""Print the costs of runs without loading a model: tokens, TFLOPs and the memory of the cache.
 
 python scripts/plan.py CONFIG [CONFIG ...] [--text-tokens N] [--json]
 
-A run config gives one row; a comparison config one for the baseline and one per setting, beside the figures of the
-paper's table where it names one. Operators are executed on the meta device, so this takes seconds for the published
-model and needs no weights. Numbers are per video, both halves of guidance included;
-`opensora_adacache.costs.flops` says what counts as a FLOP.
+A run config gives one row. A benchmark config gives one row for the baseline and one per setting, beside the figures of
+the paper's table if it names one. Operators are executed on the meta device, so this takes seconds for the published
+model and needs no weights. Figures are per video and include both guidance branches. `opensora_adacache.costs.flops`
+defines what counts as a FLOP.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from opensora_adacache.commands.parser import OneLineParser
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="+", type=Path, help="config file of a run or of a comparison")
+    parser.add_argument("config", nargs="+", type=Path, help="config file of a run or a benchmark")
     parser.add_argument(
         "--text-tokens",
         type=int,
         metavar="N",
-        help="text tokens that cross-attention sees (default: as many as a prompt may have; beside a table of the "
-        "paper 20, since its prompts are short)",
+        help="text tokens that cross-attention reads (default: the maximum length of a prompt; 20 beside a table of "
+        "the paper, because its prompts are short)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return run_command(plan, parser.parse_args(arguments))

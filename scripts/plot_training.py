@@ -1,4 +1,4 @@
-"""Copy the losses of a training folder to docs/results/bundled_model/ and draw them.
+"""Copy the losses of a training folder to docs/results/bundled_model/ and plot them.
 
 python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/results/bundled_model]
 """
@@ -22,7 +22,7 @@ STAGES = {
 
 
 def read_losses(path: Path) -> tuple[list[int], list[float], float]:
-    """Return steps, losses and the minutes the stage took."""
+    """Return the steps, the losses and the minutes that the stage took."""
     with path.open() as file:
         rows = list(csv.DictReader(file))
     return [int(r["step"]) for r in rows], [float(r["loss"]) for r in rows], float(rows[-1]["seconds"]) / 60
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plot_training(args: argparse.Namespace) -> None:
-    """Copy the losses and draw them."""
+    """Copy the losses and plot them."""
     import matplotlib
 
     matplotlib.use("svg")

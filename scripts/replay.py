@@ -1,9 +1,9 @@
-"""What another codebook would have done: ``python scripts/replay.py TRACE --codebook FILE``.
+"""Predict the schedule of another codebook: ``python scripts/replay.py TRACE --codebook FILE``.
 
-TRACE is the record beside a video that AdaCache made (or a trace alone), FILE a codebook as JSON, ``{"0.08": 6,
-"1.0": 1}``, a calibrated setting ``FILE.json#NAME``, or a config with a cache section. Prints the schedule of the
-trace, the one the codebook is expected to give on the same video, and a cache section that replays either as a fixed
-schedule.
+TRACE is the record beside a video that was made with AdaCache, or a bare trace. FILE is a codebook as JSON, such as
+``{"0.08": 6, "1.0": 1}``, a calibrated setting ``FILE.json#NAME``, or a config with a cache section. This prints the
+schedule of the trace, the one expected with the codebook on the same video, and a cache section that replays either as
+a fixed schedule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from opensora_adacache.commands.parser import OneLineParser
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trace", type=Path, help="record beside a video, or a trace")
+    parser.add_argument("trace", type=Path, help="record beside a video, or a bare trace")
     parser.add_argument("--codebook", required=True, help="JSON codebook, calibrated setting or config")
     return run_command(replay, parser.parse_args(arguments))
 

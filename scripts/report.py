@@ -1,6 +1,6 @@
-"""Rebuild tables and page of a comparison: ``python scripts/report.py DIR [--title TEXT] [--num-videos N]``.
+"""Rebuild the tables and page of a benchmark: ``python scripts/report.py DIR [--title TEXT] [--num-videos N]``.
 
-Reads DIR/results.jsonl, DIR/comparison.json and the videos; writes DIR/table.md, .csv, .tex and DIR/index.html.
+This reads results.jsonl, comparison.json and the videos in DIR, and writes table.md, .csv, .tex and index.html there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from opensora_adacache.commands.parser import OneLineParser
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = OneLineParser(description="Rebuild tables and page of a comparison from its results.")
+    parser = OneLineParser(description="Rebuild the tables and page of a benchmark from its results.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that scripts/compare.py wrote")
-    parser.add_argument("--title", help="title of tables and page (default: as in the comparison)")
+    parser.add_argument("--title", help="title of the tables and page (default: title of the benchmark)")
     parser.add_argument(
         "--num-videos",
         type=int,
         metavar="N",
-        help="prompts whose videos the page embeds (default: as many as keep it below 5 MB)",
+        help="number of prompts whose videos the page embeds (default: as many as keep it below 5 MB)",
     )
     options = parser.parse_args(arguments)
     if options.num_videos is not None and options.num_videos < 0:
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write tables and page; print their paths."""
+    """Write the tables and page, and print their paths."""
     from opensora_adacache.benchmark.report.bench import write_report
 
     write_report(options.folder, options.num_videos, options.title)

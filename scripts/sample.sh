@@ -1,5 +1,5 @@
-# What run_sample_video.sh and run_sample_image.sh share: scripts/inference.py with a config and flags.
-# Only paths are set here, and only where the config leaves them open. Sourced, with the caller's arguments.
+# Common part of run_sample_video.sh and run_sample_image.sh: runs scripts/inference.py with a config and flags.
+# It only sets paths that the config leaves open. It is sourced with the caller's arguments.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "usage: bash $(basename "$0") CONFIG [flags]" >&2; exit 2; }
 

@@ -1,9 +1,9 @@
-"""Train the next bundled model from nothing: VAE, text encoder and transformer, within so many minutes.
+"""Train the next bundled model from scratch: VAE, text encoder and transformer, within a time limit.
 
 python scripts/train_bundled.py --minutes 6 --device cuda [--folder outputs/train_bundled]
 
-Every stage goes on from its last checkpoint in the folder; time that earlier runs took counts. The weights are written
-to FOLDER/weights at every checkpoint of the last stage, in the layout that configs load.
+Every stage resumes from its last checkpoint in the folder. The limit includes the time of earlier runs. At every
+checkpoint of the last stage, the weights are written to FOLDER/weights in the layout that configs load.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from opensora_adacache.scenes.recipe import Recipe, train  # noqa: E402
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=6.0, help="of all stages, earlier runs included")
+    parser.add_argument("--minutes", type=float, default=6.0, help="time limit of all stages, including earlier runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_bundled"))
     parser.add_argument("--size", type=int, default=96, help="height and width in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="do not compile the transformer's blocks")
-    parser.add_argument("--shares", type=float, nargs=2, default=(0.15, 0.15), help="of the time, for the VAE's halves")
+    parser.add_argument("--shares", type=float, nargs=2, default=(0.15, 0.15), help="fractions of the time per VAE")
     parser.add_argument("--samples", type=int, default=24, help="clips to make at the end for FOLDER/samples.png")
     return run_command(train_bundled, parser.parse_args(arguments))
 
 
 def train_bundled(args: argparse.Namespace) -> None:
-    """Train all stages within the minutes."""
+    """Train all stages within the time limit."""
     recipe = Recipe(minutes=args.minutes, shares=tuple(args.shares), size=args.size, seed=args.seed)
     train(recipe, args.folder, torch.device(args.device), not args.eager, args.samples, START)
 

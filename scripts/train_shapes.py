@@ -1,8 +1,8 @@
-"""Train the embedded model; every stage resumes from its checkpoint.
+"""Train the bundled model. Every stage resumes from its checkpoint.
 
 python scripts/train_shapes.py [--stage spatial|temporal|transformer] [--folder outputs/train_shapes]
 
-The transformer stage, and only that one, also runs in several processes:
+Only the transformer stage can run in several processes:
 torchrun --nproc_per_node 2 scripts/train_shapes.py --threads 1
 """
 
@@ -24,15 +24,15 @@ from opensora_adacache.shapes.train import STAGES, Recipe, spatial_stage, tempor
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="train up to and with this stage")
+    parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="last stage to train")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--steps", type=int, help="steps of the stage, instead of the recipe's")
+    parser.add_argument("--steps", type=int, help="number of steps of the stage (default: the recipe's)")
     return run_command(train, parser.parse_args(arguments))
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train up to and with the stage."""
+    """Train all stages up to the given one."""
     torch.set_num_threads(args.threads)
     recipe = Recipe()
     if args.steps and args.stage == "temporal":

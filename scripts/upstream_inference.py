@@ -1,8 +1,8 @@
-"""Run upstream's own inference script on our models: ``python scripts/upstream_inference.py SOURCE CONFIG [flags]``.
+"""Run upstream's inference script on our models: ``python scripts/upstream_inference.py SOURCE CONFIG [flags]``.
 
-SOURCE is a source tree of Open-Sora at v1.2.0; the flags are upstream's. Our transformer, VAE and text encoder take the
-place of upstream's, and the config's `cache` section is attached. The config names its prompts in a list, and sets
-``multi_resolution="STDiT2"`` as upstream's own do.
+SOURCE is a source tree of Open-Sora v1.2.0, and the flags are upstream's. Our transformer, VAE and text encoder replace
+upstream's, and the cache of the config's `cache` section is attached. The config must list its prompts and set
+``multi_resolution="STDiT2"``, like upstream's configs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def upstream_inference(arguments: list[str]) -> None:
-    """Put our models and the cache in place, then hand over to upstream's script."""
+    """Install our models and the cache, then run upstream's script."""
     source, config_path, *flags = arguments
     script = Path(source) / "scripts" / "inference.py"
     from opensora_adacache.adapters.opensora.registry import register
     from opensora_adacache.config import load_config
 
     if not script.is_file():
-        raise ValueError(f"'{source}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0")
+        raise ValueError(f"'{source}' has no scripts/inference.py; pass a source tree of Open-Sora v1.2.0")
     config = load_config(config_path, {})
     sys.path.insert(0, source)
     register(config.cache, config.scheduler.num_sampling_steps)

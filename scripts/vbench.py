@@ -1,9 +1,9 @@
-"""Evaluate videos with VBench 0.1.5 in its own environment, one dimension after another; finished ones are skipped.
+"""Evaluate videos with VBench 0.1.5 in its own environment, one dimension at a time. Finished dimensions are skipped.
 
 ``python scripts/vbench.py VIDEOS --env ENV --out OUT [--dimensions NAME …]`` evaluates; OUT/scores.json has the scores.
 ``python scripts/vbench.py --list-prompts --env ENV`` prints the prompts, one per line, to make the videos from.
 
-ENV is made by ``bash scripts/vbench_env.sh ENV``. Evaluating needs a CUDA device.
+Create ENV with ``bash scripts/vbench_env.sh ENV``. The evaluation needs a CUDA device.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--full-info", type=Path, help="VBench_full_info.json (default: the one in ENV)")
     parser.add_argument("--out", type=Path, default=Path("outputs/vbench"), help="folder of results")
     parser.add_argument("--dimensions", nargs="+", metavar="NAME", help="default: all 16")
-    parser.add_argument("--list-prompts", action="store_true", help="print the prompts and stop")
+    parser.add_argument("--list-prompts", action="store_true", help="print the prompts and exit")
     return run_command(evaluate, parser.parse_args(arguments))
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """List the prompts, or evaluate what is not there yet and print the scores."""
+    """Print the prompts, or evaluate the missing dimensions and print the scores."""
     from opensora_adacache.benchmark.vbench_run import VBenchRun
     from opensora_adacache.benchmark.vbench_score import DIMENSIONS
 

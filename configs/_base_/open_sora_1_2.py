@@ -1,31 +1,31 @@
 # The published checkpoints of Open-Sora 1.2 at the published setting: 720p, 9:16, two seconds, 100 steps.
-# Everything here may be changed in a config that has this file as its _base_, or on the command line.
+# A config with this file as its _base_ can change everything here, and so can the command line.
 
-# Size and length. resolution and aspect_ratio (height:width) name a size the model was trained with.
+# Size and length. resolution and aspect_ratio (height:width) select a size that the model was trained with.
 resolution = "720p"
 aspect_ratio = "9:16"
 num_frames = "2s"
 fps = 24
 save_fps = 24
 
-# Random streams: video i draws from a stream of its own, seeded with seed + i.
+# Random streams: video i has its own stream, seeded with seed + i.
 seed = 1024
 batch_size = 1
 dtype = "bf16"
 
-# Prompts get these scores appended. "0" as mask strategy keeps the first frame: the reference image of the prompt.
+# Scores to append to prompts. The mask strategy "0" keeps the first frame, which is the prompt's reference image.
 aes = 7.0
 flow = 5.0
 mask_strategy = "0"
 condition_frame_length = 5
 align = 5
 
-# {prompts} is the name of the prompt file, {config} that of the config.
+# {prompts} is replaced by the name of the prompt file, and {config} by that of the config.
 prompt_path = "assets/texts/gallery.txt"
 reference_path = "samples/images/{prompts}"
 save_dir = "samples/videos/{prompts}/{config}"
 
-# What run_sample_image.sh changes; its images go where reference_path says.
+# Changes for run_sample_image.sh, which writes its images to reference_path.
 image = dict(resolution="1080p", num_frames=1, aes=6.5, flow=None)
 
 model = dict(

@@ -1,4 +1,4 @@
-# The bundled model: coloured shapes on plain backgrounds, small enough for a laptop's processor.
+# The bundled model: coloured shapes on plain backgrounds, small enough for a laptop CPU.
 
 image_size = (64, 64)
 num_frames = 17
@@ -12,7 +12,7 @@ dtype = "fp32"
 prompt_path = "assets/shapes/prompts.txt"
 save_dir = "samples/shapes/{config}"
 
-# The paths are found from the current folder, else beside the installed package.
+# Paths are looked up in the current folder, then beside the installed package.
 model = dict(type="STDiT3", from_pretrained="opensora_adacache/shapes/weights/transformer")
 vae = dict(from_pretrained="opensora_adacache/shapes/weights/vae", micro_batch_size=17, micro_frame_size=17)
 text_encoder = dict(from_pretrained="opensora_adacache/shapes/weights/text_encoder", model_max_length=32)

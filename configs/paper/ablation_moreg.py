@@ -1,6 +1,6 @@
 # Ablation of motion regularization: 720p, two seconds, 100 steps.
-# The paper made 32 gallery prompts from an image and text (according to its authors). Those prompts are not ours to
-# ship: the run config's own, assets/texts/gallery.txt, stand in. Make their images first:
+# The paper used 32 gallery prompts, conditioned on image and text according to its authors. We cannot ship them,
+# so the prompts of the run config, assets/texts/gallery.txt, replace them. Make their images first:
 # bash run_sample_image.sh configs/sample.py
 run = "../sample.py"
 paper = "ablations"
@@ -8,8 +8,8 @@ paper = "ablations"
 _adacache = dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample")
 _moreg = dict(calibrated="open_sora_1_2_100.json#moreg")
 
-# The strides of the multi-step row are not printed.
-# computed_steps: 100 x the printed latency over that of the baseline (419.6 s), text and decoding included.
+# The paper does not print the strides of the multi-step row.
+# computed_steps: 100 x the printed latency divided by the baseline's (419.6 s), including text encoding and decoding.
 settings = dict(
     adacache=dict(title="AdaCache", paper="AdaCache", cache=dict(_adacache), computed_steps=21.3),
     moreg=dict(

@@ -1,15 +1,15 @@
-# Ablation of the residual that is watched: 720p, two seconds, 100 steps.
-# The paper made 32 gallery prompts from an image and text (according to its authors). Those prompts are not ours to
-# ship: the run config's own, assets/texts/gallery.txt, stand in. Make their images first:
+# Ablation of the probed residual: 720p, two seconds, 100 steps.
+# The paper used 32 gallery prompts, conditioned on image and text according to its authors. We cannot ship them,
+# so the prompts of the run config, assets/texts/gallery.txt, replace them. Make their images first:
 # bash run_sample_image.sh configs/sample.py
 run = "../sample.py"
 paper = "ablations"
 
 _adacache = dict(calibrated="open_sora_1_2_100.json#adacache-fast", granularity="stack", decision="sample")
 
-# The paper prints cross-attention (83.25, 90.70 s) and MLP (83.62, 99.72 s) apart; its code, as ours, watches their
-# sum, so no printed row stands beside "ca-mlp".
-# computed_steps: 100 x the printed latency over that of the baseline (419.6 s), text and decoding included.
+# The paper prints cross-attention (83.25, 90.70 s) and MLP (83.62, 99.72 s) separately. Its code, like ours, probes
+# their sum, so no printed row corresponds to "ca-mlp".
+# computed_steps: 100 x the printed latency divided by the baseline's (419.6 s), including text encoding and decoding.
 settings = dict(
     t_attn=dict(
         title="t-attn", paper="residual t-attn", cache=dict(_adacache, cache_res="t-attn"), computed_steps=21.3

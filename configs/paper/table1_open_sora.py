@@ -1,6 +1,6 @@
 # Table 1 of the AdaCache paper, Open-Sora 1.2: 480p, two seconds, 30 steps, one A100.
-# All rows from text alone, so that they are comparable. (The paper's PAB, T-GATE and Δ-DiT rows are; its AdaCache rows
-# were made from an image and text, according to its authors.) The paper's prompts are VBench's.
+# All rows use text only, so that they are comparable. (So do the paper's PAB, T-GATE and Δ-DiT rows; its AdaCache rows
+# used image and text, according to its authors.) The paper's prompts are VBench's.
 run = "../sample_30steps.py"
 overrides = dict(reference_path=None, mask_strategy="")
 metrics = ("psnr", "ssim", "lpips")
@@ -10,7 +10,7 @@ _fast = dict(calibrated="open_sora_1_2_30.json#adacache-fast", granularity="stac
 _slow = dict(_fast, calibrated="open_sora_1_2_30.json#adacache-slow")
 _moreg = dict(calibrated="open_sora_1_2_30.json#moreg")
 
-# computed_steps: the printed TFLOPs over those of the baseline, times 30.
+# computed_steps: the printed TFLOPs divided by the baseline's, times 30.
 settings = dict(
     delta_dit=dict(
         title="Δ-DiT", paper="Delta-DiT", cache=dict(type="DeltaDiT", interval=2, gate_step=6, early=(0, 5))

@@ -1,5 +1,5 @@
 # Ablation of the codebook on the bundled model: the thresholds of sample_adacache.py with the paper's rates.
-# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+# Sixteen held-out prompts. The quoted column is the published model's and shows the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"

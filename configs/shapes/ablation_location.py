@@ -1,5 +1,5 @@
-# Ablation of the probe's layer on the bundled model of six layers.
-# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+# Ablation of the probe's layer on the bundled model, which has six layers.
+# Sixteen held-out prompts. The quoted column is the published model's and shows the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"

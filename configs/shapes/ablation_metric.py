@@ -1,5 +1,5 @@
-# Ablation of the distance metric on the bundled model, each with thresholds for 2.5 times fewer computed steps.
-# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+# Ablation of the distance metric on the bundled model, each with thresholds that compute 1 / 2.5 of the steps.
+# Sixteen held-out prompts. The quoted column is the published model's and shows the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "ablations"

@@ -1,7 +1,7 @@
 # Every caching policy on the bundled model: make bench.
 run = "sample.py"
 title = "Caching policies on the bundled model"
-# Held-out prompts of a seed that nothing else draws from.
+# Held-out prompts with a seed that nothing else uses.
 prompts = dict(heldout=64, seed=41)
 paper = "open-sora-1.2 (480p, 2s, 30 steps)"
 
@@ -29,7 +29,7 @@ settings = {
     "pab-246": dict(title="PAB246", paper="PAB-slow", cache=dict(type="PAB", spatial=2, temporal=4, cross=6)),
     "pab-579": dict(title="PAB579", paper="PAB-fast", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
     "tgate": dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
-    # The published range is a quarter of the layers or less: two of six here.
+    # The published range is at most a quarter of the layers; here it is two of six.
     "delta-dit": dict(
         title="Δ-DiT", paper="Delta-DiT", cache=dict(type="DeltaDiT", interval=2, gate_step=6, early=(0, 1))
     ),

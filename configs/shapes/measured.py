@@ -1,5 +1,5 @@
 # The bundled model with and without AdaCache, on held-out prompts that neither training nor calibration used: what the
-# checker reads right, computed steps, speed and PSNR.
+# checker reads correctly, computed steps, speed and PSNR.
 # OMP_NUM_THREADS=2 python scripts/compare.py configs/shapes/measured.py --out outputs/measured
 run = "sample.py"
 title = "The bundled model, measured"

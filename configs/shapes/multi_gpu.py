@@ -1,5 +1,5 @@
-# The paper's multi-GPU comparison on the bundled model; see configs/paper/multi_gpu.py for what differs.
-# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+# The paper's multi-GPU benchmark on the bundled model. configs/paper/multi_gpu.py describes what differs.
+# Sixteen held-out prompts. The quoted column is the published model's and shows the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "multi-gpu open-sora, 1 GPU"

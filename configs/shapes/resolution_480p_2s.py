@@ -1,5 +1,5 @@
 # The counterpart of the paper's 480p-2s on the bundled model: 64x64, 17 frames.
-# Sixteen held-out prompts; the quoted column is the published model's, for the trend only.
+# Sixteen held-out prompts. The quoted column is the published model's and shows the trend only.
 run = "sample.py"
 prompts = dict(heldout=16, seed=43)
 paper = "resolution 480p-2s"

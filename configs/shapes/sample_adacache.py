@@ -1,5 +1,5 @@
-# AdaCache on the bundled model. The codebook was found from this model's own uncached traces: the published fast
-# thresholds, all scaled by one factor.
+# AdaCache on the bundled model. The codebook has the published fast thresholds, scaled by one factor that was
+# calibrated on uncached traces of this model.
 _base_ = ["sample.py"]
 
 cache = dict(calibrated="shapes_30.json#adacache-2.5x", granularity="stack", decision="sample")

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from opensora_adacache.benchmark.bootstrap import bootstrap_difference
 from opensora_adacache.benchmark.results import ResultRow, read_results
 from opensora_adacache.benchmark.runner import RESULTS
 from opensora_adacache.benchmark.table_files import markdown_table
+from opensora_adacache.errors.shown import counted
+from opensora_adacache.metrics.bootstrap import bootstrap_difference
 
 OURS = ("forecastcache", "adacache-forecast")
 Videos = Mapping[tuple[int, int], ResultRow]
@@ -40,10 +41,10 @@ def frontier_lines(folder: Path) -> Iterator[str]:
     if not found:
         raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
     lines = [cells for speedup, policies in sorted(found.items()) for cells in _policy_cells(speedup, policies)]
-    columns = ("speedup", "policy", "computed steps", "PSNR (dB)", "SSIM", "motion error, fast clips")
-    yield f"## {rows[0].num_steps} steps, {len({row.video_key for row in rows})} prompts"
+    columns = ("speedup", "policy", "computed steps", "PSNR, dB", "SSIM", "motion error, fast clips")
+    yield f"## {counted(rows[0].num_steps, 'step')}, {counted(len({row.video_key for row in rows}), 'prompt')}"
     yield ""
-    yield from markdown_table((*columns, "over the best published (dB)", "over AdaCache (dB)"), lines)
+    yield from markdown_table((*columns, "over the best published, dB", "over AdaCache, dB"), lines)
     yield ""
     yield from _beside_fast(rows)
 
@@ -91,7 +92,14 @@ def _beside_fast(rows: Sequence[ResultRow]) -> Iterator[str]:
         ssim = fmean(_number(row.ssim) for row in videos)
         cells = (name, f"{taken:.2f}", f"{taken / steps:.3f}", f"{psnr:.2f}", f"{ssim:.5f}")
         lines.append((*cells, paired_difference(made[name], fast) if name in ours else ""))
-    columns = ("setting", "computed steps", "fraction of AdaCache fast", "PSNR (dB)", "SSIM", "over AdaCache fast (dB)")
+    columns = (
+        "setting",
+        "computed steps",
+        "fraction of AdaCache (fast)",
+        "PSNR, dB",
+        "SSIM",
+        "over AdaCache (fast), dB",
+    )
     yield from markdown_table(columns, lines)
     yield ""
 

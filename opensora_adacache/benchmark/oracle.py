@@ -21,6 +21,7 @@ from opensora_adacache.caching.contract import CachePolicy
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.planning import split_budget
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.metrics.quality import psnr
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def oracle_lines(found: Sequence[Found], num_steps: int, num_videos: int) -> lis
     """Return the Markdown table of the budgets that were searched, line by line."""
     totals = [{f.computed_steps: -f.video[i] for f in found} for i in range(num_videos)]
     columns = (
-        *("computed steps", "even", "ForecastCache", "with a shared budget", "best static", "best per video"),
-        *("best split", "fraction of the static gain", "below the best per video (dB)"),
+        *("computed steps", "even", "ForecastCache", "its shared budget", "best static", "best per video"),
+        *("best split", "fraction of the static gain", "below the best per video, dB"),
     )
     rows = []
     for one in found:
@@ -137,7 +138,8 @@ def oracle_lines(found: Sequence[Found], num_steps: int, num_videos: int) -> lis
         numbers = (even, policy, shared, static, video, best_split, share, video - policy)
         rows.append((str(one.computed_steps), *(f"{number:.2f}" for number in numbers)))
     return [
-        f"{num_steps} steps, {num_videos} prompts. PSNR in dB compares float frames with the uncached ones.",
+        f"{counted(num_steps, 'step')}, {counted(num_videos, 'prompt')}, PSNR in dB between float frames and the "
+        "uncached ones.",
         "",
         *markdown_table(columns, rows),
     ]

@@ -25,6 +25,7 @@ from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.tasks import check_pairs, plan_tasks
 from opensora_adacache.benchmark.worker import VideoMaker, policy_name
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
 
@@ -106,7 +107,7 @@ class ComparisonRun:
         return ComparisonRecord(
             config=str(comparison.path),
             command=self.command,
-            machine=f"{device}, {threads} thread{'' if threads == 1 else 's'}",
+            machine=f"{device}, {counted(threads, 'thread')}",
             date=str(date.today()),
             torch=torch.__version__,
             num_prompts=len(comparison.run.prompts),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from opensora_adacache.benchmark.bootstrap import Interval
 from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS
 from opensora_adacache.benchmark.summary import SettingSummary
+from opensora_adacache.errors.shown import counted
+from opensora_adacache.metrics.bootstrap import Interval
 
 MEASURED, ORACLE, QUOTED = "measured", "oracle", "quoted"
 
@@ -152,14 +153,14 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
     """Return notes on where the figures of the tables come from and what they mean."""
     lines = [
         f"Rows marked {MEASURED} (or {ORACLE}) were measured for this table: {comparison.machine}, {comparison.date}, "
-        f"torch {comparison.torch}, {_count(comparison.num_prompts, 'prompt')} × "
-        f"{_count(comparison.num_seeds, 'seed')}, by the command “{comparison.command}”."
+        f"torch {comparison.torch}, {counted(comparison.num_prompts, 'prompt')} × "
+        f"{counted(comparison.num_seeds, 'seed')}, by the command “{comparison.command}”."
     ]
     if comparison.paper_rows:
         lines.append(
-            f"Rows marked {QUOTED} are copied from {comparison.paper_source}. They come from another machine, other "
-            "prompts and, unless the config is the published one, another model. Their speedup is the ratio of "
-            "latencies, and their quality that of decoded files (“of mp4”). None was measured here."
+            f"Rows marked {QUOTED} are copied from {comparison.paper_source.rstrip('.')}. They come from another "
+            "machine, other prompts and, unless the config is the published one, another model. Their speedup is the "
+            "ratio of latencies, and their quality that of decoded files (“of mp4”). None was measured here."
         )
     if any(summary.setting.oracle for summary in summaries):
         lines.append(
@@ -180,10 +181,6 @@ def notes(summaries: Sequence[SettingSummary], comparison: ComparisonRecord) -> 
     if unfinished:
         lines.append(f"Unfinished, with fewer than {expected} videos: {'; '.join(unfinished)}.")
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _measured_line(summary: SettingSummary, columns: Sequence[Column]) -> Line:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from opensora_adacache.benchmark import vbench
 from opensora_adacache.benchmark.vbench_score import DIMENSIONS, total_score
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.media.files import write_file
 
 
@@ -65,7 +66,7 @@ class VBenchRun:
             result = vbench.find_result(output, links, names)
             if result is None:
                 python = vbench.environment_python(self.environment)
-                print(f"{dimension}: {len(names)} videos …", flush=True)
+                print(f"{dimension}: {counted(len(names), 'video')} …", flush=True)
                 vbench.run_dimension(python, full_info, links, output, dimension)
                 result = vbench.find_result(output, links, names)
                 if result is None:

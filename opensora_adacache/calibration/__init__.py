@@ -1,1 +1,1 @@
-"""From measurements of uncached videos to codebooks, thresholds, profiles and plans."""
+"""Find codebooks, thresholds, profiles and plans from measurements of uncached videos."""

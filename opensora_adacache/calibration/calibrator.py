@@ -1,8 +1,8 @@
 """Find settings of any policy for a target speedup or PSNR, on one model and a few prompts.
 
 Constants of the model (TeaCache's polynomial, MagCache's ratios) and planned schedules (LeMiCa, DPCache) come from
-uncached videos; thresholds from a bisection over cached ones. Each kind of policy has a module; which kind a policy is
-of is told by the fields of its settings.
+uncached videos, thresholds from a bisection over cached ones. Each kind of policy has a module. The fields of a
+policy's settings decide which kind it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.thresholds import Intervals, Thresholds
 
 _KINDS: tuple[type[CalibrationKind], ...] = (Codebooks, Forecasts, Plans, Thresholds, Intervals)
-# Constants that a model must give, and published settings, to start from: name on the command line → fields.
+# Placeholders for constants of the model, and published settings to start from: name on the command line → fields.
 _STARTS: dict[str, dict[str, Any]] = {
     "adacache": {"codebook": OPEN_SORA_CODEBOOKS["fast"]},
     "magcache": {"ratios": (1.0,)},
@@ -33,20 +33,20 @@ _STARTS: dict[str, dict[str, Any]] = {
 
 
 class Calibrator:
-    """Finds settings.
+    """Finds settings of policies on one model.
 
     Args:
-        runs: of the calibration prompts.
+        runs: runs of the calibration prompts.
     """
 
     def __init__(self, runs: CalibrationRuns) -> None:
         self._kinds = [kind(runs) for kind in _KINDS]
 
     def kind(self, cache: CacheConfig) -> CalibrationKind:
-        """Return how settings are calibrated.
+        """Return the way in which settings are calibrated.
 
         Raises:
-            ValueError: the policy has no knob to turn.
+            ValueError: the policy has nothing to calibrate.
         """
         for kind in self._kinds:
             if kind.takes(cache):
@@ -54,23 +54,23 @@ class Calibrator:
         raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
-        """Return the settings of a policy that compute n / speedup steps on average, as nearly as it can.
+        """Return the settings of a policy whose mean number of computed steps is closest to n / speedup.
 
         Raises:
-            ValueError: the policy cannot be calibrated, or not for this speedup.
+            ValueError: the policy cannot be calibrated, or cannot reach this speedup.
         """
         return self.kind(cache).for_speedup(cache, speedup)
 
     def for_psnr(self, cache: CacheConfig, target: float) -> Found:
-        """Return the settings of a policy whose videos have the target mean PSNR in dB to the uncached ones.
+        """Return the settings of a policy with the target mean PSNR in dB against the uncached videos.
 
         Raises:
-            ValueError: the policy cannot be calibrated, or not for this PSNR.
+            ValueError: the policy cannot be calibrated, or cannot reach this PSNR.
         """
         return self.kind(cache).for_psnr(cache, target)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
-        """Yield lines on what else the runs show; see `CalibrationKind.notes`."""
+        """Yield lines about other findings of the runs; see `CalibrationKind.notes`."""
         for kind in self._kinds:
             if kind.takes(cache):
                 yield from kind.notes(cache)
@@ -78,7 +78,7 @@ class Calibrator:
 
 
 def starting_settings(policy: str) -> CacheConfig:
-    """Return settings of a policy to calibrate from: published values, and stand-ins for constants of the model.
+    """Return settings of a policy to start from: published values, and placeholders for constants of the model.
 
     Args:
         policy: name on the command line.

@@ -1,4 +1,4 @@
-"""Codebooks: the rates stay, the thresholds share one factor, found from recordings of uncached videos."""
+"""Calibrate codebooks: keep the rates and scale the thresholds by one factor, using recordings of uncached videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opensora_adacache.calibration.search import calibrate, mean_computed_steps,
 
 
 class Codebooks(CalibrationKind):
-    """AdaCache. Schedules are replayed offline, so for a speedup no cached video is made."""
+    """Calibrates AdaCache. Schedules are replayed offline, so a target speedup needs no cached video."""
 
     field_names = frozenset({"codebook", "moreg", "metric"})
     _recordings: list[Recording] | None = None
@@ -29,7 +29,7 @@ class Codebooks(CalibrationKind):
         return Found(found, mean_computed_steps(found, recordings))
 
     def recordings(self, cache: Any) -> list[Recording]:
-        """Return one recording of the probe for each job; the settings' probe must not change between calls."""
+        """Return one recording of the probe for each job. The probe of the settings must not change between calls."""
         if self._recordings is None:
             strides = cache.moreg.strides if cache.moreg else (1,)
             frames, max_rate = self.runs.config.num_latent_frames, max(cache.codebook.values())
@@ -41,7 +41,7 @@ class Codebooks(CalibrationKind):
         return self._recordings
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
-        """Yield the motion that MoReg would see on each prompt, and the median of all: a `center` for this model."""
+        """Yield the motion that MoReg would measure for each prompt, and their median: a `center` for this model."""
         recordings = self.recordings(cache)
         for job, recording in zip(self.runs.jobs, recordings, strict=True):
             scores = recording.motion_scores()

@@ -1,4 +1,4 @@
-"""What ForecastCache must know of a model: how much errors harm, and how fast they grow, over the share of a run."""
+"""The profile of a model for ForecastCache: how much errors harm and how fast they grow, over the course of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from opensora_adacache.caching.trace import StepRecord, computed_steps
 
 
 def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], num_steps: int) -> tuple[float, ...]:
-    """Return for each step the harm per relative error, with mean 1.
+    """Return the harm per relative error at each step, normalised to mean 1.
 
     Args:
-        harm: step → distance of the final latents from the uncached ones where only that step is forecast.
+        harm: step → distance between the final latents and the uncached ones if only that step is forecast.
         errors: step → relative error of that forecast.
-        num_steps: n; steps that were not measured take the value of the nearest that was.
+        num_steps: number of steps n. Steps that were not measured take the value of the nearest measured step.
     """
     ratios = _fill({step: harm[step] / errors[step] for step in harm if errors[step] > 0}, num_steps)
     mean = fmean(ratios)
@@ -25,11 +25,11 @@ def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], 
 
 
 def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tuple[float, ...]:
-    """Return for each step the relative error of a forecast per squared share of the run it was made over.
+    """Return the relative error of a forecast at each step, divided by the squared fraction of the run it spans.
 
     Args:
-        traces: of cached runs, whose `distance` is that error; the geometric mean over them is taken.
-        num_steps: n; steps that no run computed lie on a line between their neighbours.
+        traces: traces of cached runs, whose `distance` is that error. The result is their geometric mean.
+        num_steps: number of steps n. Steps that no run computed are interpolated linearly.
     """
     found: dict[int, list[float]] = {}
     for trace in traces:
@@ -43,10 +43,10 @@ def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tu
 
 
 def _fill(values: Mapping[int, float], num_steps: int) -> list[float]:
-    """Return a value for each step 1..n: between those that are known on a line, beyond them the nearest."""
+    """Return a value for each step 1..n: linear between known values, and the nearest known value outside them."""
     known = sorted(values)
     if not known:
-        raise ValueError(f"no forecast was measured in runs of {num_steps} steps; take more steps")
+        raise ValueError(f"no forecast was measured in runs of {num_steps} steps; use more steps")
     filled = []
     for step in range(1, num_steps + 1):
         low = max((s for s in known if s <= step), default=known[0])

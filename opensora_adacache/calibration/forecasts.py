@@ -1,4 +1,4 @@
-"""ForecastCache: a profile of the model (sensitivity, growth), then a budget or a tolerance."""
+"""Calibrate ForecastCache: a profile of the model (sensitivity, growth), then a budget or a tolerance."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from opensora_adacache.calibration.kind import CalibrationKind, changed, rounded
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 
-# Prompts that the profile is measured on, and runs that growth is measured in.
+# Number of prompts to measure the profile on, and of runs to measure growth in.
 _PROFILE_JOBS = 8
 _PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
-# Tolerances that are tried.
+# Tolerances to try.
 _TOLERANCES = tuple(10 ** (exponent / 50) for exponent in range(-450, 101))
 
 Profile = tuple[tuple[float, ...], tuple[float, ...]]
-"""Sensitivity and growth, for each step."""
+"""Sensitivity and growth at each step."""
 
 
 class Forecasts(CalibrationKind):
-    """With a tolerance: the one that takes so many steps on average. Else a budget, with the order of the forecast
-    that gives the better videos."""
+    """Calibrates ForecastCache. If the settings have a tolerance, finds the one with the target mean number of steps.
+    Otherwise sets a budget, and the order of the forecast that gives better videos."""
 
     field_names = frozenset({"tolerance", "computed_steps", "speedup", "sensitivity", "growth", "order", "corrector"})
 
@@ -59,9 +59,9 @@ class Forecasts(CalibrationKind):
         return changed(cache, sensitivity=sensitivity, growth=growth)
 
     def _measure(self, order: int, corrector: float) -> Profile:
-        """Measure a profile: one run for each step, of what follows it, so only the first jobs are made."""
+        """Measure a profile on the first jobs only, because it takes a run for each step, from that step on."""
         runs, n, jobs = self.runs, self.runs.num_steps, self.runs.jobs[:_PROFILE_JOBS]
-        before = order + 2  # computed steps with which every gain of a forecast was measured
+        before = order + 2  # number of computed steps after which every gain of a forecast is measured
         with record_outputs(runs.models.transformer) as outputs:
             plain = ForecastCacheConfig(computed_steps=n, order=order, corrector=corrector)
             with apply_cache(runs.models.transformer, plain, n) as session:
@@ -69,13 +69,13 @@ class Forecasts(CalibrationKind):
             errors = {record.step: record.distance or 0.0 for record in session.trace}
         harm = {}
         for step in range(before, n + 1):
-            # the steps before it that its forecast rests on, the first of which is the run's first
+            # the earlier steps that the forecast depends on, starting with the first step of the run
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
             planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
             latents = runs.denoise_from(first, planned, outputs, jobs)
             harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
-        harm[n] *= 1 - corrector  # nothing follows that corrects the last step, which plans reckon with by themselves
+        harm[n] *= 1 - corrector  # no later step corrects the last one; plans account for that themselves
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
         caches = [changed(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]

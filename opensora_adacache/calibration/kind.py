@@ -1,4 +1,4 @@
-"""How one kind of policy is calibrated: by the fields of its settings, so that a policy of your own is too."""
+"""How a kind of policy is calibrated. The fields of the settings decide, so your own policies are supported too."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.search import search
 
-# Thresholds and codebook factors that are tried: 2.3 % apart.
+# Thresholds and codebook factors to try, 2.3 % apart.
 GRID = tuple(10 ** (exponent / 100) for exponent in range(-400, 201))
 
 
 class CalibrationKind(ABC):
-    """A way to find settings, for every policy whose settings have some fields.
+    """A way to calibrate every policy whose settings have certain fields.
 
     Args:
-        runs: of the calibration prompts.
+        runs: runs of the calibration prompts.
     """
 
     field_names: ClassVar[frozenset[str]]
-    """What a config must have to be of this kind."""
+    """Fields that a config must have to be of this kind."""
 
     def __init__(self, runs: CalibrationRuns) -> None:
         self.runs = runs
 
     def takes(self, cache: CacheConfig) -> bool:
-        """Tell whether settings are of this kind."""
+        """Return whether settings are of this kind."""
         return self.field_names <= {field.name for field in fields(cache)}
 
     @abstractmethod
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
-        """Return settings from the most computed steps to the fewest, with the constants of this model."""
+        """Return settings with the constants of this model, ordered from most to fewest computed steps."""
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
-        """Return the settings that compute n / speedup steps on average, as nearly as they can.
+        """Return the settings whose mean number of computed steps is closest to n / speedup.
 
         Raises:
-            ValueError: they cannot be had; the message names what can.
+            ValueError: the target cannot be reached. The message names the range that can.
         """
         runs = self.runs
         found, steps = search(self.family(cache), runs.mean_steps, runs.num_steps / speedup, 1 / len(runs.jobs))
         return Found(found, steps)
 
     def for_psnr(self, cache: CacheConfig, target: float) -> Found:
-        """Return the settings whose videos have the target mean PSNR in dB to the uncached ones.
+        """Return the settings with the target mean PSNR in dB against the uncached videos.
 
         Raises:
-            ValueError: they cannot be had; the message names what can.
+            ValueError: the target cannot be reached. The message names the range that can.
         """
         found, value = search(self.family(cache), self.runs.mean_psnr, target)
         return Found(found, self.runs.mean_steps(found), value)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
-        """Yield lines on what else the runs show that settings of this kind may need."""
+        """Yield lines about other findings that settings of this kind may need."""
         yield from ()
 
 
 def changed(cache: CacheConfig, **values: Any) -> Any:
-    """Return settings with other values in fields that their kind has."""
+    """Return settings with new values for fields of their kind."""
     return replace(cast(Any, cache), **values)
 
 
 def rounded(value: float) -> float:
-    """Return a number with four significant digits.
+    """Round a number to four significant digits.
 
     >>> rounded(0.123456)
     0.1235

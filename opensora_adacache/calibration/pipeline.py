@@ -17,11 +17,11 @@ class PipelineRun:
     """How a pipeline makes the calibration videos.
 
     Attributes:
-        model: a folder or a name on the hub, as `DiffusionPipeline.from_pretrained` takes it.
-        num_steps: n, the pipeline's num_inference_steps.
-        transformer: the pipeline's name for the model to cache.
-        seed: of the first prompt; the others count from it.
-        call: more arguments of the call.
+        model: folder or hub name for `DiffusionPipeline.from_pretrained`.
+        num_steps: number of steps n, the pipeline's num_inference_steps.
+        transformer: name of the pipeline component to cache.
+        seed: seed of the first prompt. Each further prompt adds 1.
+        call: extra arguments of the pipeline call.
     """
 
     model: str
@@ -31,7 +31,7 @@ class PipelineRun:
     call: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self, config: AdaCacheConfig, prompts: Sequence[str]) -> list[Recording]:
-        """Make each prompt with every step computed; return a recording for each prompt and guidance branch.
+        """Run each prompt with every step computed, and return a recording per prompt and guidance branch.
 
         Raises:
             OSError: there is no such pipeline.
@@ -57,13 +57,13 @@ class PipelineRun:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the prompts of a file, one a line.
+    """Return the prompts of a file, one per line.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds none.
+        ValueError: the file holds no prompt.
     """
     prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not prompts:
-        raise ValueError(f"'{path}' has no prompt: write one a line")
+        raise ValueError(f"'{path}' has no prompts; write one per line")
     return prompts

@@ -1,6 +1,6 @@
 """Exact planners of fixed schedules: which K of n steps to compute for the least cost.
 
-Costs come from calibration runs; all planners are dynamic programs over (number of computed steps, last one).
+Costs come from calibration runs. All planners are dynamic programs over (number of computed steps, last one).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 
 
 def plan_least_sum(costs: Mapping[tuple[int, int, int], float], num_steps: int, num_computed: int) -> list[int]:
-    """Return the schedule of least total cost where a cost depends on two computed steps and the next (DPCache).
+    """Return the schedule of least total cost if costs depend on two computed steps and the next (DPCache).
 
     DPCache's cost C[i, j, k] is the error over steps j + 1..k of forecasting from computed steps i and j. Its authors'
-    planner keeps a single predecessor for each state; this one is exact:
+    planner keeps a single predecessor for each state, whereas this one is exact:
     E[m, j, k] = min_i E[m − 1, i, j] + C[i, j, k].
 
     Args:
-        costs: (i, j, k) with i < j < k → cost of computing k next after i and j; what is absent is forbidden. A
-            schedule begins with the two steps 1 and 2.
-        num_steps: n; the last step always computes.
-        num_computed: K.
+        costs: (i, j, k) with i < j < k → cost of computing k next after i and j. Missing entries are forbidden. A
+            schedule begins with steps 1 and 2.
+        num_steps: number of steps n. The last step is always computed.
+        num_computed: number of computed steps K.
 
     Raises:
-        ValueError: no schedule of that many steps is allowed.
+        ValueError: no allowed schedule has that many computed steps.
     """
     best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {(1, 2): (0.0, (1, 2))}
     for _ in range(num_computed - 2):
@@ -39,19 +39,19 @@ def plan_least_sum(costs: Mapping[tuple[int, int, int], float], num_steps: int, 
 
 
 def plan_least_worst(costs: Mapping[tuple[int, int], float], num_steps: int, num_computed: int) -> list[int]:
-    """Return the schedule whose segment costs, sorted from the largest, are lexicographically least (LeMiCa).
+    """Return the schedule whose segment costs, sorted in descending order, are lexicographically least (LeMiCa).
 
-    Exact by L[b, j] = lexmin_i sort(L[b − 1, i] ∪ {w(i, j)}): adding the same cost to two sorted lists keeps their
-    order. LeMiCa's w(i, j) is the error of the final latents when only the steps between i and j reuse.
+    It is exact by L[b, j] = lexmin_i sort(L[b − 1, i] ∪ {w(i, j)}), because adding the same cost to two sorted lists
+    keeps their order. LeMiCa's w(i, j) is the error of the final latents if only the steps between i and j reuse.
 
     Args:
-        costs: (i, j) with i < j → cost of reusing from i until j computes; 0 for neighbours if absent; what else is
-            absent is forbidden.
-        num_steps: n; steps 1 and n always compute.
-        num_computed: K.
+        costs: (i, j) with i < j → cost of reusing i until j is computed. Missing entries are 0 for adjacent steps and
+            forbidden otherwise.
+        num_steps: number of steps n. Steps 1 and n are always computed.
+        num_computed: number of computed steps K.
 
     Raises:
-        ValueError: no schedule of that many steps is allowed.
+        ValueError: no allowed schedule has that many computed steps.
     """
     best: dict[int, tuple[tuple[float, ...], tuple[int, ...]]] = {1: ((), (1,))}
     for _ in range(num_computed - 1):
@@ -69,18 +69,18 @@ def plan_least_worst(costs: Mapping[tuple[int, int], float], num_steps: int, num
 
 
 def plan_least_total(costs: Mapping[tuple[int, int], float], num_steps: int, num_computed: int) -> list[int]:
-    """Return the schedule of least total cost where a cost depends on a computed step and the next.
+    """Return the schedule of least total cost if costs depend on a computed step and the next.
 
-    Exact by E[m, j] = min_i E[m − 1, i] + w(i, j). Planned on a video's own costs it tells what a policy could have
-    done.
+    It is exact by E[m, j] = min_i E[m − 1, i] + w(i, j). With a video's own costs, it shows what a policy could
+    achieve.
 
     Args:
-        costs: as in `plan_least_worst`.
-        num_steps: n; steps 1 and n always compute.
-        num_computed: K.
+        costs: see `plan_least_worst`.
+        num_steps: number of steps n. Steps 1 and n are always computed.
+        num_computed: number of computed steps K.
 
     Raises:
-        ValueError: no schedule of that many steps is allowed.
+        ValueError: no allowed schedule has that many computed steps.
     """
     best: dict[int, tuple[float, tuple[int, ...]]] = {1: (0.0, (1,))}
     for _ in range(num_computed - 1):
@@ -95,11 +95,11 @@ def plan_least_total(costs: Mapping[tuple[int, int], float], num_steps: int, num
 
 
 def split_budget(totals: Sequence[Mapping[int, float]], budget: int) -> list[int]:
-    """Return how many steps each video computes so that all together take `budget` steps at the least total cost.
+    """Return the number of computed steps of each video that sum to `budget` at the least total cost.
 
     Args:
-        totals: per video, K → cost of its best schedule of K steps.
-        budget: computed steps of all videos together.
+        totals: for each video, K → cost of its best schedule with K computed steps.
+        budget: total computed steps of all videos.
 
     Raises:
         ValueError: no split adds up to the budget.

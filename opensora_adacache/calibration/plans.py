@@ -1,4 +1,4 @@
-"""Planned schedules: which steps to compute, from what skipping them costs on this model."""
+"""Plan fixed schedules from the measured costs of skipping steps on this model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from opensora_adacache.calibration.search import search
 from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
 from opensora_adacache.costs.run import step_lengths
 
-# Prompts that LeMiCa's costs are measured on.
+# Number of prompts to measure LeMiCa's costs on.
 _SEGMENT_JOBS = 3
 
 
 class Plans(CalibrationKind):
-    """LeMiCa and DPCache with the costs and planners of their papers.
+    """Calibrates LeMiCa and DPCache with the costs and planners of their papers.
 
-    Any other policy with planned steps gets the schedule of least summed reuse error: the best static one, as far as
-    errors add up.
+    Any other policy with planned steps gets the schedule of least total reuse error, which is the best static schedule
+    if errors are additive.
     """
 
     field_names = frozenset({"steps"})
@@ -43,7 +43,7 @@ class Plans(CalibrationKind):
         """Return the settings with a schedule of `num_computed` steps for this model.
 
         Raises:
-            ValueError: no schedule of that many steps is allowed.
+            ValueError: no allowed schedule has that many computed steps.
         """
         n = self.runs.num_steps
         if num_computed == n:
@@ -59,7 +59,7 @@ class Plans(CalibrationKind):
         return changed(cache, steps=tuple(steps))
 
     def _counts(self, cache: CacheConfig) -> range:
-        """Return how many steps a schedule can have, from all of them down."""
+        """Return the possible numbers of computed steps, in descending order."""
         planner = _planner(cache)
         first = FIRST_STEPS if planner == "DPCache" else 1
         gap = LONGEST_GAP if planner == "LeMiCa" else self.runs.longest_gap
@@ -68,20 +68,20 @@ class Plans(CalibrationKind):
 
     @cached_property
     def forecast_costs(self) -> dict[tuple[int, int, int], float]:
-        """DPCache's costs, the mean over videos."""
+        """DPCache's costs, averaged over videos."""
         return mean_costs(forecast_costs(measured, self.runs.longest_gap) for measured in self.runs.measurements)
 
     @cached_property
     def reuse_costs(self) -> dict[tuple[int, int], float]:
-        """What reusing each stretch of steps costs, the mean over videos (`step_costs.reuse_costs`)."""
+        """Cost of reusing a residual over each interval, averaged over videos (`step_costs.reuse_costs`)."""
         weights = step_lengths(self.runs.config)
         return mean_costs(reuse_costs(measured, weights) for measured in self.runs.measurements)
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:
-        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| where only the steps between i and j reuse.
+        """LeMiCa's costs: (i, j) → mean |latents − uncached latents| if only the steps between i and j reuse.
 
-        There are about `LONGEST_GAP` − 1 runs for each step, so only the first jobs are made, each run from step i on.
+        This takes about `LONGEST_GAP` − 1 runs per step, so it uses only the first jobs and starts each run at step i.
         """
         costs, n, jobs = {}, self.runs.num_steps, self.runs.jobs[:_SEGMENT_JOBS]
         with record_outputs(self.runs.models.transformer) as outputs:
@@ -95,10 +95,10 @@ class Plans(CalibrationKind):
 
 
 def _planner(cache: CacheConfig) -> str:
-    """Return whose planner makes a schedule: that of the policy's class, without the ending."""
+    """Return whose planner to use: the name of the policy's class without its suffix."""
     return type(cache).__name__.removesuffix("Config")
 
 
 def _keeps_first(key: tuple[int, int, int]) -> bool:
-    """Tell whether a transition leaves no gap among the first steps."""
+    """Return whether a transition skips none of the first steps."""
     return all(late == early + 1 for early, late in zip(key, key[1:], strict=False) if early < FIRST_STEPS)

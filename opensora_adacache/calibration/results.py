@@ -1,4 +1,4 @@
-"""Settings that calibration found: as a config section, as text, and in a file of calibrated settings."""
+"""Results of a calibration: as a config section, as text, and in a file of calibrated settings."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from opensora_adacache.config.calibrated import (
 
 @dataclass(frozen=True)
 class Found:
-    """Settings that were found.
+    """Settings found by a calibration.
 
     Attributes:
-        cache: of the policy.
-        computed_steps: mean over the calibration prompts.
-        psnr: mean over the calibration prompts in dB, where the target was a PSNR.
+        cache: settings of the policy.
+        computed_steps: mean number of computed steps over the calibration prompts.
+        psnr: mean PSNR in dB over the calibration prompts if the target was a PSNR.
     """
 
     cache: CacheConfig
@@ -35,7 +35,7 @@ class Found:
 
 
 def cache_section(cache: CacheConfig) -> dict[str, Any]:
-    """Return settings as the cache section of a config, without what equals the default."""
+    """Return settings as the cache section of a config, without default values."""
     kept = {f.name: getattr(cache, f.name) for f in fields(cache) if getattr(cache, f.name) != f.default}
     plain = {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -45,7 +45,7 @@ def cache_section(cache: CacheConfig) -> dict[str, Any]:
 
 
 def describe(name: str, found: Found, num_steps: int) -> str:
-    """Return one line on what was found, and the section."""
+    """Return a line that summarizes the result, followed by the section."""
     quality = "" if found.psnr is None else f", {found.psnr:.2f} dB"
     line = f"{name}: {found.computed_steps:.2f} of {num_steps} steps ({num_steps / found.computed_steps:.2f}x){quality}"
     section = pprint.pformat(cache_section(found.cache), width=110, compact=True, sort_dicts=False)
@@ -57,13 +57,13 @@ class CalibratedOutput:
     """A file of calibrated settings that a calibration adds to.
 
     Attributes:
-        path: of the file; settings of other names that it holds already stay.
-        model: they are found for.
-        num_steps: they are found with.
-        command: as typed.
+        path: path of the file. Existing settings with other names are kept.
+        model: model that the settings belong to.
+        num_steps: number of steps that they were found with.
+        command: command as typed.
 
     Raises:
-        ValueError: the path does not end in .json, or the file is of another model or number of steps.
+        ValueError: the path does not end in .json, or the file is for another model or number of steps.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class CalibratedOutput:
                 )
 
     def add(self, found: Mapping[str, Found]) -> None:
-        """Write settings by name, beside those that the file holds already.
+        """Add settings under a name to those in the file.
 
         Raises:
             OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Runs of the calibration prompts on one model, and what is measured in them, each once."""
+"""Runs of the calibration prompts on one model, and their measurements, each made once."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class CalibrationRuns:
     """A model and the videos to calibrate on.
 
     Args:
-        config: of the run; its cache plays no part.
-        models: loaded, with the features of the jobs' texts.
-        jobs: videos to make, in one batch where videos decide for themselves.
-        on_run: called after each batch, for a progress bar.
+        config: config of the run. Its cache is ignored.
+        models: loaded models, with the features of the jobs' texts.
+        jobs: videos to make, in one batch if each video decides for itself.
+        on_run: function to call after each batch, for a progress bar.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class CalibrationRuns:
 
     @property
     def longest_gap(self) -> int:
-        """Most steps from one computed step to the next that are measured: what DPCache plans with."""
+        """The longest interval between computed steps to measure, which is the one that DPCache plans with."""
         return max(int(LONGEST_INTERVAL_FRACTION * self.num_steps), 2)
 
     @cached_property
     def measurements(self) -> list[StepMeasurements]:
-        """What skipping steps would cost each uncached video."""
+        """The cost of skipping steps, for each uncached video."""
         found = []
         for job in self.jobs:
             measured = StepMeasurements(max_gap=self.longest_gap)
@@ -63,24 +63,24 @@ class CalibrationRuns:
         return found
 
     def mean_steps(self, cache: CacheConfig) -> float:
-        """Return the mean number of computed steps of the jobs' videos."""
+        """Return the mean number of computed steps over the jobs' videos."""
         fixed = cache.fixed_steps(self.num_steps)
         if fixed is not None:
             return len(fixed)
-        if repr(cache) not in self._mean_steps:  # searches for several speedups meet the same settings
+        if repr(cache) not in self._mean_steps:  # searches for several speedups try the same settings
             _, traces = self.denoise(cache)
             self._mean_steps[repr(cache)] = fmean(len(computed_steps(trace)) for trace in traces)
         return self._mean_steps[repr(cache)]
 
     def mean_psnr(self, cache: CacheConfig) -> float:
-        """Return the mean PSNR in dB of the jobs' videos to the uncached ones."""
+        """Return the mean PSNR in dB of the jobs' videos against the uncached ones."""
         frames = self._decode(self.denoise(cache)[0])
         return fmean(psnr(one, other) for one, other in zip(frames, self._uncached_frames, strict=True))
 
     def denoise(
         self, cache: CacheConfig | None, jobs: Sequence[VideoJob] | None = None
     ) -> tuple[Tensor, list[list[StepRecord]]]:
-        """Return the latents and the traces of some jobs (None: all), each video deciding for itself."""
+        """Return the latents and traces of some jobs (None means all). Each video decides for itself."""
         if cache is not None:
             cache = replace(cache, decision="sample")
         pipeline = self.models.pipeline(replace(self.config, cache=cache))
@@ -91,7 +91,7 @@ class CalibrationRuns:
     def denoise_from(
         self, step: int, cache: CacheConfig, outputs: Sequence[Tensor], jobs: Sequence[VideoJob]
     ) -> Tensor:
-        """Return the latents of runs whose steps before `step` are recorded outputs; the cache counts from there."""
+        """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
         with (
             apply_cache(self.models.transformer, cache, self.num_steps - step + 1),
             play_back(self.models.transformer, outputs[: step - 1]),

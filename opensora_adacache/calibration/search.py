@@ -34,11 +34,11 @@ def mean_computed_steps(config: AdaCacheConfig, recordings: Sequence[Recording])
 def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: float) -> AdaCacheConfig:
     """Scale the thresholds of a codebook by one factor so that videos compute n / speedup steps on average.
 
-    The rates and the ratios of thresholds stay as they are. The factor is found by bisection: larger thresholds give
-    larger rates, so fewer computed steps (nearly: a schedule may jump either way by a step).
+    The rates and the ratios of the thresholds do not change. The factor is found by bisection: larger thresholds give
+    larger rates and so fewer computed steps (not strictly: a schedule can deviate by a step in either direction).
 
     Raises:
-        ValueError: the codebook's rates cannot give that speedup; the message names the range they can.
+        ValueError: the rates of the codebook cannot reach that speedup. The message names the range that they can.
     """
     num_steps = recordings[0].num_steps
     target = num_steps / speedup
@@ -62,14 +62,14 @@ def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: 
 
 
 def fit_polynomial(videos: Sequence[StepMeasurements], degree: int = 4) -> tuple[float, ...]:
-    """Fit TeaCache's polynomial from input change to output change, highest power first, six significant digits."""
+    """Fit TeaCache's polynomial from input change to output change; highest power first, six significant digits."""
     changes = [(video.input_changes[s], video.output_changes[s]) for video in videos for s in video.input_changes]
     inputs, outputs = np.array(changes).T
     return tuple(float(f"{value:.6g}") for value in np.polyfit(inputs, outputs, degree))
 
 
 def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:
-    """Return MagCache's ratios of residual norms for steps 2..n, the mean over videos, six significant digits."""
+    """Return MagCache's ratios of residual norms for steps 2..n, averaged over videos, with six significant digits."""
     steps = range(2, videos[0].num_steps + 1)
     return tuple(float(f"{fmean(video.norm_ratios[s] for video in videos):.6g}") for s in steps)
 
@@ -77,16 +77,16 @@ def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:
 def search(
     settings: Sequence[_Setting], measure: Callable[[_Setting], float], target: float, tolerance: float = 0.0
 ) -> tuple[_Setting, float]:
-    """Return the setting whose measure is nearest to the target, and that measure, by bisection.
+    """Find the setting whose measure is closest to the target by bisection, and return both.
 
     Args:
-        settings: ordered so that the measure falls (computed steps, PSNR), nearly.
-        measure: called about log₂ of their number times.
+        settings: settings ordered so that the measure (computed steps, PSNR) is nearly decreasing.
+        measure: function that is called about log₂(number of settings) times.
         target: value to reach.
-        tolerance: a measure this near to it is good enough.
+        tolerance: distance from the target at which the search stops.
 
     Raises:
-        ValueError: the target lies outside of what the first and the last setting give.
+        ValueError: the target is outside the range of the first and the last setting.
 
     >>> search(range(1, 100), lambda setting: 100 / setting, 9.0)
     (11, 9.090909090909092)

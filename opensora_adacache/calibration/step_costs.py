@@ -1,6 +1,6 @@
-"""What skipping steps would cost, measured on one uncached video: the errors a plan is made from.
+"""Costs of skipping steps, measured on one uncached video. Plans are made from these errors.
 
-R rows, N tokens, C channels; r_s is the residual of the block stack at step s.
+R batch rows, N tokens, C channels; r_s is the residual of the block stack at step s.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _Key = TypeVar("_Key", bound=tuple)
 
 @dataclass
 class StepMeasurements:
-    """Measurements of an uncached video, taken step by step; only the last residuals are held.
+    """Measurements of an uncached video, taken step by step. Only the most recent residuals are kept.
 
     Attributes:
-        max_gap: most steps from one computed step to the next that are to be priced.
+        max_gap: longest interval between computed steps to measure.
         forecasts: whether to measure `forecast_errors` too, which takes longer.
-        reuse_errors: (i, s) → mean |r_s − r_i|: the error of reusing step i's residual at step s.
-        forecast_errors: (i, j, s) → mean |r_s − (r_j + (r_j − r_i)·(s − j)/(j − i))|: that of a linear forecast.
+        reuse_errors: (i, s) → mean |r_s − r_i|, the error of reusing step i's residual at step s.
+        forecast_errors: (i, j, s) → mean |r_s − (r_j + (r_j − r_i)·(s − j)/(j − i))|, the error of a linear forecast.
         norm_ratios: s → mean over tokens of ‖r_s‖ / ‖r_{s−1}‖ (MagCache's γ).
         input_changes: s → ‖m_s − m_{s−1}‖₁ / ‖m_{s−1}‖₁ of the first block's modulated input (TeaCache).
-        output_changes: likewise of the stack's output.
+        output_changes: s → the same for the stack's output.
     """
 
     max_gap: int
@@ -42,7 +42,7 @@ class StepMeasurements:
     _last: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     def observe(self, x: Tensor, out: Tensor, modulated_input: Tensor) -> None:
-        """Take the next step: input and output of the stack and the first block's modulated input [R, N, C]."""
+        """Record the next step: input and output of the stack, and the first block's modulated input [R, N, C]."""
         self.num_steps += 1
         step, residual = self.num_steps, out - x
         if self._last:
@@ -69,11 +69,11 @@ def relative_change(old: Tensor, new: Tensor) -> float:
 
 
 def reuse_costs(measured: StepMeasurements, weights: Mapping[int, float]) -> dict[tuple[int, int], float]:
-    """Return (i, j) → Σ over i < s < j of weight_s · error of reusing i at s, for gaps of 2 up to `max_gap`.
+    """Return (i, j) → Σ over i < s < j of weight_s · error of reusing i at s, for intervals of 2 to `max_gap` steps.
 
     Args:
-        measured: of one video.
-        weights: s → how far an error at step s moves the latents: the length of the sampler's step.
+        measured: measurements of one video.
+        weights: s → how far an error at step s moves the latents, which is the length of the sampler's step.
     """
     return {
         (i, j): sum(weights[s] * measured.reuse_errors[i, s] for s in range(i + 1, j))
@@ -86,8 +86,8 @@ def forecast_costs(measured: StepMeasurements, max_gap: int) -> dict[tuple[int, 
     """Return DPCache's (i, j, k) → Σ over j < s ≤ k of the error of forecasting s from computed steps i and j.
 
     Args:
-        measured: of one video.
-        max_gap: most steps between computed ones; the paper allows 0.3 · n.
+        measured: measurements of one video.
+        max_gap: longest interval between computed steps. The paper allows 0.3 · n.
     """
     num_steps, costs = measured.num_steps, {}
     for i in range(1, num_steps + 1):

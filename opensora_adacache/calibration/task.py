@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationTask:
-    """Settings to find.
+    """The settings to find.
 
     Attributes:
-        config: the run to calibrate on.
+        config: config of the run to calibrate on.
         starts: settings of each policy to start from.
-        targets: speedups (n / computed steps), or mean PSNRs in dB to the uncached videos.
+        targets: speedups (n / computed steps), or mean PSNRs in dB against the uncached videos.
         for_psnr: whether the targets are PSNRs.
     """
 
@@ -45,7 +45,7 @@ class CalibrationTask:
         return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
 
     def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
-        """Yield a name for each policy and target, and what finds the settings."""
+        """Yield a name for each policy and target, and a function that finds the settings."""
         search = calibrator.for_psnr if self.for_psnr else calibrator.for_speedup
         for start in self.starts:
             for target in self.targets:
@@ -60,18 +60,18 @@ def read_task(
     policies: Sequence[str] | None = None,
     prompt_path: str | None = None,
 ) -> CalibrationTask:
-    """Return what to calibrate, checked before anything is loaded.
+    """Return the calibration task, which is checked before anything is loaded.
 
     Args:
-        path: a run config.
-        speedups: targets; None where the targets are PSNRs.
-        psnrs: likewise.
-        policies: names on the command line; None: the policy in the config's cache section.
-        prompt_path: prompts instead of the config's.
+        path: path of a run config.
+        speedups: target speedups, or None if the targets are PSNRs.
+        psnrs: target PSNRs in dB, or None if the targets are speedups.
+        policies: names of the policies on the command line. None means the policy in the config's cache section.
+        prompt_path: file of prompts to use instead of the config's.
 
     Raises:
         FileNotFoundError: the config or the prompts do not exist.
-        ValueError: anything else that is wrong, in one line.
+        ValueError: the arguments are invalid in any other way. The message is one line.
     """
     from opensora_adacache.calibration.calibrator import starting_settings
 
@@ -91,5 +91,5 @@ def read_task(
     else:
         starts = [config.cache]
     if None in starts:
-        raise ValueError(f"'{path}' has no cache section to calibrate; name one that has, or --policy")
+        raise ValueError(f"'{path}' has no cache section to calibrate; use a config with one, or pass --policy")
     return CalibrationTask(config, tuple(start for start in starts if start is not None), targets, not speedups)

@@ -1,4 +1,4 @@
-"""One threshold, found by making cached videos, and the model's constants where the settings have them."""
+"""Calibrate one threshold by making cached videos, and the model's constants if the settings have them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opensora_adacache.calibration.search import fit_polynomial, mean_ratios
 
 
 class Thresholds(CalibrationKind):
-    """FBCache, EasyCache and SeaCache; TeaCache with its polynomial, and MagCache with its ratios."""
+    """Calibrates FBCache, EasyCache and SeaCache, TeaCache with its polynomial, and MagCache with its ratios."""
 
     field_names = frozenset({"threshold"})
 
@@ -25,12 +25,12 @@ class Thresholds(CalibrationKind):
 
 
 class Intervals(CalibrationKind):
-    """Static and TaylorSeer: every k-th step."""
+    """Calibrates Static and TaylorSeer, which compute every k-th step."""
 
     field_names = frozenset({"interval"})
 
     def takes(self, cache: CacheConfig) -> bool:
-        """Only what skips the whole stack computes or skips a step as a whole."""
+        """Only policies of the whole stack either compute or skip a step entirely."""
         return super().takes(cache) and cache.fixed_steps(self.runs.num_steps) is not None
 
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:

@@ -19,7 +19,7 @@ def read_codebook(source: str) -> Codebook:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it holds no codebook.
+        ValueError: the file holds no codebook.
     """
     if "#" in source:
         content: Any = read_setting(source).section
@@ -40,11 +40,11 @@ def read_codebook(source: str) -> Codebook:
 
 
 def read_traces(path: Path) -> list[list[StepRecord]]:
-    """Return the traces of a video's record, or the one that the file holds.
+    """Return the traces of a video's record, or the bare trace in the file.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it holds no trace.
+        ValueError: the file holds no trace.
     """
     content = _read_json(path)
     traces = content.get("traces") if isinstance(content, dict) else [content]
@@ -67,7 +67,7 @@ def schedule_line(title: str, computed: Collection[int], num_steps: int) -> str:
 
 
 def planned_section(computed: Sequence[int]) -> str:
-    """Return the cache section that computes at these steps.
+    """Return the cache section that computes exactly these steps.
 
     >>> planned_section([1, 2, 4])
     'cache = dict(type="Planned", steps=(1, 2, 4))'

@@ -1,1 +1,1 @@
-"""What the scripts run: one module for each command."""
+"""The commands that the scripts run, one module each, and their common parser and error handling."""

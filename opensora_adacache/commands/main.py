@@ -1,4 +1,4 @@
-"""What every script does around its work: errors for users in one line, an exit status, Ctrl-C."""
+"""Common wrapper of the scripts: one-line errors for users, exit status, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def run_command(
 ) -> int:
     """Call a command with its options and return the exit status.
 
-    0 if the command returns None, otherwise what it returns. 2 after an error that the user can put right: one line on
-    stderr says what was wrong. 130 after Ctrl-C; the message of the `KeyboardInterrupt`, if it has one, says what was
-    finished. Only rank 0 of several processes prints. Any other exception is a bug and passes through.
+    The status is 0 if the command returns None, and otherwise what it returns. It is 2 after an error that the user can
+    fix, which is printed as one line on stderr. It is 130 after Ctrl-C; the message of the `KeyboardInterrupt`, if it
+    has one, says what was finished. Only rank 0 prints. Any other exception is a bug and propagates.
 
     Args:
         function: the command.
-        options: its argument.
-        errors: exceptions, beside ValueError and OSError, that the user can put right.
+        options: argument of the command.
+        errors: exceptions besides ValueError and OSError that the user can fix.
     """
     expected: tuple[type[BaseException], ...] = (ValueError, OSError, *errors)
     try:
@@ -39,7 +39,7 @@ def run_command(
     except expected as error:
         return _say(f"error: {one_line(error)}", WRONG_INPUT)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+        if type(error).__name__ != "OutOfMemoryError":  # torch's class, compared by name to avoid the import
             raise
         return _say(
             "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, "
@@ -49,12 +49,12 @@ def run_command(
 
 
 def print_error(error: BaseException, where: str = "") -> None:
-    """Print an error that does not end the command, in one line on stderr."""
+    """Print an error that does not end the command as one line on stderr."""
     _say(f"error: {where}: {one_line(error)}" if where else f"error: {one_line(error)}", WRONG_INPUT)
 
 
 def typed_command(script: str, arguments: list[str] | None) -> str:
-    """Return a command as a user types it, to be written beside its results.
+    """Return a command as the user types it, to be stored with its results.
 
     >>> typed_command("scripts/compare.py", ["configs/shapes/compare.py", "--limit", "2"])
     'python scripts/compare.py configs/shapes/compare.py --limit 2'

@@ -1,4 +1,4 @@
-"""A parser of command lines that says what is wrong in one line, and warnings in one line."""
+"""A command line parser with one-line errors, and one-line warnings."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Print warnings of this package as one line each on stderr, those of other packages as Python does.
+    """Print each warning of this package as one line on stderr, and those of other packages as Python does.
 
-    Only rank 0 of several processes prints.
+    Only rank 0 prints.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("always", AdaCacheWarning)
@@ -44,7 +44,7 @@ def one_line_warnings() -> Iterator[None]:
 
 
 def number(text: str) -> int | float:
-    """Read a whole number as int and any other as float.
+    """Parse an integer as int and any other number as float.
 
     >>> number("24"), number("23.976")
     (24, 23.976)

@@ -11,14 +11,14 @@ from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser, number
 from opensora_adacache.errors.family import AdaCacheWarning
 
-# Flag -> key of the config, where it is not the flag's own name.
+# Flag -> key of the config, if the names differ.
 _KEYS = {
     "ckpt_path": "model.from_pretrained",
     "flash_attn": "model.enable_flash_attn",
     "layernorm_kernel": "model.enable_layernorm_kernel",
     "cfg_scale": "scheduler.cfg_scale",
 }
-# Flags of the reference that its sampling does not read.
+# Flags of the reference that have no effect on its sampling.
 _IDLE_FLAGS = ("outputs", "data_path", "prompt_generator")
 _OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 
@@ -26,7 +26,7 @@ _OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status (see `run_command`).
 
-    Finished videos stay after Ctrl-C, and the same command makes the rest.
+    Finished videos are kept after Ctrl-C, and the same command makes the rest.
     """
     return run_command(_run, build_parser().parse_args(arguments))
 
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the keys of the config that the flags set; a flag overrides the same key in --cfg-options."""
+    """Return the keys of the config that the flags set. A flag overrides the same key in --cfg-options."""
     flags = {name: value for name, value in vars(options).items() if name not in _OWN_FLAGS}
     given = {_KEYS.get(name, name): value for name, value in flags.items() if value is not None}
     return {**_parse(options.cfg_options), **given}
@@ -70,17 +70,17 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the reference's flags under their names, and a few of our own."""
+    """Return the parser: the flags of the reference under their names, and a few of our own."""
     parser = OneLineParser(
         prog="inference.py",
-        description="Make videos with Open-Sora 1.2, with or without AdaCache, as a config file says.",
+        description="Make videos with Open-Sora 1.2, with or without AdaCache, from a config file.",
         epilog="Flags override the config file.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("config", help="config file, in this package's dialect or in the reference's")
-    add("--image", action="store_true", help="make the images that videos start from (see run_sample_image.sh)")
-    add("--overwrite", action="store_true", default=None, help="make videos again that are there already")
+    add("config", help="config file in the format of this package or of the reference")
+    add("--image", action="store_true", help="make the reference images of the videos (see run_sample_image.sh)")
+    add("--overwrite", action="store_true", default=None, help="make existing videos again")
     add(
         "--cfg-options",
         nargs="+",
@@ -105,59 +105,59 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_general(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--seed", type=int, help="video i draws from a stream seeded with SEED + i")
-    add("--ckpt-path", help="transformer: folder, file or hub name")
-    add("--batch-size", type=int, help="videos denoised together")
+    add("--seed", type=int, help="base seed; video i uses SEED + i")
+    add("--ckpt-path", help="checkpoint of the transformer: folder, file or hub name")
+    add("--batch-size", type=int, help="number of videos to denoise together")
     add("--dtype", help="fp32, bf16 or fp16")
     add("--flash-attn", type=_boolean, metavar="BOOL", help="let PyTorch choose flash attention")
     add("--layernorm-kernel", type=_boolean, metavar="BOOL", help="accepted, has no effect")
-    add("--num-sampling-steps", type=int, help="denoising steps")
+    add("--num-sampling-steps", type=int, help="number of denoising steps")
     add("--cfg-scale", type=float, help="guidance scale")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--save-dir", help="folder to write to; {prompts} and {config} stand for the names of those files")
-    add("--logdate-dir", type=_boolean, metavar="BOOL", help="write to a folder of its own named by the time")
-    add("--sample-name", help="names start with it instead of 'sample'")
-    add("--start-index", type=int, help="first prompt to use, from 0; names and seeds count from it")
-    add("--end-index", type=int, help="prompt to stop before")
-    add("--num-sample", type=int, help="videos per prompt; -0, -1, … is appended to their names")
+    add("--save-dir", help="folder to write to; {prompts} and {config} are replaced by the names of those files")
+    add("--logdate-dir", type=_boolean, metavar="BOOL", help="write to a new subfolder named by the time")
+    add("--sample-name", help="prefix of file names, instead of 'sample'")
+    add("--start-index", type=int, help="index of the first prompt, from 0; names and seeds count from it")
+    add("--end-index", type=int, help="index of the first prompt to leave out")
+    add("--num-sample", type=int, help="number of videos per prompt; -0, -1, … is appended to their names")
     add("--prompt-as-path", action="store_true", default=None, help="name videos by their prompts")
     add("--watermark", type=_boolean, metavar="BOOL", help="write 'AI generated' into a corner")
-    add("--outputs", help="accepted, has no effect: of the reference's training")
-    add("--data-path", help="accepted, has no effect: of the reference's training")
-    add("--verbose", type=int, help="0 quiet, 1 progress and a line per video, 2 prompts too")
+    add("--outputs", help="accepted, has no effect (used in the reference's training)")
+    add("--data-path", help="accepted, has no effect (used in the reference's training)")
+    add("--verbose", type=int, help="0 is quiet, 1 shows progress and a line per video, 2 also shows prompts")
 
 
 def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--prompt-path", help="text file with one prompt per line")
     add("--prompt", nargs="+", help="prompts")
-    add("--prompt-generator", help="accepted, has no effect: the reference does not read it either")
-    add("--llm-refine", type=_boolean, metavar="BOOL", help="accepted if false: no service is called")
-    add("--aes", type=float, help="aesthetic score appended to prompts")
-    add("--flow", type=float, help="motion score appended to prompts")
-    add("--camera-motion", help="camera motion appended to prompts, such as 'pan right'")
+    add("--prompt-generator", help="accepted, has no effect (the reference does not read it either)")
+    add("--llm-refine", type=_boolean, metavar="BOOL", help="must be false, because no service is called")
+    add("--aes", type=float, help="aesthetic score to append to prompts")
+    add("--flow", type=float, help="motion score to append to prompts")
+    add("--camera-motion", help="camera motion to append to prompts, such as 'pan right'")
 
 
 def _add_video(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--resolution", help="such as 720p, with --aspect-ratio")
+    add("--resolution", help="resolution such as 720p, used with --aspect-ratio")
     add("--aspect-ratio", help="height:width, such as 9:16")
-    add("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels, instead of the two above")
-    add("--num-frames", help="a number or 2s, 4s, 8s, 16s; 1 makes images")
-    add("--fps", type=number, help="frames per second the model is told")
-    add("--save-fps", type=number, help="frames per second of the files")
-    add("--frame-interval", type=int, help="files get FPS / FRAME_INTERVAL if the config leaves save_fps open")
+    add("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size in pixels, instead of the two above")
+    add("--num-frames", help="number of frames, or 2s, 4s, 8s, 16s; 1 makes images")
+    add("--fps", type=number, help="frame rate that the model is conditioned on")
+    add("--save-fps", type=number, help="frame rate of the files")
+    add("--frame-interval", type=int, help="files get FPS / FRAME_INTERVAL if the config does not set save_fps")
 
 
 def _add_references(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--reference-path", nargs="+", help="folder paired by index; or per prompt 'a.png;b.mp4'; '' for none")
-    add("--mask-strategy", nargs="+", help="for all or per prompt: '0' keeps the first frame, '' none")
-    add("--loop", type=int, help="clips made one after the other, each going on from the one before")
-    add("--condition-frame-length", type=int, help="latents that the next clip takes over, in fives")
+    add("--reference-path", nargs="+", help="folder paired by index, or 'a.png;b.mp4' per prompt; '' for none")
+    add("--mask-strategy", nargs="+", help="for all prompts or per prompt: '0' keeps the first frame, '' none")
+    add("--loop", type=int, help="number of clips, each continuing the previous one")
+    add("--condition-frame-length", type=int, help="latents that condition the next clip, a multiple of 5")
 
 
 def _boolean(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Config files: read, checked, and turned into frozen dataclasses. Needs no torch."""
+"""Read and check config files and turn them into frozen dataclasses. This package does not import torch."""
 
 from opensora_adacache.config.load import load_config
 from opensora_adacache.config.paths import locate

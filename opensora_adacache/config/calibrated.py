@@ -1,12 +1,12 @@
-"""Calibrated settings: constants that belong to a model, in JSON files that calibration writes and configs name.
+"""Calibrated settings: constants of a model, in JSON files that calibration writes and configs refer to.
 
-A cache section takes its constants from such a file by one key::
+A cache section takes its constants from such a file with one key::
 
     cache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
 
-The part before ``#`` is a file in configs/calibrated, or a path; the part after it names one of its settings and may be
-left out where the file holds only one. ``{steps}`` stands for the number of sampling steps. Keys beside ``calibrated``
-override those of the file. The ``moreg`` section takes the same key.
+The part before ``#`` is a file in configs/calibrated, or a path. The part after it names one of the settings in the
+file and is optional if there is only one. ``{steps}`` stands for the number of sampling steps. Keys beside
+``calibrated`` ``calibrated`` override those of the file. The ``moreg`` section takes the same key.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ FOLDER = Path(__file__).resolve().parents[2] / "configs" / "calibrated"
 
 @dataclass(frozen=True)
 class CalibratedSetting:
-    """Settings of one policy, and where they come from: a command that found them, or a source that prints them.
+    """Settings of one policy, and their origin: the command that found them, or the publication that prints them.
 
     Attributes:
-        section: keys of a cache or MoReg section, ``type`` among them.
-        date: when they were found or quoted, ISO 8601.
-        command: that found them; None for quoted ones.
-        source: where quoted ones are printed; None for found ones.
-        computed_steps: mean over the calibration prompts.
-        psnr: mean over the calibration prompts in dB to the uncached videos.
+        section: keys of a cache or MoReg section, including ``type``.
+        date: date on which they were found or quoted, in ISO 8601 format.
+        command: command that found them, or None for quoted settings.
+        source: where quoted settings are printed, or None for settings that were found.
+        computed_steps: mean number of computed steps over the calibration prompts.
+        psnr: mean PSNR in dB against the uncached videos of the calibration prompts.
     """
 
     section: Mapping[str, Any]
@@ -56,10 +56,10 @@ class CalibratedFile:
     """Settings that belong to one model.
 
     Attributes:
-        model: they were found for, as a config names it.
-        num_steps: sampling steps they were found with.
-        settings: by name.
-        version: of this format.
+        model: model that they were found for, as named in a config.
+        num_steps: number of sampling steps that they were found with.
+        settings: name → settings.
+        version: version of this format.
     """
 
     model: str
@@ -77,7 +77,7 @@ def read_calibrated(path: Path) -> CalibratedFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
+        ValueError: the file does not hold calibrated settings.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
@@ -96,7 +96,7 @@ def read_calibrated(path: Path) -> CalibratedFile:
 
 
 def write_calibrated(path: Path, calibrated: CalibratedFile) -> None:
-    """Write a file of calibrated settings, whole or not at all; each section stands in one line.
+    """Write a file of calibrated settings atomically, with one line per section.
 
     Raises:
         OSError: the file cannot be written.
@@ -116,7 +116,7 @@ def read_setting(reference: str) -> CalibratedSetting:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file has no setting of that name, or several and none is named.
+        ValueError: the file has no setting of that name, or it has several and the reference names none.
     """
     file, _, name = reference.partition("#")
     path = FOLDER / file
@@ -133,23 +133,23 @@ def read_setting(reference: str) -> CalibratedSetting:
 
 
 def fill_in(section: Mapping[str, Any], num_steps: int, where: str) -> dict[str, Any]:
-    """Return a section with the settings that its key ``calibrated`` names, under its own keys.
+    """Return a section with the settings that its key ``calibrated`` refers to. The section's own keys override them.
 
     Args:
-        section: as a config has it.
-        num_steps: stands for ``{steps}``.
-        where: the section's name, for errors.
+        section: section as written in the config.
+        num_steps: number that replaces ``{steps}``.
+        where: name of the section, for errors.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file has no such setting, or one of another type.
+        ValueError: the file has no such setting, or the setting has a different type.
     """
     own = dict(section)
     reference = own.pop("calibrated", None)
     if reference is None:
         return own
     if not isinstance(reference, str):
-        raise ValueError(f"{where}.calibrated must be a text such as 'FILE.json#NAME', got {reference!r}")
+        raise ValueError(f"{where}.calibrated must be a string such as 'FILE.json#NAME', got {reference!r}")
     found = read_setting(reference.replace("{steps}", str(num_steps))).section
     if own.get("type", found["type"]) != found["type"]:
         raise ValueError(
@@ -163,7 +163,7 @@ def fill_in(section: Mapping[str, Any], num_steps: int, where: str) -> dict[str,
 
 
 def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
-    """Return an object of JSON with thresholds as numbers: the keys of a codebook."""
+    """Return a JSON object with the keys of codebooks, which are thresholds, converted to numbers."""
     try:
         return {float(key): value for key, value in content.items()}
     except ValueError:
@@ -171,7 +171,7 @@ def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
 
 
 def _make(kind: type, content: Any) -> Any:
-    """Make a dataclass from an object of JSON; unknown keys are ignored."""
+    """Make a dataclass from a JSON object, ignoring unknown keys."""
     if not isinstance(content, dict):
         raise ValueError(f"expected an object, got {content!r}")
     known = {field.name for field in fields(kind)}
@@ -179,7 +179,7 @@ def _make(kind: type, content: Any) -> Any:
 
 
 def _lines(value: Any, depth: int, margin: str = "") -> str:
-    """Return JSON with objects down to a depth on lines of their own, and each deeper one in one line.
+    """Return JSON in which objects down to a depth are spread over several lines and deeper ones take one line.
 
     >>> print(_lines({"a": {"b": [1, 2]}}, depth=1))
     {

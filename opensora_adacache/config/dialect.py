@@ -1,7 +1,7 @@
-"""Read the reference's way of writing a cached run: its options lie among the keys of ``model``.
+"""Read configs of the reference implementation, which keep the options of the cache among the keys of ``model``.
 
-The reference's configs repeat those options as variables at the top level, where nothing reads them. Here a
-variable that says something else than ``model`` is an error instead of an edit without effect.
+The reference's configs repeat those options as variables at the top level, which nothing reads. Here, a variable
+that contradicts ``model`` is an error, so that editing it does not silently have no effect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from opensora_adacache.config.section import convert
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 
-# Option of the reference -> what it takes if it is left out.
+# Option of the reference -> its default.
 CACHE_DEFAULTS: dict[str, Any] = {
     "do_cache": False,
     "cache_res": "t-attn",
@@ -54,7 +54,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
     A config without them is returned as it is.
 
     Raises:
-        ConfigError: both dialects in one config, or step counts of model and scheduler that differ in a cached
+        ConfigError: the config mixes both dialects, or the step counts of model and scheduler differ in a cached
             run.
     """
     values = dict(values)
@@ -85,7 +85,7 @@ def translate(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_variables(values: dict[str, Any]) -> None:
-    """Raise ConfigError if one of the reference's top-level variables says something else than its section."""
+    """Raise ConfigError if one of the reference's top-level variables contradicts its section."""
     for key in (key for key in REFERENCE_KEYS if key in values):
         section = "scheduler" if key == STEPS else "model"
         options = values.get(section)
@@ -96,7 +96,7 @@ def check_variables(values: dict[str, Any]) -> None:
         if _plain(used) != _plain(value):
             raise ConfigError(
                 f"'{key}' is {shown(value)} at the top level of the config but {shown(used)} in {section}, "
-                f"which counts; write {section}=dict({key}=…)"
+                f"which takes precedence; write {section}=dict({key}=…)"
             )
 
 

@@ -1,8 +1,8 @@
-"""Read a config file into plain dicts: Python, YAML or JSON, with ``_base_``, in mmengine's way of writing.
+"""Read a config file into plain dicts: Python, YAML or JSON with ``_base_``, in the format of mmengine.
 
-The files are those of `mmengine.config.Config`. They are read here rather than there for three reasons: a mapping
-that is a value, such as a codebook, replaces that of the base instead of being mixed with it (`merging.merge`); YAML
-is loaded as data only; and every mistake is one line. A ``.py`` config is a program: reading it runs it.
+The format is that of `mmengine.config.Config`. This package has its own reader for three reasons: a mapping that is a
+value, such as a codebook, replaces that of the base instead of being merged with it (`merging.merge`); YAML is loaded
+as data only; and every error is one line. A ``.py`` config is a program: reading it runs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BASE_VARIABLE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 def read_file(path: Path) -> dict[str, Any]:
     """Read a config and the files it is based on into plain dicts, lists, tuples and values.
 
-    Names that begin with an underscore are the file's own variables and are left out.
+    Names that begin with an underscore are private variables of the file and are left out.
 
     Raises:
         MissingFileError: the file, or one it is based on, does not exist.
@@ -44,7 +44,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 class _Values(dict):
-    """A dict whose keys can be read and set as attributes, as ``_base_.model`` wants it."""
+    """A dict whose keys can be read and set as attributes, which ``_base_.model`` needs."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -56,7 +56,7 @@ class _Values(dict):
 
 
 def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file over its bases; `readers` are the files that led here."""
+    """Read a file and merge it over its bases. `readers` are the files that led here."""
     _check_path(path, readers)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -81,7 +81,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
 def _check_path(path: Path, readers: tuple[Path, ...]) -> None:
     whose = f"a _base_ of config '{readers[-1]}'" if readers else "config"
     if not os.path.exists(path):
-        hint = "" if readers else "; the ready ones lie in configs/"
+        hint = "" if readers else "; ready-made configs are in configs/"
         verb = f"does not exist: {path}" if readers else f"'{path}' does not exist"
         raise MissingFileError(f"{whose} {verb}{hint}")
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
@@ -92,7 +92,7 @@ def _check_path(path: Path, readers: tuple[Path, ...]) -> None:
 
 
 def _parse_program(path: Path, text: str) -> ast.Module:
-    # In a program the value of a base is an expression like any other.
+    # In a Python config, a value of the base is an ordinary expression.
     try:
         program = ast.parse(_BASE_VARIABLE.sub(r"(_base_.\1)", text), str(path))
     except SyntaxError as error:
@@ -105,7 +105,7 @@ def _parse_program(path: Path, text: str) -> ast.Module:
 
 
 def _parse_data(path: Path, text: str) -> dict[Any, Any]:
-    # A text of its own until the bases are read; see `_fill_in`.
+    # A placeholder string until the bases are read; see `_fill_in`.
     text = _BASE_VARIABLE.sub(r'"{{_base_.\1}}"', text)
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else _load_yaml(text)
@@ -117,13 +117,13 @@ def _parse_data(path: Path, text: str) -> dict[Any, Any]:
 
 
 def _load_yaml(text: str) -> Any:
-    """Load YAML as data: tags that make Python objects, and so run code, are refused."""
+    """Load YAML as data. Tags that create Python objects, and so run code, are refused."""
     import yaml
 
     try:
         return yaml.safe_load(text)
     except yaml.constructor.ConstructorError as error:
-        raise ValueError(f"{error.problem}; a YAML config holds plain data, write a .py config to compute") from None
+        raise ValueError(f"{error.problem}; YAML configs hold plain data only, use a .py config to compute") from None
     except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML: {one_line(error)}") from None
 
@@ -169,7 +169,7 @@ def _run(path: Path, program: ast.Module, base: _Values) -> dict[Any, Any]:
 
 
 def _guarded(path: Path, run: Any) -> Any:
-    """Run a part of a config; what it raises becomes one line."""
+    """Run a part of a config, and turn any error into one line."""
     try:
         return run()
     except (RecursionError, MemoryError):
@@ -183,7 +183,7 @@ def _guarded(path: Path, run: Any) -> Any:
 
 
 def _fill_in(value: str, base: _Values, path: Path) -> Any:
-    """Return the value of the base for which a text ``{{_base_.key}}`` stands; other texts are themselves."""
+    """Return the value of the base that a string ``{{_base_.key}}`` stands for, or any other string unchanged."""
     match = _BASE_VARIABLE.fullmatch(value)
     if match is None:
         return value

@@ -1,4 +1,4 @@
-"""The keys of a config: which there are, which have no effect, and which want texts."""
+"""The keys of a config: which exist, which have no effect, and which take strings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from opensora_adacache.config.settings import (
 )
 
 LOADED: dict[str, type[Any]] = {"model": ModelSettings, "vae": VaeSettings, "text_encoder": TextEncoderSettings}
-# Keys of the reference that only its training or other launchers of it read.
+# Keys of the reference that only its training or its other launchers read.
 IDLE_KEYS = {"model": ("freeze_y_embedder",), "text_encoder": ("shardformer",)}
 
-# Keys at the top level: fields of RunConfig, and what is resolved into them.
+# Keys at the top level: fields of RunConfig, and keys that are resolved into them.
 CHECKED_KEYS = ("llm_refine", "multi_resolution")
 _INPUT_TEXTS = ("resolution", "aspect_ratio")
 _INPUT_KEYS = (*_INPUT_TEXTS, "frame_interval", "prompt", "end_index", "logdate_dir")
@@ -31,12 +31,12 @@ KNOWN_KEYS = (
 
 
 def text_keys() -> list[str]:
-    """Return the dotted keys that want one text."""
+    """Return the dotted keys that take one string."""
     return [*_INPUT_TEXTS, *_hinted(str, str | None, Path)]
 
 
 def text_list_keys() -> list[str]:
-    """Return the dotted keys that want one text or a list of texts."""
+    """Return the dotted keys that take one string or a list of strings."""
     return ["prompt", "image.prompt", *_hinted(tuple[str, ...])]
 
 

@@ -1,7 +1,7 @@
 """Read a config file, apply the command line, check everything, and return a `RunConfig`.
 
-Nothing is loaded or written here and torch is not imported, so that a mistake costs no time. Code below this
-module sees dataclasses only.
+This module loads and writes nothing and does not import torch, so errors appear at once. The rest of the package only
+sees dataclasses.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from opensora_adacache.errors.shown import one_line, shown
 
 __all__ = ["RunConfig", "load_config", "locate"]
 
-# What a run of run_sample_image.sh changes about any config, before the config's own image section.
+# Changes that run_sample_image.sh makes to any config. The config's own image section is applied after them.
 _IMAGE_RUN = {"save_dir": None, "num_frames": 1, "loop": 1, "mask_strategy": "", "flow": None, "camera_motion": None}
 
 _SAVE_DIR = "samples/videos/{prompts}/{config}"
 
-# A key -> the keys that have no effect beside it.
+# A key -> the keys that it overrides.
 _STRONGER = {"image_size": ("resolution", "aspect_ratio"), "prompt": ("prompt_path",)}
 
 _DEPTHS = {"STDiT3-XL/2": 28, "STDiT3-3B/2": 28}
@@ -61,14 +61,15 @@ def load_config(
 
     Args:
         path: a config in mmengine's way of writing (.py, .yaml, .json), with or without ``_base_``.
-        overrides: dotted keys ("scheduler.cfg_scale") and values that count over the file.
-        defaults: likewise, for keys the file does not set.
-        image: make the images that the videos start from: one frame, no references, then the config's section
-            ``image`` of changed keys; ``save_dir`` defaults to the folder the videos read (`reference_path`).
+        overrides: dotted keys ("scheduler.cfg_scale") and values that override the file.
+        defaults: dotted keys and values for keys that the file does not set.
+        image: whether to make the images that the videos start from. This sets one frame and no references, then
+            applies the config's section ``image``. ``save_dir`` defaults to the folder that the videos read
+            (`reference_path`).
 
     Raises:
         MissingFileError: the config, the prompt file or a local checkpoint does not exist.
-        ConfigError: anything else that is wrong, in one line.
+        ConfigError: the config is invalid in any other way. The message is one line.
     """
     path = Path(path)
     values = read_file(path)
@@ -95,7 +96,7 @@ def load_config(
 
 
 def _yield_to(changes: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Drop keys that would count over the ones that are about to be changed."""
+    """Remove keys that would override the ones about to be changed."""
     for key, weaker in _STRONGER.items():
         if key not in changes and any(name in changes for name in weaker):
             values[key] = None
@@ -108,7 +109,7 @@ def _plain_section(section: Any, where: str) -> dict[str, Any]:
 
 
 def _check_sections(values: Mapping[str, Any]) -> None:
-    """Refuse unknown keys, missing sections, and what of the reference has no counterpart here."""
+    """Refuse unknown keys, missing sections, and features of the reference that have no counterpart here."""
     check_keys(values, (*KNOWN_KEYS, *dialect.REFERENCE_KEYS), "")
     for name in (*LOADED, "scheduler"):
         if not isinstance(values.get(name), Mapping):
@@ -116,7 +117,7 @@ def _check_sections(values: Mapping[str, Any]) -> None:
     model_keys = [field.name for field in fields(ModelSettings)]
     check_keys(values["model"], (*model_keys, *IDLE_KEYS["model"], *dialect.REFERENCE_KEYS), "model")
     if values.get("llm_refine"):
-        raise ConfigError("llm_refine needs a service this package does not call; write refined prompts instead")
+        raise ConfigError("llm_refine needs a service that this package does not call; write refined prompts instead")
     if values.get("multi_resolution") not in (None, "STDiT2", "OpenSora"):
         raise ConfigError(
             f"multi_resolution is {shown(values['multi_resolution'])}; "
@@ -146,14 +147,14 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
 def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Find the checkpoint of a section.
 
-    A hub name is left to be resolved when it is loaded; anything else must exist now.
+    A hub name is resolved when the model is loaded. Anything else must exist now.
     """
     section = dict(section)
     name = section.get("from_pretrained")
     if isinstance(name, str):
         refuse_url(name, f"{where}.from_pretrained")
         path = locate(name)
-        exists = os.path.exists(path)  # a name that no file can have does not exist either
+        exists = os.path.exists(path)  # also False for names that no file can have
         if not exists and (not _HUB_NAME.fullmatch(name) or path.suffix in _CHECKPOINT_SUFFIXES):
             raise MissingFileError(
                 f"{where}.from_pretrained '{name}' does not exist; "
@@ -190,7 +191,7 @@ def _take_type(section: Any, where: str, expected: str) -> dict[str, Any]:
 
 
 def _resolve_size(values: dict[str, Any]) -> None:
-    """Turn names of sizes and lengths into numbers."""
+    """Resolve named sizes and lengths to numbers."""
     resolution, aspect_ratio = values.pop("resolution", None), values.pop("aspect_ratio", None)
     image_size = values.get("image_size")
     if image_size is None:
@@ -199,8 +200,8 @@ def _resolve_size(values: dict[str, Any]) -> None:
                 "the config needs image_size=(height, width), or resolution and aspect_ratio such as '720p' "
                 f"and '9:16'; got resolution {shown(resolution)} and aspect_ratio {shown(aspect_ratio)}"
             )
-        # Named sizes such as 480x854 are kept although 854 is no multiple of the VAE's stride: the model was
-        # trained to be told these numbers. As in the reference, the picture loses the rest (6 columns).
+        # Named sizes such as 480x854 are kept although 854 is not a multiple of the VAE's stride: the model was
+        # trained with these numbers as conditions. As in the reference, the picture loses the remainder (6 columns).
         values["image_size"] = resolutions.resolve_image_size(resolution, aspect_ratio)
     else:
         values["image_size"] = convert(image_size, tuple[int, int], "image_size")
@@ -227,13 +228,13 @@ def _check_divisible(image_size: tuple[int, int]) -> None:
 
 
 def _resolve_prompts(values: dict[str, Any]) -> None:
-    """Read the prompts; a list of prompts counts over a file."""
+    """Read the prompts. A list of prompts overrides a file."""
     start = convert(values.get("start_index") or 0, int, "start_index")
     end = convert(values.pop("end_index", None), int | None, "end_index")
     written = _text_list(values.pop("prompt", None), "prompt")
     path = convert(values.get("prompt_path"), str | None, "prompt_path")
     if written:
-        # Names count from start_index, as in the reference; the list itself starts at its first prompt.
+        # Numbering starts at start_index, as in the reference. The list itself starts at its first prompt.
         values["prompts"] = written if end is None else written[: max(end - start, 0)]
         values["prompt_path"] = None
     elif path:
@@ -248,7 +249,7 @@ def _resolve_prompts(values: dict[str, Any]) -> None:
 
 
 def _resolve_paths(values: dict[str, Any], name: str, image: bool) -> None:
-    """Fill in ``{config}`` and ``{prompts}`` in folders; turn what may be one text or many into tuples."""
+    """Fill in ``{config}`` and ``{prompts}`` in folders, and turn values that may be one string or many into tuples."""
     templates = {"{config}": name, "{prompts}": Path(values.get("prompt_path") or "prompt").stem}
     references = _text_list(values.get("reference_path"), "reference_path")
     references = tuple(_fill(reference, templates) for reference in references)
@@ -277,13 +278,13 @@ def _fill(text: str, templates: Mapping[str, str]) -> str:
 
 
 def _text_list(value: Any, where: str) -> tuple[str, ...]:
-    """Return one text or a list of texts (None is an empty one) as a tuple."""
+    """Return one string or a list of strings as a tuple; None gives an empty one."""
     values = [] if value is None else [value] if isinstance(value, str) else value
     return tuple(text or "" for text in convert(values, tuple[str | None, ...], where))
 
 
 def _check_cache(config: RunConfig) -> None:
-    """Check the cache against the steps of the run and the depth of the model, where that is known."""
+    """Check the cache against the steps of the run and, if it is known, the depth of the model."""
     if config.cache is None:
         return
     depth = _depth(config.model)
@@ -295,7 +296,7 @@ def _check_cache(config: RunConfig) -> None:
 
 
 def _depth(model: ModelSettings) -> int | None:
-    """Return the number of layers, from the checkpoint's config.json or from the type of the model."""
+    """Return the number of layers, from the checkpoint's config.json or the type of the model."""
     path = Path(model.from_pretrained)
     file = (path if path.is_dir() else path.parent) / "config.json"
     if not os.path.exists(path) or not file.is_file():

@@ -1,6 +1,6 @@
-"""Read mask strategies: which latents of which reference go where.
+"""Parse mask strategies, which say which latents of which reference replace which latents of the video.
 
-`generation.masks` puts them there.
+`generation.masks` applies them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ MASK_FIELDS = ("loop", "reference", "reference_start", "target_start", "length",
 
 @dataclass(frozen=True)
 class MaskStrategy:
-    """One group of a mask strategy: which latents of which reference go where.
+    """One group of a mask strategy: a range of latents of a reference, and where it goes in the video.
 
     Attributes:
         loop: the loop (from 0) in which the group applies.
         reference: index of the reference among the references of the video.
-        reference_start: first latent taken from the reference; negative counts from its end.
-        target_start: first latent replaced in the video; negative counts from its end.
-        length: latents copied, at most; cut at the end of the reference and of the video.
-        edit_ratio: 0 keeps the reference as it is, 1 generates freely, between keeps it during the noisiest
-            steps (timestep / 1000 above the ratio) and then lets the model change it.
+        reference_start: first latent to take from the reference. Negative values count from its end.
+        target_start: first latent to replace in the video. Negative values count from its end.
+        length: maximum number of latents to copy. The range is cut at the end of the reference and of the video.
+        edit_ratio: 0 keeps the reference unchanged and 1 generates freely. A value between keeps the reference during
+            the noisiest steps (timestep / 1000 above the ratio) and then lets the model change it.
     """
 
     loop: int = 0
@@ -42,7 +42,7 @@ class MaskStrategy:
             raise ConfigError(f"edit_ratio in a mask strategy must lie in 0..1, got '{self}'")
 
     def __str__(self) -> str:
-        """Write the group as a person would: six fields, comma-separated."""
+        """Return the group as written in a config: six comma-separated fields."""
         return ",".join(f"{getattr(self, field):g}" for field in MASK_FIELDS)
 
 
@@ -50,11 +50,11 @@ def parse_mask_strategy(strategy: str | None) -> list[MaskStrategy]:
     """Parse groups separated by ``;`` of up to six comma-separated fields; missing fields take their
     defaults.
 
-    The fields are loop, reference, reference_start, target_start, length, edit_ratio; see `MaskStrategy`. An
-    empty string or None means no reference is used.
+    The fields are loop, reference, reference_start, target_start, length and edit_ratio; see `MaskStrategy`. An
+    empty string or None means that no reference is used.
 
     Raises:
-        ConfigError: a group is empty, has too many fields, or a field is no number or out of range.
+        ConfigError: a group is empty or has too many fields, or a field is not a number or out of range.
 
     >>> parse_mask_strategy("0,0,-1")
     [MaskStrategy(loop=0, reference=0, reference_start=-1, target_start=0, length=1, edit_ratio=0.0)]

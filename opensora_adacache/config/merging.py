@@ -1,8 +1,8 @@
-"""Sections of a config as dicts: merged, read and set by dotted keys.
+"""Merge sections of a config, and read and set them by dotted keys.
 
 A mapping in a config is either a *section*, whose keys name settings, or a *value*, such as a codebook. A change to a
-section changes the keys that it names; a value is replaced as a whole, or a codebook would keep the thresholds of the
-one before it.
+section only changes the keys that it names. A value is replaced as a whole; otherwise a new codebook would keep the
+thresholds of the old one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 
-# In a section: take this section as it is and nothing of the base's.
+# In a section: use this section alone and drop that of the base.
 DELETE = "_delete_"
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections of `base` with the changes to them; neither is changed.
+    """Return the sections of `base` with the changes applied. The arguments are not modified.
 
     >>> merge({"cache": {"codebook": {0.1: 4, 1.0: 2}, "metric": "l2"}}, {"cache": {"codebook": {1.0: 1}}})
     {'cache': {'codebook': {1.0: 1}, 'metric': 'l2'}}
@@ -55,7 +55,7 @@ def _is_mapping(hint: Any) -> bool:
 
 
 def _value_keys(policy: object) -> frozenset[str]:
-    """Return the settings of a policy (by default AdaCache) that are mappings."""
+    """Return the settings of a policy (AdaCache by default) that are mappings."""
     return _mapping_fields(policy if isinstance(policy, str) and policy in POLICIES else "AdaCache")
 
 
@@ -69,10 +69,10 @@ def get_value(values: Mapping[str, Any], dotted: str) -> Any:
 
 
 def set_value(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a dotted key; sections that are missing or None are made.
+    """Set a dotted key, creating sections that are missing or None.
 
     Raises:
-        ConfigError: a part of the key is no section.
+        ConfigError: a part of the key is not a section.
     """
     *sections, last = dotted.split(".")
     for depth, key in enumerate(sections):
@@ -80,21 +80,22 @@ def set_value(values: dict[str, Any], dotted: str, value: Any) -> None:
             values[key] = {}
         if not isinstance(values[key], dict):
             name = ".".join(sections[: depth + 1])
-            raise ConfigError(f"'{name}' in '{dotted}' is no section of the config, it is {shown(values[key])}")
-        values[key] = dict(values[key])  # it may be a value of other keys as well
+            raise ConfigError(f"'{name}' in '{dotted}' is not a section of the config, it is {shown(values[key])}")
+        values[key] = dict(values[key])  # other keys may refer to the same dict
         values = values[key]
     values[last] = value
 
 
 def plain_copy(value: Any, mapping: type[dict] = dict, text: Callable[[str], Any] = str) -> Any:
-    """Copy dicts (as `mapping`), lists and tuples; numbers and arrays of numpy become Python's.
+    """Copy dicts (as `mapping`), lists and tuples, and convert NumPy numbers and arrays to Python's.
 
-    What is one object in many places stays one: a few aliases in YAML can stand for more than a memory holds.
+    An object that occurs in several places stays one object, because a few YAML aliases can expand to more than fits
+    into memory.
 
     Args:
-        value: what a config holds.
+        value: value from a config.
         mapping: type of the copied dicts.
-        text: what texts are replaced by.
+        text: function that is applied to strings.
     """
     seen: dict[int, Any] = {}
 

@@ -1,7 +1,7 @@
-"""Options of the command line, ``KEY=VALUE``, as keys of a config and their values.
+"""Parse command line options ``KEY=VALUE`` into keys of a config and their values.
 
-Values are written as in Python: ``5``, ``True``, ``None``, ``[64, 96]``, ``{0.1: 4, 1.0: 1}``. Quotes around words may
-be left out. The value of a key that wants a text is that text as it was given, with its blanks and commas.
+Values are written as in Python: ``5``, ``True``, ``None``, ``[64, 96]``, ``{0.1: 4, 1.0: 1}``. Quotes around words are
+optional. The value of a key that takes a string is used verbatim, including spaces and commas.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def parse_options(options: Iterable[str] | None, texts: Iterable[str], text_list
     """Read options ``KEY=VALUE``.
 
     Args:
-        options: as given; None is none.
-        texts: dotted keys that want a text.
-        text_lists: dotted keys that want one text or a list of texts.
+        options: options as given, or None.
+        texts: dotted keys that take a string.
+        text_lists: dotted keys that take one string or a list of strings.
 
     Raises:
-        ConfigError: no ``=``, no key, or a value that cannot be read.
+        ConfigError: an option has no ``=`` or no key, or its value cannot be parsed.
 
     >>> parse_options(["prompt=a circle, moving left", "image_size=64,96"], (), ["prompt"])
     {'prompt': 'a circle, moving left', 'image_size': (64, 96)}
@@ -41,7 +41,7 @@ def parse_options(options: Iterable[str] | None, texts: Iterable[str], text_list
         key, equals, value = option.partition("=")
         key = key.strip()
         if not equals or not _KEY.fullmatch(key):
-            raise ConfigError(f"cannot read the option {shown(option)}; write KEY=VALUE, without blanks around the =")
+            raise ConfigError(f"cannot read the option {shown(option)}; write KEY=VALUE, without spaces around the =")
         try:
             if key in texts:
                 values[key] = parse_text(value)
@@ -55,7 +55,7 @@ def parse_options(options: Iterable[str] | None, texts: Iterable[str], text_list
 
 
 def parse_text(written: str) -> str | None:
-    """Return a text as it was given; quotes around all of it are taken off, and the word None is None.
+    """Return a string verbatim, without quotes around the whole of it. The word None becomes None.
 
     >>> parse_text("a, b "), parse_text("'a'"), parse_text("None")
     ('a, b ', 'a', None)
@@ -65,7 +65,7 @@ def parse_text(written: str) -> str | None:
 
 
 def parse_texts(written: str) -> str | list[str | None] | None:
-    """Return one text, or a list of them that was written in brackets.
+    """Return one string, or a list of strings if it is written in brackets.
 
     >>> parse_texts("a, b"), parse_texts("['a, b', 'c']"), parse_texts("[a b, c]")
     ('a, b', ['a, b', 'c'], ['a b', 'c'])
@@ -73,13 +73,13 @@ def parse_texts(written: str) -> str | list[str | None] | None:
     bare = written.strip()
     if not bare.startswith("["):
         return parse_text(written)
-    if not _closes_at_end(bare):  # "[wide] a street" is one text
+    if not _closes_at_end(bare):  # "[wide] a street" is one string
         return written
     return [parse_text(entry.strip()) for entry in _split(bare[1:-1])]
 
 
 def parse_value(written: str) -> Any:
-    """Return a value that was written as in Python, or with bare words.
+    """Return a value that is written as in Python, where words need no quotes.
 
     >>> parse_value("1e-3"), parse_value("true"), parse_value("t-attn"), parse_value("(t-attn, 3)")
     (0.001, True, 't-attn', ('t-attn', 3))
@@ -112,15 +112,15 @@ def _key(written: str) -> Any:
     try:
         hash(key)
     except TypeError:
-        raise ValueError(f"expected a number or a word as key, got {shown(key)}") from None
+        raise ValueError(f"expected a number or a word as a key, got {shown(key)}") from None
     return key
 
 
 def _literal(text: str) -> Any:
-    """Return the Python value that is written in `text`, or `text` itself if it is none."""
+    """Return the Python literal that `text` holds, or `text` itself if it is not a literal."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's, about what is no Python
+            warnings.simplefilter("ignore")  # Python's syntax warnings about text that is not Python
             value = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
@@ -128,19 +128,19 @@ def _literal(text: str) -> Any:
 
 
 def _split(text: str, separator: str = ",") -> list[str]:
-    """Split at separators outside of brackets and quotes; an empty last part is left out."""
+    """Split at separators outside brackets and quotes, dropping an empty last part."""
     cuts = [position for position, character, depth in _scan(text) if character == separator and not depth]
     parts = [text[start + 1 : end] for start, end in zip([-1, *cuts], [*cuts, len(text)], strict=True)]
     return parts if parts[-1].strip() else parts[:-1]
 
 
 def _closes_at_end(text: str) -> bool:
-    """Tell whether the bracket that a text begins with is closed by its last character."""
+    """Return whether the bracket that opens the text is closed by its last character."""
     return next(position for position, _, depth in _scan(text) if not depth) == len(text) - 1
 
 
 def _scan(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield position, character and depth in brackets (behind the character), outside of quotes.
+    """Yield position, character and bracket depth (after the character) of each character outside quotes.
 
     Raises:
         ValueError: brackets are not balanced, or nested too deeply.

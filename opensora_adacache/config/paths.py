@@ -1,4 +1,4 @@
-"""Paths in configs: where they are found, and what is no path."""
+"""Find the paths that configs name, and refuse URLs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def locate(path: str | Path) -> Path:
-    """Find a path of a config: from the current folder, else beside the package (the bundled weights).
+    """Find a path from a config: in the current folder, or else beside the package (the bundled weights).
 
     Returns:
-        The first that exists, or the path as it was given.
+        The first path that exists, or the path as given if none does.
     """
     given = Path(os.path.expanduser(path))
     beside_package = Path(__file__).resolve().parents[2] / given
@@ -23,6 +23,6 @@ def locate(path: str | Path) -> Path:
 
 
 def refuse_url(text: str, where: str) -> None:
-    """Raise ConfigError for a URL where a local path is expected; nothing is fetched."""
+    """Raise ConfigError for a URL where a local path is expected. Nothing is downloaded."""
     if _URL.match(text.strip()):
         raise ConfigError(f"{where} '{text.strip()}' is a URL, which is not fetched; download it and pass its path")

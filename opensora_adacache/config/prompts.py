@@ -1,9 +1,9 @@
-"""Read the grammar of prompts: scores, trailing options, texts per loop, mask strategies.
+"""Parse prompts: scores, trailing options, texts per loop, mask strategies.
 
-A prompt line may hold, in this order, a text (or one text per loop: ``|0| a street |2| the same street at
-night``) and a JSON object with ``reference_path`` and ``mask_strategy``. The functions follow that order:
-`read_prompts`, `extract_options`, `split_prompt`, `append_score`, (cleaning, in the text encoder),
-`merge_prompt`, `extract_loop`.
+A prompt line holds a text (or one text per loop: ``|0| a street |2| the same street at night``), optionally followed
+by a JSON object with ``reference_path`` and ``mask_strategy``. The functions are applied in this order:
+`read_prompts`, `extract_options`, `split_prompt`, `append_score`, (cleaning, in the text encoder), `merge_prompt`,
+`extract_loop`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opensora_adacache.errors.family import ConfigError, MissingFileError
-from opensora_adacache.errors.shown import shown
+from opensora_adacache.errors.shown import counted, shown
 
 OPTION_KEYS = ("reference_path", "mask_strategy")
 
@@ -24,32 +24,32 @@ _SHOWN_CHARACTERS = 60
 
 
 def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None = None) -> list[str]:
-    """Read prompts from a text file, one per line, from `start_index` up to (not with) `end_index`.
+    """Read prompts from a text file, one per line, from `start_index` up to but not including `end_index`.
 
-    Blank lines are no prompts and are not counted; indices count prompts from 0. An `end_index` behind the
-    last prompt means the last one.
+    Blank lines are skipped and not counted; indices start at 0. An `end_index` beyond the last prompt means the end of
+    the file.
 
     Raises:
-        MissingFileError: no such file.
-        ConfigError: no prompt in the file or in the range, or not UTF-8 text.
+        MissingFileError: there is no such file.
+        ConfigError: the file or the range has no prompt, or the file is not UTF-8 text.
     """
     path = Path(path)
     if not os.path.isfile(path):
         raise MissingFileError(f"prompt file '{path}' does not exist; pass a text file with one prompt per line")
     try:
-        # Python reads \r\n and \r as \n. Other marks that end a line for str.splitlines, such as U+2028, are text.
+        # Python reads \r\n and \r as \n. Other line boundaries of str.splitlines, such as U+2028, are part of the text.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ConfigError(f"prompt file '{path}' is not UTF-8 text; save it as UTF-8, one prompt per line") from None
     if any("\0" in line for line in lines):
-        raise ConfigError(f"prompt file '{path}' is no text: it holds null characters")
+        raise ConfigError(f"prompt file '{path}' holds null characters; save it as UTF-8 text, one prompt per line")
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ConfigError(f"prompt file '{path}' is empty; write one prompt per line")
     end = len(prompts) if end_index is None else min(end_index, len(prompts))
     if not 0 <= start_index < end:
         raise ConfigError(
-            f"no prompt left: '{path}' has {len(prompts)} prompts, start_index is {start_index}, end_index "
+            f"no prompt left: '{path}' has {counted(len(prompts), 'prompt')}, start_index is {start_index}, end_index "
             f"{end_index}; expected 0 <= start_index < end_index and start_index < {len(prompts)}"
         )
     return prompts[start_index:end]
@@ -58,11 +58,11 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
 def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
     """Split a prompt into its text and the options of its trailing JSON object.
 
-    Everything from the first ``{`` is JSON, so a text holds no brace. Options are ``reference_path`` (several
-    paths separated by ``;``) and ``mask_strategy``; both are strings.
+    Everything from the first ``{`` on is JSON, so the text cannot contain a brace. The options are ``reference_path``
+    (paths separated by ``;``) and ``mask_strategy``; both are strings.
 
     Raises:
-        ConfigError: the JSON is broken, holds another key, or holds a value that is no string.
+        ConfigError: the JSON is invalid, or it has an unknown key or a value that is not a string.
 
     >>> extract_options('a red kite {"mask_strategy": "0"}')
     ('a red kite', {'mask_strategy': '0'})
@@ -79,7 +79,7 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
             f"bad JSON in prompt {_shorten(prompt)}: {error.msg} at character {len(text) + error.pos}; "
             'expected {"reference_path": "a.png", "mask_strategy": "0"} after the text'
         ) from None
-    except (ValueError, RecursionError):  # numbers of thousands of digits, or thousands of brackets
+    except (ValueError, RecursionError):  # numbers with thousands of digits, or thousands of brackets
         raise ConfigError(f"bad JSON in prompt {_shorten(prompt)}: it is too large") from None
     for key, value in options.items():
         if key not in OPTION_KEYS:
@@ -94,8 +94,7 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
 def append_score(
     text: str, aes: float | None = None, flow: float | None = None, camera_motion: str | None = None
 ) -> str:
-    """Append the score phrases the model was trained with, each unless it is None or the text has one
-    already.
+    """Append the score phrases that the model was trained with, except those that are None or already in the text.
 
     >>> append_score("a cat", aes=6.5, camera_motion="pan right")
     'a cat aesthetic score: 6.5. camera motion: pan right.'
@@ -110,10 +109,10 @@ def append_score(
 
 
 def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
-    """Split ``|0| text |2| text`` into texts and the loops at which they start; a plain prompt has no loops.
+    """Split ``|0| text |2| text`` into texts and the loops at which they start. A plain prompt has no loops.
 
     Raises:
-        ConfigError: the loops do not start at 0 or do not rise, or a loop has no text.
+        ConfigError: the loops do not start at 0 or do not increase, or a loop has no text.
 
     >>> split_prompt("|0| a street |2| the same street at night")
     (['a street', 'the same street at night'], [0, 2])
@@ -122,20 +121,19 @@ def split_prompt(prompt: str) -> tuple[list[str], list[int] | None]:
     """
     if not _LOOP_MARK.match(prompt):
         return [prompt], None
-    # With one group in the pattern, split() alternates text, loop, text, loop, text; the first text is empty
-    # here.
+    # With one group in the pattern, split() alternates text and loop. The first text is empty here.
     pieces = _LOOP_MARK.split(prompt)[1:]
     loops = [int(piece) for piece in pieces[0::2]]
     texts = [piece.strip() for piece in pieces[1::2]]
     if loops[0] != 0 or any(later <= earlier for earlier, later in zip(loops, loops[1:], strict=False)):
-        raise ConfigError(f"loops must start at |0| and rise, got {loops} in prompt {_shorten(prompt)}")
+        raise ConfigError(f"loops must start at |0| and increase, got {loops} in prompt {_shorten(prompt)}")
     if not all(texts):
         raise ConfigError(f"loop |{loops[texts.index('')]}| has no text in prompt {_shorten(prompt)}")
     return texts, loops
 
 
 def merge_prompt(texts: Sequence[str], loops: Sequence[int] | None) -> str:
-    """Put texts and loops together again; the inverse of `split_prompt` up to white space.
+    """Join texts and loops into one prompt. This is the inverse of `split_prompt`, up to whitespace.
 
     >>> merge_prompt(["a", "b"], [0, 2])
     '|0|a|2|b'
@@ -146,7 +144,7 @@ def merge_prompt(texts: Sequence[str], loops: Sequence[int] | None) -> str:
 
 
 def extract_loop(prompt: str, loop: int) -> str:
-    """Return the text that holds in a loop (from 0): the one that started last.
+    """Return the text of a loop (from 0): the one that started last.
 
     >>> extract_loop("|0|a|2|b", 1)
     'a'
@@ -158,18 +156,18 @@ def extract_loop(prompt: str, loop: int) -> str:
 
 
 def unused_loops(prompt: str, num_loops: int) -> str | None:
-    """Say in one line which loop marks of a prompt have no effect in a run of `num_loops` loops, if any.
+    """Return one line about the loop marks of a prompt that have no effect in a run of `num_loops` loops, or None.
 
     >>> unused_loops("|0| dawn |5| dusk", 2)
     'has a text for loop |5|, but the run has 2 loops (--loop), counted from 0; that text is not used'
     >>> unused_loops("a street |1| at night", 2)
-    'has the loop mark |1| in the middle, where it is a part of the text; texts for loops begin with |0|'
+    'has the loop mark |1| in the middle, where it is part of the text; texts for loops begin with |0|'
     >>> unused_loops("|0| dawn |1| dusk", 2)
     """
     loops = split_prompt(prompt)[1]
     mark = _LOOP_MARK.search(prompt)
     if loops is None:
-        where = "in the middle, where it is a part of the text; texts for loops begin with |0|"
+        where = "in the middle, where it is part of the text; texts for loops begin with |0|"
         return f"has the loop mark {mark[0]} {where}" if mark else None
     beyond = next((loop for loop in loops if loop >= num_loops), None)
     if beyond is None:
@@ -182,6 +180,6 @@ def unused_loops(prompt: str, num_loops: int) -> str | None:
 
 
 def _shorten(prompt: str) -> str:
-    """Quote a prompt on one line for a message."""
+    """Quote a prompt in one line for a message."""
     shown = " ".join(prompt.split())
     return repr(shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 1] + "…")

@@ -1,7 +1,7 @@
-"""Sizes and lengths by name: (resolution, aspect ratio) -> pixels, "2s" -> frames.
+"""Named sizes and lengths: (resolution, aspect ratio) -> pixels, "2s" -> frames.
 
-The sizes are those Open-Sora 1.2 was trained with: about as many pixels as the resolution's 9:16 (or 1:1)
-size, which is why 480p at 1:1 is 640x640. An aspect ratio is height:width, so 9:16 is a wide picture.
+The sizes are those that Open-Sora 1.2 was trained with. Each has about as many pixels as the 9:16 (or 1:1) size of its
+resolution, which is why 480p at 1:1 is 640x640. Aspect ratios are height:width, so 9:16 is a wide picture.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ h:w    144p     240p     360p     480p      720p      1080p      2k         4k
 50:27  277x132  462x222  692x332  924x444   1386x666  2078x998   2772x1330  4156x1994
 """
 
-# Named by the side of the square; "-" where the resolution has no such ratio.
+# Named by the side of the square. "-" means that the resolution has no such ratio.
 _SQUARE_SIZES = """
 h:w    256      512      1024       2048       2880
 12:25  176x368  352x736  704x1472   1408x2944  -
@@ -69,7 +69,7 @@ def resolve_image_size(resolution: str | int, aspect_ratio: str) -> tuple[int, i
     """Return (height, width) in pixels of a resolution ("480p", "512") at an aspect ratio ("9:16").
 
     Raises:
-        ValueError: an unknown name, with the closest known one.
+        ValueError: the name is unknown. The message suggests the closest known one.
 
     >>> resolve_image_size("720p", "9:16")
     (720, 1280)
@@ -79,10 +79,10 @@ def resolve_image_size(resolution: str | int, aspect_ratio: str) -> tuple[int, i
 
 
 def resolve_num_frames(num_frames: str | int) -> int:
-    """Return the number of frames behind a name ("2s", "1x") or a number ("51", 51); 1 means an image.
+    """Return the number of frames for a name ("2s", "1x") or a number ("51", 51). 1 means an image.
 
     Raises:
-        ValueError: an unknown name or a number below 1.
+        ValueError: the name is unknown or the number is below 1.
 
     >>> resolve_num_frames("2s"), resolve_num_frames("17"), resolve_num_frames(1)
     (51, 17, 1)
@@ -97,7 +97,7 @@ def resolve_num_frames(num_frames: str | int) -> int:
 
 
 def _look_up(table: dict[str, _Value], name: str, kind: str, expected: str) -> _Value:
-    """Return ``table[name]``, or say what was meant and what there is."""
+    """Return ``table[name]``, or raise ConfigError with the closest name and all known ones."""
     if name in table:
         return table[name]
     raise ConfigError(f"unknown {kind} {shown(name)}{closest(name, table)}; expected {expected}: {', '.join(table)}")

@@ -1,7 +1,7 @@
-"""Build frozen dataclasses from plain dicts, with an error for every unknown key or wrong type.
+"""Build frozen dataclasses from plain dicts, with an error for every unknown key and wrong type.
 
-A key that nobody reads would change nothing, and a typing error in it be seen by nobody. Here the fields of a
-dataclass are the only keys a section may have.
+A misspelled key that nothing reads would silently have no effect. A section may therefore only have the fields of its
+dataclass as keys.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: "a string",
     type(None): "None",
 }
 
 
 def check_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise ConfigError for the first key that is not known, with the closest one that is.
+    """Raise ConfigError for the first unknown key, suggesting the closest known one.
 
     Args:
-        values: the section as it was written.
-        known: the keys it may have.
-        where: the section's name, or "" for the top level of a config.
+        values: the section as written.
+        known: the keys that it may have.
+        where: name of the section, or "" for the top level of a config.
     """
     known = list(known)
     for key in values:
@@ -51,13 +51,14 @@ def _join(where: str, key: object) -> str:
 
 
 def build(section: type[_Section], values: Any, where: str) -> _Section:
-    """Build a dataclass from a dict whose keys are its fields; `where` is its name, "" for a whole config.
+    """Build a dataclass from a dict whose keys are its fields. `where` is its name, or "" for a whole config.
 
-    Lists become tuples, whole numbers become floats where a float is wanted, dicts become dataclasses where a
-    field is one. The dataclass checks the values themselves; the section's name goes before its errors.
+    Lists become tuples, whole numbers become floats for float fields, and dicts become dataclasses for dataclass
+    fields. The dataclass checks the values itself, and its errors are prefixed with the name of the section.
 
     Raises:
-        ConfigError: no dict, an unknown or missing key, a wrong type, or a value the dataclass refuses.
+        ConfigError: `values` is not a dict, a key is unknown or missing, a type is wrong, or the dataclass refuses a
+            value.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} must be a section such as dict(…), got {values!r}")
@@ -75,10 +76,10 @@ def build(section: type[_Section], values: Any, where: str) -> _Section:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as the type `hint` wants it.
+    """Return `value` converted to the type `hint`.
 
     Raises:
-        ConfigError: it is of another type; the message names `where` and what was expected.
+        ConfigError: it has a different type. The message names `where` and what was expected.
 
     >>> convert([64, 64], tuple[int, int], "image_size")
     (64, 64)
@@ -115,10 +116,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _check_text(text: str, where: str) -> str:
-    """Refuse what no file name and no record can hold."""
+    """Refuse strings that neither file names nor records can hold."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+    except UnicodeEncodeError:  # command line bytes that are not UTF-8
         raise ConfigError(f"{where} must be valid Unicode text, got {shown(text)}") from None
     if "\0" in text:
         raise ConfigError(f"{where} must not hold null characters, got {shown(text)}")
@@ -126,19 +127,19 @@ def _check_text(text: str, where: str) -> str:
 
 
 def _number(value: Any, kind: type) -> int | float | None:
-    """Return a number of Python or numpy as a plain int or a finite float; None if it is none."""
+    """Return a Python or NumPy number as a plain int or a finite float, or None if it is neither."""
     number = Integral if kind is int else Real
     if not isinstance(value, number) or isinstance(value, bool):
         return None
     try:
         plain = kind(value)
         return plain if math.isfinite(plain) else None
-    except OverflowError:  # a whole number beyond 1e308
+    except OverflowError:  # an integer beyond 1e308
         return None
 
 
 def _convert_key(key: Any, hint: Any, where: str) -> Any:
-    """Convert a key of a mapping; in JSON, keys that are numbers are written as texts."""
+    """Convert a key of a mapping. JSON stores numeric keys as strings."""
     if hint is float and isinstance(key, str):
         with contextlib.suppress(ValueError):
             key = float(key)
@@ -149,7 +150,7 @@ def _convert_union(value: Any, hints: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in hints:
         return None
     hints = tuple(hint for hint in hints if hint is not type(None))
-    if len(hints) == 1:  # its own message says more than that of the union
+    if len(hints) == 1:  # its own message is more specific than that of the union
         return convert(value, hints[0], where)
     for hint in hints:
         try:

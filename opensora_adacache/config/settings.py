@@ -1,6 +1,6 @@
-"""What a run is made of, as frozen dataclasses: each section of a config, and the whole.
+"""The settings of a run as frozen dataclasses: each section of a config, and the whole config.
 
-They hold plain values, are checked when they are made, and need no torch. `config.load_config` builds them.
+They hold plain values, check them on construction, and do not import torch. `config.load_config` builds them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from opensora_adacache.media.writing import FASTEST, SLOWEST
 
 Dtype = Literal["fp32", "fp16", "bf16"]
 
-# Pixels per latent along a side, of the published VAE and of the embedded one.
+# Pixels per latent along a side, for the published VAE and that of the bundled model.
 VAE_STRIDE = 8
-# What no run of these models comes near; beyond it lie typing errors, which would fill the memory.
+# Limits far above any real run. Larger numbers are typing errors, which would fill the memory.
 MOST = 10_000
 LARGEST_SIDE = 8192
 MOST_PIXELS = 2**24
 MOST_PIXELS_OF_CLIP = 10**10
-# Frames per latent; a chunk of 17 is padded in front and becomes 5 latents.
+# Frames per latent. A chunk of 17 frames is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
 
@@ -33,16 +33,17 @@ class ModelSettings:
 
     Attributes:
         from_pretrained: local folder, local checkpoint file (.pt, .safetensors) or hub name.
-        type: its structure; "STDiT3" takes whatever the checkpoint's config.json says.
-        qk_norm: must be what the checkpoint has; None takes it as it is.
-        enable_flash_attn: let PyTorch choose its fused attention; False keeps flash attention out.
-        enable_layernorm_kernel: accepted from configs of the reference; PyTorch's own layer norm is used.
+        type: structure of the model. "STDiT3" takes it from the checkpoint's config.json.
+        qk_norm: must agree with the checkpoint. None accepts either.
+        enable_flash_attn: let PyTorch choose its fused attention. False disables flash attention.
+        enable_layernorm_kernel: accepted for configs of the reference. PyTorch's layer norm is always used.
         attention_backend: overrides `enable_flash_attn`.
-        compile: compile the blocks with torch.compile; the first step takes longer, the others are faster.
-        exact_embeddings: in half precision, embed timestep and size unrounded, unlike the reference implementation.
-        revision: branch, tag or commit of a hub name; None is the newest.
-        cache_dir: folder for downloads; None is the hub's own.
-        local_files_only: take what was downloaded before and do not ask the network.
+        compile: compile the blocks with torch.compile. The first step takes longer, the others are faster.
+        exact_embeddings: in half precision, embed timestep and size without rounding. The reference implementation
+            rounds them.
+        revision: branch, tag or commit of a hub name. None takes the newest.
+        cache_dir: folder for downloads. None takes the hub's default.
+        local_files_only: use only files that were downloaded before, without network access.
     """
 
     from_pretrained: str
@@ -69,13 +70,13 @@ class VaeSettings:
 
     Attributes:
         from_pretrained: local folder or hub name.
-        micro_frame_size: frames encoded and decoded at a time; 17 in every published checkpoint.
-        micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
-        spatial_vae: local folder or hub name of the spatial part, for a checkpoint that lacks it; None takes the
+        micro_frame_size: number of frames to encode and decode at a time; 17 in every published checkpoint.
+        micro_batch_size: number of pictures in the spatial part at a time. Smaller values save memory.
+        spatial_vae: local folder or hub name of the spatial part, for checkpoints that lack it. None takes the
             published one.
-        revision: branch, tag or commit of a hub name; None is the newest.
-        cache_dir: folder for downloads; None is the hub's own.
-        local_files_only: take what was downloaded before and do not ask the network.
+        revision: branch, tag or commit of a hub name. None takes the newest.
+        cache_dir: folder for downloads. None takes the hub's default.
+        local_files_only: use only files that were downloaded before, without network access.
     """
 
     from_pretrained: str
@@ -97,12 +98,12 @@ class TextEncoderSettings:
 
     Attributes:
         from_pretrained: local folder or hub name.
-        model_max_length: tokens per prompt; must be what the transformer was trained with.
-        dtype: of its weights; None takes that of the run. The reference keeps it in fp32.
+        model_max_length: number of tokens per prompt. It must be the one that the transformer was trained with.
+        dtype: dtype of the weights. None takes that of the run. The reference uses fp32.
         offload: encode every prompt first and free the encoder before the transformer is loaded.
-        revision: branch, tag or commit of a hub name; None is the newest.
-        cache_dir: folder for downloads; None is the hub's own.
-        local_files_only: take what was downloaded before and do not ask the network.
+        revision: branch, tag or commit of a hub name. None takes the newest.
+        cache_dir: folder for downloads. None takes the hub's default.
+        local_files_only: use only files that were downloaded before, without network access.
     """
 
     from_pretrained: str
@@ -134,41 +135,41 @@ class SchedulerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run: which prompts become which files, and how.
+    """A run: its models, prompts, sizes and output files.
 
     Attributes:
         path: the config file.
-        model: transformer.
-        vae: autoencoder.
-        text_encoder: text encoder.
-        scheduler: sampler.
+        model: settings of the transformer.
+        vae: settings of the autoencoder.
+        text_encoder: settings of the text encoder.
+        scheduler: settings of the sampler.
         cache: settings of a caching policy, or None for the baseline.
         image_size: height and width in pixels.
         num_frames: frames per clip; 1 makes images.
-        fps: frames per second the model is told; images are conditioned on 120 instead.
+        fps: frame rate that the model is conditioned on. Images use 120 instead.
         save_fps: frames per second of the files.
         dtype: of transformer and VAE.
-        prompts: the prompts of this run, as written (with options and loops).
-        start_index: index of the first of them; names and seeds count from it.
-        prompt_path: where they were read from, or None.
-        seed: video `index` draws from a random stream of its own, seeded with ``seed + index``.
-        batch_size: videos denoised together.
-        num_sample: videos per prompt.
-        reference_path: per prompt its references, separated by ";"; or one folder, or one entry, for all.
-        mask_strategy: likewise.
-        loop: clips generated one after the other, each conditioned on the end of the one before.
-        condition_frame_length: latents of a clip that condition the next; a multiple of 5 (5 are 17 frames).
+        prompts: the prompts of this run as written, including options and loops.
+        start_index: index of the first prompt. File names and seeds count from it.
+        prompt_path: file that the prompts were read from, or None.
+        seed: video `index` has its own random stream, seeded with ``seed + index``.
+        batch_size: number of videos to denoise together.
+        num_sample: number of videos per prompt.
+        reference_path: for each prompt its references, separated by ";". Or one entry, or one folder, for all prompts.
+        mask_strategy: for each prompt its mask strategy, or one entry for all prompts.
+        loop: number of clips to generate one after the other, each conditioned on the end of the previous one.
+        condition_frame_length: number of latents of a clip that condition the next, a multiple of 5 (17 frames).
         condition_frame_edit: edit ratio of those latents.
         align: starts in mask strategies are rounded to multiples of this.
-        aes: aesthetic score appended to prompts; None leaves it out.
-        flow: motion score, likewise.
-        camera_motion: likewise.
+        aes: aesthetic score to append to prompts, or None.
+        flow: motion score to append to prompts, or None.
+        camera_motion: camera motion to append to prompts, or None.
         save_dir: folder of the videos.
-        sample_name: names start with it ("sample").
+        sample_name: prefix of the file names; None is "sample".
         prompt_as_path: name videos by their prompts.
-        overwrite: make videos again that exist.
+        overwrite: make existing videos again.
         watermark: write "AI generated" into a corner.
-        verbose: 0 quiet, 1 progress and one line per video, 2 prompts as well.
+        verbose: 0 is quiet, 1 shows progress and one line per video, 2 also shows prompts.
     """
 
     path: Path
@@ -247,14 +248,14 @@ class RunConfig:
     def latents_of(self, num_frames: int) -> int:
         """Return the latent frames of a video.
 
-        Each chunk of `vae.micro_frame_size` frames, and the rest, is encoded on its own.
+        Each chunk of `vae.micro_frame_size` frames, and the remainder, is encoded separately.
         """
         chunks, rest = divmod(num_frames, self.vae.micro_frame_size)
         return chunks * -(-self.vae.micro_frame_size // FRAMES_PER_LATENT) + -(-rest // FRAMES_PER_LATENT)
 
     @property
     def num_latent_frames(self) -> int:
-        """Latent frames of a clip."""
+        """Number of latent frames of a clip."""
         return self.latents_of(self.num_frames)
 
     @property
@@ -264,7 +265,7 @@ class RunConfig:
 
     @property
     def decides_per_batch(self) -> bool:
-        """Whether a video depends on the others in its batch."""
+        """Whether a video depends on the other videos in its batch."""
         return self.batch_size > 1 and self.cache is not None and self.cache.decision == "batch"
 
     @property
@@ -280,9 +281,9 @@ def _positive(settings: object, *names: str) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Refuse what would leave the folder of the run, hide the file or break its name."""
+    """Refuse names that would leave the folder of the run, hide the file or be invalid."""
     if not name or name.startswith(".") or not name.isprintable() or any(mark in name for mark in "/\\"):
         raise ConfigError(
-            f"sample_name must be the beginning of a file name, without / and \\ and no dot first, got {shown(name)}; "
+            f"sample_name must be the start of a file name, without /, \\ or a leading dot, got {shown(name)}; "
             "--save-dir names the folder"
         )

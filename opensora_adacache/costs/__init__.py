@@ -1,1 +1,1 @@
-"""What a run costs before it is made: FLOPs, bytes and tokens."""
+"""Costs of a run, known before it starts: FLOPs, bytes and tokens."""

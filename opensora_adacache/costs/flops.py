@@ -1,20 +1,19 @@
-"""Count what a denoising step costs and what a cache holds, at any size, without weights.
+"""Count the FLOPs of a denoising step and the bytes of a cache, at any size, without weights.
 
-The executed operators are counted on the meta device, where tensors have shapes and no contents, so the
+The operators are executed and counted on the meta device, where tensors have shapes but no contents, so counting the
 published model at 720p takes seconds and no memory.
 
-Convention: one multiplication with its addition counts as 2 FLOPs; matrix products, convolutions and both
-products inside attention count, element-wise work (norms, activations, adding a cached residual) does not. A
-step is the one model call on both halves of guidance. What the model works out once per run, the keys and values
-of the text above all, is not part of a step: with 300 text tokens it is 0.2 % of a single one.
+Convention: a multiply-add is 2 FLOPs. Matrix products, convolutions and both products inside attention count;
+element-wise work (norms, activations, adding a cached residual) does not. A step is one model call on both guidance
+branches. Work done once per run, mainly the keys and values of the text, is not part of a step; with 300 text tokens it
+is 0.2 % of one step.
 
-The published figures of Open-Sora 1.2 (480p, 2 s, 30 steps: 3230.24 TFLOPs) seem to follow another
-convention; it is inferred from the differences between the rows of the table, not stated there. The two
-products inside attention are missing, as where a counter cannot see into a fused kernel, and the decoding of
-the video is in. Counted so (`count_step` without attention, plus `count_decoding`), our baseline is 0.3 %
-below the published one and the ratios of fixed schedules agree to 0.1 %. By our own convention it is 4.8 %
-above with 300 text tokens and 1.6 % above with 20, as many as a short prompt has when padding is dropped
-first.
+The published figures of Open-Sora 1.2 (480p, 2 s, 30 steps: 3230.24 TFLOPs) seem to follow another convention, which we
+infer from the differences between the rows of the table; the paper does not state it. The two products inside attention
+are missing, as with a counter that cannot see into a fused kernel, and the decoding of the video is included. Counted
+this way (`count_step` without attention, plus `count_decoding`), our baseline is 0.3 % below the published one and the
+ratios of fixed schedules agree to 0.1 %. By our own convention it is 4.8 % above with 300 text tokens, and 1.6 % above
+with the 20 tokens of a short prompt whose padding is dropped first.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ BLOCK_LISTS = ("spatial_blocks", "temporal_blocks")
 NUM_GUIDANCE_ROWS = 2
 # Module of a block -> kind of its site.
 _KINDS = {"attn": "attn", "cross_attn": "cross", "mlp": "mlp"}
-# Operators of layers with weights; whatever else is counted is a product inside attention.
+# Operators of layers with weights. Any other counted operator is a product inside attention.
 _WEIGHTED = ("mm", "addmm", "convolution")
 
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of one guided step of one video.
+    """FLOPs of one step of one video, including guidance.
 
     Attributes:
-        computed: all blocks run.
-        reused: no block runs; embeddings and the final layer remain.
-        sites: of one layer, (axis, kind) as in `Site` → FLOPs; `depth` layers and `reused` add up to `computed`.
-        depth: layers.
+        computed: FLOPs of a computed step, in which all blocks run.
+        reused: FLOPs of a reused step, in which only the embeddings and the final layer run.
+        sites: (axis, kind) as in `Site` → FLOPs in one layer. `depth` layers and `reused` add up to `computed`.
+        depth: number of layers.
     """
 
     computed: int
@@ -52,12 +51,12 @@ class StepFlops:
     depth: int = 0
 
     def run(self, num_computed: float, num_steps: int, num_first_blocks: int = 0) -> float:
-        """Return the FLOPs of a run of `num_steps` of which `num_computed` are computed.
+        """Return the FLOPs of a run with `num_computed` computed steps.
 
         Args:
-            num_computed: a mean over videos need not be whole.
-            num_steps: of the run.
-            num_first_blocks: blocks, in order of execution, that run on reused steps too.
+            num_computed: number of computed steps. A mean over videos can be fractional.
+            num_steps: number of steps of the run.
+            num_first_blocks: number of blocks, in order of execution, that also run on reused steps.
 
         >>> StepFlops(computed=10, reused=1).run(num_computed=3, num_steps=5)
         32
@@ -67,7 +66,7 @@ class StepFlops:
         return num_computed * self.computed + (num_steps - num_computed) * reused
 
     def run_sites(self, config: SiteCacheConfig, timesteps: Sequence[float]) -> int:
-        """Return the FLOPs of a run at these timesteps, the sites as a schedule has them."""
+        """Return the FLOPs of a run at these timesteps, with the sites that a schedule computes."""
         total = len(timesteps) * self.reused
         for step in range(1, len(timesteps) + 1):
             for layer in range(self.depth):
@@ -79,18 +78,18 @@ class StepFlops:
 def count_step(
     model: Any, latent_size: Sequence[int], num_text_tokens: int, attention_products: bool = True
 ) -> StepFlops:
-    """Count the FLOPs of one guided step of one video by executing it on the meta device.
+    """Count the FLOPs of one step of one video, including guidance, by executing it on the meta device.
 
     Args:
-        model: a module with the call and the config of STDiT3, built under ``torch.device("meta")``; its
-            blocks lie in `BLOCK_LISTS`.
+        model: module with the call signature and config of STDiT3, built under ``torch.device("meta")``, with its
+            blocks in `BLOCK_LISTS`.
         latent_size: latents (T, H, W) of the video.
-        num_text_tokens: L that the attention reads.
-        attention_products: count the two products inside attention; the published figures leave them out.
+        num_text_tokens: number of text tokens L that cross-attention reads.
+        attention_products: whether to count the two products inside attention, which the published figures omit.
 
     Raises:
-        ValueError: the model holds weights. Fused attention kernels of real devices hide their products from
-            the counter; on the meta device each is counted once.
+        ValueError: the model holds weights. On real devices, fused attention kernels hide their products from the
+            counter; on the meta device each is counted once.
     """
     import torch
 
@@ -110,7 +109,7 @@ def count_step(
         model(torch.empty(rows, config.in_channels, *latent_size), torch.empty(rows), conditioning=conditioning)
 
     counts = _count(model, step, attention_products)
-    # One entry per module of any depth: take each module of a block as a whole, not its parts.
+    # The counter has an entry per module of any depth. Take each module of a block as a whole, not its parts.
     sites: dict[tuple[str, str], int] = {}
     for axis, blocks in zip("st", BLOCK_LISTS, strict=True):
         for module, kind in _KINDS.items():
@@ -126,7 +125,7 @@ def count_decoding(vae: Any, latent_size: Sequence[int], num_frames: int, attent
     Args:
         vae: an `OpenSoraVAE` built under ``torch.device("meta")``.
         latent_size: latents (T, H, W) of the video.
-        num_frames: of the video.
+        num_frames: number of frames of the video.
         attention_products: as in `count_step`.
     """
     import torch
@@ -142,7 +141,7 @@ def _check_meta(model: Any) -> None:
 
 
 def _count(model: Any, call: Callable[[], object], attention_products: bool) -> dict[str, int]:
-    """Return the FLOPs of a call by module name, "" for the whole."""
+    """Return module name → FLOPs of a call; "" is the whole model."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -159,7 +158,7 @@ def _count(model: Any, call: Callable[[], object], attention_products: bool) -> 
 
 
 def count_tokens(latent_size: Sequence[int], patch_size: Sequence[int]) -> int:
-    """Return N, the tokens of one video: whole patches along each axis, the last one padded.
+    """Return N, the number of tokens of one video: patches along each axis, of which the last one may be padded.
 
     >>> count_tokens((15, 60, 106), (1, 2, 2))
     23850
@@ -171,14 +170,14 @@ def count_tokens(latent_size: Sequence[int], patch_size: Sequence[int]) -> int:
 
 
 def count_residuals(granularity: str, depth: int, num_probe_sites: int = 1) -> int:
-    """Return how many residuals a cache holds.
+    """Return the number of residuals that a cache holds.
 
     Args:
-        granularity: "stack" keeps the residual of the whole stack and one per probe site; "block" keeps two,
-            of attention and of cross-attention with MLP, for each of the 2 · depth blocks, as the reference
-            does (its probes read those).
-        depth: spatial (or temporal) blocks of the model.
-        num_probe_sites: sites at which the distance is measured.
+        granularity: "stack" keeps the residual of the whole stack and one per probe site. "block" keeps two for each
+            of the 2 · depth blocks (attention, and cross-attention with MLP), like the reference, whose probes read
+            those.
+        depth: number of spatial (or temporal) blocks of the model.
+        num_probe_sites: number of sites at which the distance is measured.
 
     Raises:
         ValueError: another granularity.
@@ -192,9 +191,9 @@ def count_residuals(granularity: str, depth: int, num_probe_sites: int = 1) -> i
 
 
 def count_cache_bytes(num_residuals: int, num_tokens: int, hidden_size: int, bytes_per_value: int) -> int:
-    """Return the bytes of the cached residuals of one video, both halves of guidance.
+    """Return the bytes of the cached residuals of one video, for both guidance branches.
 
-    Open-Sora 1.2 at 480p and 2 s in bf16, as the reference caches it:
+    For Open-Sora 1.2 at 480p and 2 s in bf16, cached like in the reference:
 
     >>> round(count_cache_bytes(112, 23850, 1152, 2) / 1e9, 1)
     12.3

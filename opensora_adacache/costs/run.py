@@ -1,4 +1,4 @@
-"""What a run described by a config costs, with any policy, at any size and without weights."""
+"""Costs of the run that a config describes, with any policy, at any size and without weights."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def count_run(
     num_text_tokens: int | None = None,
     attention_products: bool = True,
 ) -> float | None:
-    """Return the FLOPs of denoising one clip, guidance included.
+    """Return the FLOPs of denoising one clip, including guidance.
 
     Args:
-        config: the run, with its cache.
-        computed_steps: of a policy that decides as it goes, measured or planned; a fixed schedule needs none.
-        num_text_tokens: tokens cross-attention sees; None: as many as a prompt may have.
-        attention_products: as in `flops.count_step`.
+        config: config of the run, including its cache.
+        computed_steps: measured or expected number of computed steps, for a policy that decides during the run. A
+            fixed schedule does not need it.
+        num_text_tokens: number of text tokens that cross-attention reads. None is the maximum length of a prompt.
+        attention_products: see `flops.count_step`.
 
     Returns:
-        None where the number of computed steps is not known.
+        The FLOPs, or None if the number of computed steps is unknown.
     """
     step = step_flops(config, num_text_tokens, attention_products)
     num_steps = config.scheduler.num_sampling_steps
@@ -44,7 +45,7 @@ def count_run(
 
 
 def fixed_steps(config: RunConfig) -> int | None:
-    """Return how many steps a stack policy computes whose schedule is known before the run, else None."""
+    """Return the number of computed steps of a stack policy if its schedule is known before the run, else None."""
     if config.cache is None:
         return config.scheduler.num_sampling_steps
     steps = config.cache.fixed_steps(config.scheduler.num_sampling_steps)
@@ -52,7 +53,7 @@ def fixed_steps(config: RunConfig) -> int | None:
 
 
 def timesteps(config: RunConfig) -> list[float]:
-    """Return the timesteps of a run, transformed by its size where the config says so."""
+    """Return the timesteps of a run, transformed by its size if the config says so."""
     from opensora_adacache.schedulers import RFLOW
 
     scheduler = config.scheduler
@@ -63,14 +64,14 @@ def timesteps(config: RunConfig) -> list[float]:
 
 
 def step_lengths(config: RunConfig) -> dict[int, float]:
-    """Return step → how far the sampler walks there: t_s − t_{s+1}, as a share of the whole way."""
+    """Return step → length of that step of the sampler, t_s − t_{s+1}, as a fraction of the whole range."""
     walked = [*timesteps(config), 0.0]
     steps = range(1, len(walked))
     return {step: (walked[step - 1] - walked[step]) / config.scheduler.num_timesteps for step in steps}
 
 
 def step_flops(config: RunConfig, num_text_tokens: int | None = None, attention_products: bool = True) -> StepFlops:
-    """Count one guided step of a run (see `count_run`), from one layer of the model: all layers cost the same."""
+    """Count one step of a run (see `count_run`) from a single layer of the model, because all layers cost the same."""
     tokens = config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens
     return _step_flops(structure(config.model), latent_size(config), tokens, attention_products)
 
@@ -91,7 +92,7 @@ def _step_flops(
 
 
 def decoding_flops(config: RunConfig, attention_products: bool = True) -> int:
-    """Count the decoding of one clip by the published VAE."""
+    """Count the FLOPs of decoding one clip with the published VAE."""
     return _decoding_flops(latent_size(config), config.num_frames, attention_products)
 
 
@@ -108,13 +109,13 @@ def _decoding_flops(latents: tuple[int, int, int], num_frames: int, attention_pr
 
 
 def latent_size(config: RunConfig) -> tuple[int, int, int]:
-    """Return latents (T, H, W) of a clip."""
+    """Return the size (T, H, W) of a clip's latents."""
     height, width = config.image_size
     return config.num_latent_frames, height // VAE_STRIDE, width // VAE_STRIDE
 
 
 def structure(settings: ModelSettings) -> STDiT3Config:
-    """Return the structure of a local checkpoint, or that of the type where it lies on the hub."""
+    """Return the structure of a local checkpoint, or for a checkpoint on the hub that of its type."""
     from opensora_adacache.models import STDiT3Config, checkpoint
     from opensora_adacache.models.structure import VARIANTS
 

@@ -24,6 +24,15 @@ def shown(value: object) -> str:
         return f"a value of type {type(value).__name__}"
 
 
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(error: object) -> str:
     r"""Return the text of an error on one line that any terminal can show, or the name of its class if it has no text.
 

@@ -1,1 +1,1 @@
-"""From a config to videos: jobs, loading, pipeline, records."""
+"""Make videos from a config: jobs, loading, pipeline, records."""

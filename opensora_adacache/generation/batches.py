@@ -1,4 +1,4 @@
-"""Which videos of a run are still to be made, and which are denoised together."""
+"""Plan which videos of a run remain to be made, and which are denoised together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Batch:
     """Videos that are denoised together.
 
     Attributes:
-        jobs: all of them.
-        wanted: those to write; the others are there already, but the batch decides together.
+        jobs: jobs of all videos in the batch.
+        wanted: jobs of the videos to write. The others already exist, but the batch decides together.
     """
 
     jobs: tuple[VideoJob, ...]
@@ -34,12 +34,12 @@ class Batch:
 def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
     """Return the batches with unfinished videos.
 
-    Batches are cut from the whole list, whatever is finished: so a resumed run and one that is shared between
-    processes make the same batches as one that runs through. Finished members of a batch are left out, unless
-    the batch decides together.
+    Batches are cut from the whole list, whether or not videos are finished. A resumed run, and one shared between
+    processes, therefore makes the same batches as an uninterrupted one. Finished videos are left out of their batch,
+    unless the batch decides together.
 
     Raises:
-        RecordError: a video is there that was made with other settings, or whose record cannot be read.
+        RecordError: an existing video was made with different settings, or its record cannot be read.
     """
     unfinished = frozenset(job.path for job in jobs if config.overwrite or not is_finished(job, config))
     batches = []
@@ -53,14 +53,14 @@ def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
 
 
 def is_finished(job: VideoJob, config: RunConfig) -> bool:
-    """Tell whether the video of a job is there, made with the settings of this run.
+    """Return whether the video of a job exists and was made with the settings of this run.
 
-    A video without a record was not made by this package; it counts as finished, so that nothing is overwritten
-    unasked. A file that is not the one its record describes was cut off or changed by something else, and does not
-    count (see `set_aside`).
+    A video without a record was not made by this package. It counts as finished, so that nothing is overwritten
+    without asking. A file that does not match its record was truncated or changed by something else, and does not
+    count as finished (see `set_aside`).
 
     Raises:
-        RecordError: it was made with other settings, or its record cannot be read.
+        RecordError: it was made with different settings, or its record cannot be read.
     """
     if not job.path.exists():
         return False
@@ -75,17 +75,17 @@ def is_finished(job: VideoJob, config: RunConfig) -> bool:
     difference = find_difference(record.settings, record.version, job, config)
     if difference:
         raise RecordError(
-            f"'{job.path}' was made with other settings ({difference}); pass --overwrite to make it again, or "
+            f"'{job.path}' was made with different settings ({difference}); pass --overwrite to make it again, or "
             "--save-dir for another folder"
         )
     return True
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that its record does not describe, so that making the video again does not destroy it.
+    """Rename a file that does not match its record, so that making the video again does not destroy it.
 
     Returns:
-        Its new path: the name with ``.old`` at its end, and a number if there is one already.
+        Its new path: the name followed by ``.old``, and by a number if that name is taken.
     """
     number, aside = 1, path.with_name(f"{path.name}.old")
     while aside.exists():

@@ -1,8 +1,8 @@
-"""What the pixels of a video depend on, as plain JSON values.
+"""Describe what the pixels of a video depend on, as plain JSON values.
 
-The description stands in the record beside the video, so that a run with other settings does not take an old video for
-its own. It is derived from `RunConfig` itself: a field counts unless it is listed here with the reason why it cannot
-change the pixels.
+The description is part of the record beside the video, so that a run with different settings does not mistake an old
+video for its own. It is derived from `RunConfig` itself: it contains every field except those listed here with the
+reason why they cannot change the pixels.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.generation.jobs import VideoJob
 
 NOT_IN_PIXELS = {
-    "path": "the config file; its content counts",
-    "prompts": "the job's texts count",
-    "prompt_path": "the job's texts count",
+    "path": "the content of the config file is compared instead",
+    "prompts": "the texts of the job are compared instead",
+    "prompt_path": "the texts of the job are compared instead",
     "aes": "part of the job's texts",
     "flow": "part of the job's texts",
     "camera_motion": "part of the job's texts",
-    "seed": "the job's seed counts",
+    "seed": "the seed of the job is compared instead",
     "start_index": "part of the job's seed",
-    "num_sample": "the number of the job's sample counts",
-    "reference_path": "the content of the job's references counts",
-    "mask_strategy": "the job's masks count",
-    "batch_size": "counts where a cache decides for the whole batch, see `describe`",
+    "num_sample": "the sample number of the job is compared instead",
+    "reference_path": "the content of the job's references is compared instead",
+    "mask_strategy": "the masks of the job are compared instead",
+    "batch_size": "matters only if a cache decides for the whole batch, see `describe`",
     "save_dir": "where files go",
     "sample_name": "how files are named",
     "prompt_as_path": "how files are named",
@@ -39,10 +39,10 @@ NOT_IN_PIXELS = {
     "model.enable_flash_attn": "the same sums in another order",
     "model.attention_backend": "the same sums in another order",
     "model.compile": "the same sums in another order",
-    "vae.micro_batch_size": "the same work in other portions",
+    "vae.micro_batch_size": "the same work in different portions",
     "text_encoder.offload": "when weights are freed",
     **{f"{section}.cache_dir": "where downloads are kept" for section in ("model", "vae", "text_encoder")},
-    **{f"{section}.local_files_only": "whether the network is asked" for section in ("model", "vae", "text_encoder")},
+    **{f"{section}.local_files_only": "whether the network is used" for section in ("model", "vae", "text_encoder")},
 }
 """Dotted names of fields of `RunConfig` -> why they cannot change the pixels of a video beyond rounding."""
 
@@ -50,7 +50,7 @@ _ONLY_IN_LOOPS = ("condition_frame_length", "condition_frame_edit")
 
 
 def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
-    """Return everything the pixels of a video depend on, as plain JSON values."""
+    """Return everything that the pixels of a video depend on, as plain JSON values."""
     settings = {
         "texts": list(job.texts),
         "seed": job.seed,
@@ -63,7 +63,7 @@ def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
         for name in _ONLY_IN_LOOPS:
             del settings[name]
     if config.cache is not None:
-        # Not the name in configs: a policy may be a user's own class.
+        # Not the name in configs, because a policy may be a user's own class.
         settings["cache"] = {"type": type(config.cache).__name__.removesuffix("Config"), **settings["cache"]}
         if config.decides_per_batch:
             settings["cache"]["batch_size"] = config.batch_size
@@ -73,13 +73,13 @@ def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
 def find_difference(old: Mapping[str, Any], version: int, job: VideoJob, config: RunConfig) -> str | None:
     """Name the first setting in which a recorded description differs from that of a job, with both values.
 
-    A field that did not exist when the record was written counts as its default, which is what the package did then.
+    A field that did not exist when the record was written has its default, which is how the package behaved then.
 
     Args:
-        old: a description as it was recorded.
-        version: of the record.
-        job: the job now.
-        config: likewise.
+        old: the recorded description.
+        version: version of the record.
+        job: the current job.
+        config: the current config.
     """
     new = describe(job, config)
     if version == 1:
@@ -88,7 +88,7 @@ def find_difference(old: Mapping[str, Any], version: int, job: VideoJob, config:
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Name the first entry in which two descriptions differ, with both values; None if they are equal.
+    """Return the first entry in which two descriptions differ, with both values, or None if they are equal.
 
     >>> first_difference({"scheduler": {"cfg_scale": 7.0}}, {"scheduler": {"cfg_scale": 4.0}})
     'scheduler.cfg_scale was 7.0 and is 4.0 now'
@@ -103,7 +103,7 @@ def first_difference(old: Any, new: Any, name: str = "") -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Turn settings into what JSON gives back, so that equal settings compare equal: text keys, lists.
+    """Convert settings to what JSON reads back (string keys, lists), so that equal settings compare equal.
 
     >>> plain({0.10: (4, 3), "a": None})
     {'0.1': [4, 3], 'a': None}
@@ -127,7 +127,7 @@ def _describe_section(section: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _with_defaults(old: Mapping[str, Any], new: Mapping[str, Any], section: Any) -> dict[str, Any]:
-    """Return an old description with the defaults of the fields that it lacks."""
+    """Return an old description with defaults for the fields that it lacks."""
     filled = dict(old)
     known = {field.name: field for field in fields(section)}
     for name in known.keys() & new.keys():
@@ -145,7 +145,7 @@ def _default(field: Field[Any]) -> Any:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
-# What the sections held in records of version 1, which listed what counts; of a cache everything did.
+# The keys of each section in records of version 1, which listed what to compare. Of a cache it compared everything.
 _SECTIONS_OF_VERSION_1 = {
     "model": ("type", "from_pretrained"),
     "vae": ("from_pretrained", "micro_frame_size"),
@@ -173,5 +173,5 @@ def _short_number(key: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Return a name of the content of a file."""
+    """Return a string that identifies the content of a file."""
     return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"

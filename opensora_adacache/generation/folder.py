@@ -1,4 +1,4 @@
-"""The folder that a run writes into."""
+"""The output folder of a run."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 
 class RunFolder:
-    """Videos with their records, ``run.json``, and the lock that lets one run at a time write them.
+    """The output folder: videos with their records, ``run.json``, and a lock that admits one run at a time.
 
     Args:
-        config: of the run.
-        jobs: of the run.
-        run: name of the run, the same in all its processes.
-        interrupts: they wait while a video gets its name.
+        config: config of the run.
+        jobs: jobs of the run.
+        run: identifier of the run, the same in all its processes.
+        interrupts: signals, which are held back while a video is renamed.
     """
 
     def __init__(self, config: RunConfig, jobs: Sequence[VideoJob], run: str, interrupts: Interrupts) -> None:
@@ -59,19 +59,19 @@ class RunFolder:
         self._lock.release()
 
     def prepare(self) -> list[Batch]:
-        """Lock the folder, finish or remove what killed runs have left in it, and plan what is to be made.
+        """Lock the folder, finish or remove what killed runs left in it, and plan the videos to make.
 
-        One process does this for all of a run.
+        Only one process of a run does this.
 
         Raises:
-            OSError: another run writes into the folder, or it is not writable.
-            ValueError: as `plan_batches`.
+            OSError: another run is writing to the folder, or it is not writable.
+            ValueError: see `plan_batches`.
         """
         try:
             self._lock.acquire()
         except FolderInUseError:
             raise
-        except OSError:  # nothing can be written, which is an error only if something must be
+        except OSError:  # the folder is not writable, which is an error only if something must be written
             if batches := plan_batches(self.jobs, self.config):
                 raise
             return batches
@@ -79,7 +79,7 @@ class RunFolder:
         batches = plan_batches(self.jobs, self.config)
         if not self.config.overwrite:
             for path in sorted(path for batch in batches for path in batch.wanted if path.exists()):
-                warn(f"'{path}' is not the file that its record describes; it is kept as '{set_aside(path)}'")
+                warn(f"'{path}' does not match its record; it is kept as '{set_aside(path)}'")
         if not batches:
             self._complete()
         return batches
@@ -88,7 +88,7 @@ class RunFolder:
         """Write a video and its record.
 
         Raises:
-            OSError: the folder is not writable, the disk is full, or another run has taken the folder over.
+            OSError: the folder is not writable, the disk is full, or another run has taken over the folder.
         """
         num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
         record = VideoRecord(
@@ -113,9 +113,9 @@ class RunFolder:
             save(job.path.parent, content, record)
 
     def finished(self) -> list[VideoRecord | None]:
-        """Return the records of the videos that are finished (None: a video of unknown origin).
+        """Return the records of the finished videos, with None for a video of unknown origin.
 
-        Of a run that overwrites they are those that it made itself.
+        For a run that overwrites, these are only the videos that it made itself.
         """
         found: list[VideoRecord | None] = []
         for job in self.jobs:
@@ -138,9 +138,9 @@ class RunFolder:
 
         Args:
             state: "running", "complete", "interrupted" or "failed".
-            device: see `records.describe_device`.
-            seconds: for each process its timings.
-            failed: names of videos that could not be made -> why.
+            device: device from `records.describe_device`.
+            seconds: timings of each process.
+            failed: names of videos that could not be made -> reason.
 
         Raises:
             OSError: the folder is not writable or the disk is full.
@@ -164,10 +164,10 @@ class RunFolder:
             write_file(self.config.save_dir / RUN_NAME, to_json(record))
 
     def _complete(self) -> None:
-        """Note in ``run.json`` that this run is complete if it was killed after its last video."""
+        """Mark this run as complete in ``run.json`` if it was killed after its last video."""
         with contextlib.suppress(OSError, ValueError):
             record = read_run(self.config.save_dir)
-            # Another run may have had other prompts.
+            # Another run may have had different prompts.
             same = (
                 first_difference(record.config, {**plain(self.config), "overwrite": record.config.get("overwrite")})
                 is None
@@ -179,7 +179,7 @@ class RunFolder:
                 write_file(self.config.save_dir / RUN_NAME, to_json(record))
 
     def how_to_go_on(self) -> str:
-        """Tell in one line what an interrupted run has finished and which command makes the rest."""
+        """Return one line that says what an interrupted run has finished and which command makes the rest."""
         total, folder = len(self.jobs), self.config.save_dir
         finished = self.finished()
         if not self.config.overwrite:
@@ -193,10 +193,10 @@ class RunFolder:
             advice = f"run the same command with --start-index {rest[0].index} to make the rest again"
         else:
             advice = "run the same command again to make all of them again"
-        state = f"{len(made)} of {total} videos were made again in '{folder}' and the others are as before"
+        state = f"{len(made)} of {total} videos were made again in '{folder}' and the others are unchanged"
         return f"interrupted: {state}; {advice}"
 
 
 def warn(line: str) -> None:
-    """Print a line on stderr that matters even where nothing else is printed."""
+    """Print a warning on stderr, even in quiet runs."""
     print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in order."""
+"""End a run cleanly on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import FrameType
 class Interrupts:
     """Within a ``with`` block, Ctrl-C and SIGTERM raise KeyboardInterrupt in the main thread.
 
-    Within `held`, they wait for the end of that block. Handlers that somebody else has set, and signals that are
-    ignored, stay as they are.
+    Within `held`, they take effect at the end of that block. Existing custom handlers and ignored signals stay in
+    place.
 
     Attributes:
-        came: whether such a signal came. What an interrupted import or extension module raises may be any exception.
+        came: whether such a signal arrived. An interrupted import or extension module may raise any exception.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let a signal wait for the end of this block."""
+        """Delay signals until the end of this block."""
         came_before = self.came
         self._holds += 1
         try:

@@ -1,4 +1,4 @@
-"""Turn a run's prompts into jobs: one per video, complete and checked before anything is loaded."""
+"""Turn the prompts of a run into jobs, one per video, which are checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from opensora_adacache.config import prompts
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError, MissingFileError
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.records import record_path
 from opensora_adacache.generation.references import ReferenceShelf, split_paths
 
@@ -24,13 +25,13 @@ class VideoJob:
     """One video (or image) to make.
 
     Attributes:
-        index: of its prompt, from the start of the prompt file.
-        sample: of several videos of one prompt, from 0.
-        prompt: as written, without options.
-        texts: per loop the text for the text encoder, with scores.
+        index: index of its prompt, counted from the start of the prompt file.
+        sample: number of this video among those of the same prompt, from 0.
+        prompt: prompt as written, without options.
+        texts: text for the text encoder in each loop, including scores.
         references: images and videos that condition it.
-        masks: where they go.
-        seed: of its random stream; see `loop_seed`.
+        masks: groups of its mask strategy.
+        seed: seed of its random stream; see `loop_seed`.
         path: file to write.
     """
 
@@ -45,15 +46,15 @@ class VideoJob:
 
     @property
     def record_path(self) -> Path:
-        """File of the record beside the video."""
+        """Path of the record beside the video."""
         return record_path(self.path)
 
     def loop_seed(self, loop: int) -> int:
         """Return the seed of a loop's random stream.
 
-        Every video, sample and loop has a stream of its own, so a video depends neither on its neighbours nor
-        on how much the loops before it drew. The first sample's first loop has seed + index; the others have
-        a number mixed from seed + index, sample and loop (32 bits: a CPU generator reads no more).
+        Every video, sample and loop has its own stream, so a video depends neither on its neighbours nor on how much
+        the loops before it drew. The first loop of the first sample uses seed + index. The others use a hash of
+        seed + index, sample and loop (32 bits, because a CPU generator reads no more).
         """
         if self.sample == loop == 0:
             return self.seed
@@ -61,16 +62,16 @@ class VideoJob:
 
 
 def plan_jobs(config: RunConfig) -> list[VideoJob]:
-    """Return the jobs of a run, in order of prompts and then samples.
+    """Return the jobs of a run, ordered by prompt and then by sample.
 
     Raises:
-        ConfigError: a prompt, a mask strategy or the pairing of references is wrong.
+        ConfigError: a prompt, a mask strategy or the pairing of references is invalid.
         MissingFileError: a reference does not exist.
     """
     num_prompts = len(config.prompts)
     if len(config.mask_strategy) not in (1, num_prompts):
         raise ConfigError(
-            f"mask_strategy has {len(config.mask_strategy)} entries for {num_prompts} prompts; "
+            f"mask_strategy has {len(config.mask_strategy)} entries for {counted(num_prompts, 'prompt')}; "
             "expected one for all or one per prompt"
         )
     shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
@@ -94,15 +95,15 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
 
 
 def _warn_of_unused_loops(config: RunConfig, index: int, written: str, strategy: str) -> None:
-    """Warn of texts and masks for loops that the run does not have."""
-    if config.makes_images:  # they have the text of the first loop of a video
+    """Warn about texts and masks for loops that the run does not have."""
+    if config.makes_images:  # images use the text of a video's first loop
         return
     prompt, options = prompts.extract_options(written)
     masks = parse_mask_strategy(options.get("mask_strategy", strategy))
     found = prompts.unused_loops(prompt, config.loop)
     beyond = next((mask for mask in masks if mask.loop >= config.loop), None)
     if found is None and beyond is not None:
-        found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run of --loop {config.loop} has not"
+        found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run with --loop {config.loop} lacks"
     if found is not None:
         warnings.warn(f"{_show(index, prompt)} {found}", AdaCacheWarning, stacklevel=3)
 
@@ -116,11 +117,11 @@ def _plan_job(
 ) -> VideoJob:
     prompt, options = prompts.extract_options(written)
     if not prompt:
-        raise ConfigError(f"prompt {index} is empty; write a text")
+        raise ConfigError(f"prompt {index} is empty; write some text")
     masks = tuple(parse_mask_strategy(options.get("mask_strategy", strategy)))
     masks = tuple(mask for mask in masks if mask.loop < config.loop)
     references: tuple[Path, ...] = ()
-    if masks:  # without a mask nothing would be read from references
+    if masks:  # without a mask, references are not used
         given = options.get("reference_path")
         references = shelf.find(index, sample) if given is None else split_paths(given)
         _check_references(config, shelf, index, prompt, references, masks)
@@ -166,12 +167,12 @@ def _check_references(
         if not -config.num_latent_frames <= mask.target_start < config.num_latent_frames:
             raise ConfigError(
                 f"mask strategy '{mask}' of {shown} starts at latent {mask.target_start}, but a clip of "
-                f"{config.num_frames} frames has {config.num_latent_frames} latents"
+                f"{counted(config.num_frames, 'frame')} has {counted(config.num_latent_frames, 'latent')}"
             )
 
 
 def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
-    """Return the name of a video's file: inside the folder, visible, on one line, and not that of a record."""
+    """Return the file name of a video: inside the folder, not hidden, on one line, and distinct from records."""
     if config.prompt_as_path:
         name = (config.sample_name or "") + prompt
     else:
@@ -182,6 +183,6 @@ def _file_name(config: RunConfig, index: int, sample: int, prompt: str) -> str:
     name = "_" * (len(name) - len(visible)) + visible
     if config.num_sample > 1:
         name = f"{name}-{sample}"
-    elif name.casefold() == _RECORD_OF_RUN:  # its record would be written over that of the run
+    elif name.casefold() == _RECORD_OF_RUN:  # its record would overwrite run.json
         name += "_"
     return name + (".png" if config.makes_images else ".mp4")

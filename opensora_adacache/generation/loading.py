@@ -1,4 +1,4 @@
-"""Load the models of a run: the one loader for runs, comparisons and calibration."""
+"""Load the models of a run. Runs, benchmarks and calibration all use this loader."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class LoadedModels:
     """The models of a run on their device.
 
     Attributes:
-        transformer: with its null text features attached to the text encoder.
+        transformer: the transformer, whose null text features the text encoder returns.
         vae: the autoencoder.
-        text_encoder: its weights were freed, unless `load_models` kept them.
-        features: of the texts that were encoded before the weights were freed.
-        cut_texts: text -> its end that the text encoder does not see, for texts that are too long.
-        device: where the models are.
-        loading_seconds: to read the weights.
-        encoding_seconds: to encode `features`.
+        text_encoder: the text encoder. Its weights were freed, unless `load_models` kept them.
+        features: features of the texts that were encoded before the weights were freed.
+        cut_texts: text -> the end of it that the text encoder does not read, for texts that are too long.
+        device: device of the models.
+        loading_seconds: seconds spent reading the weights.
+        encoding_seconds: seconds spent encoding `features`.
     """
 
     transformer: STDiT3
@@ -45,11 +45,11 @@ class LoadedModels:
     encoding_seconds: float
 
     def pipeline(self, config: RunConfig) -> Pipeline:
-        """Return a pipeline for a run with these models; its cache, steps and prompts may be others."""
+        """Return a pipeline with these models for a run, which may have a different cache, steps and prompts."""
         return Pipeline(config, self.transformer, self.vae, self.device)
 
     def features_of(self, texts: Iterable[str]) -> TextFeatures:
-        """Return the features of texts: encoded now where the text encoder was kept, else those of before."""
+        """Return the features of texts. They are encoded now if the text encoder was kept, else looked up."""
         return self.features if self.text_encoder.model is None else TextFeatures(self.text_encoder, texts)
 
 
@@ -61,15 +61,15 @@ def load_models(
     keep_text_encoder: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> LoadedModels:
-    """Load text encoder, transformer and VAE; raises as `load_transformer` does.
+    """Load text encoder, transformer and VAE. Raises the errors of `load_transformer`.
 
     Args:
-        config: of the run.
-        texts: of all its prompts. They are encoded first and the text encoder is freed before the transformer comes,
-            so the two are never in memory together.
-        device: None is CUDA where there is one.
-        keep_text_encoder: leave it loaded and encode nothing yet; see `LoadedModels.features_of`.
-        say: called with a line before each model is loaded: which, from where, how many bytes.
+        config: config of the run.
+        texts: texts of all its prompts. They are encoded first and the text encoder is freed before the transformer is
+            loaded, so the two are never in memory together.
+        device: device for the models. None is CUDA if available, else the CPU.
+        keep_text_encoder: whether to keep the text encoder and encode nothing yet; see `LoadedModels.features_of`.
+        say: function that is called with one line (model, source, bytes) before each model is loaded.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
@@ -100,13 +100,13 @@ def load_models(
 
 
 def describe_source(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> str:
-    """Return where a checkpoint is and how large its weights are, or that they are downloaded first."""
+    """Return where a checkpoint is and how large its weights are, or that they must be downloaded first."""
     size = checkpoint.weight_bytes(settings.from_pretrained, checkpoint.HubOptions(**hub_options(settings)))
     return f"'{settings.from_pretrained}' ({'it is downloaded first' if size is None else format_bytes(size)})"
 
 
 def format_bytes(size: int) -> str:
-    """Return a number of bytes with three digits.
+    """Return a number of bytes with three significant digits.
 
     >>> format_bytes(512), format_bytes(44_560_000), format_bytes(9_524_000_000)
     ('512 B', '44.6 MB', '9.52 GB')
@@ -120,11 +120,11 @@ def format_bytes(size: int) -> str:
 
 
 def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.device) -> STDiT3:
-    """Load the transformer and check that it is what the config says.
+    """Load the transformer and check it against the config.
 
     Raises:
-        OSError: the checkpoint is not there and the hub cannot give it.
-        ValueError: it is corrupt, or of another structure than `settings` says.
+        OSError: the checkpoint is missing and cannot be downloaded from the hub.
+        ValueError: the checkpoint is corrupt, or its structure differs from `settings`.
     """
     path = Path(settings.from_pretrained)
     if path.is_file() and not (path.parent / checkpoint.CONFIG_NAME).is_file():
@@ -149,12 +149,12 @@ def load_transformer(settings: ModelSettings, dtype: torch.dtype, device: torch.
 
 
 def hub_options(settings: ModelSettings | VaeSettings | TextEncoderSettings) -> dict[str, Any]:
-    """Return how a model is taken from the hub, as arguments of its ``from_pretrained``."""
+    """Return the arguments of ``from_pretrained`` that say how to take a model from the hub."""
     return {name: getattr(settings, name) for name in ("revision", "cache_dir", "local_files_only")}
 
 
 def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) -> STDiT3:
-    """Load a file of weights without a config.json, such as training writes; its structure comes from the config."""
+    """Load a weight file without a config.json, such as training writes. Its structure comes from the config."""
     structure: Mapping[str, Any] | None = VARIANTS.get(settings.type)
     if structure is None:
         raise ValueError(
@@ -167,7 +167,7 @@ def _load_bare_weights(path: Path, settings: ModelSettings, dtype: torch.dtype) 
 
 
 def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) -> OpenSoraVAE:
-    """Load the autoencoder; raises as `load_transformer` does."""
+    """Load the autoencoder. Raises the errors of `load_transformer`."""
     vae = OpenSoraVAE.from_pretrained(
         settings.from_pretrained,
         dtype=dtype,
@@ -180,7 +180,7 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
 
 
 def load_text_encoder(settings: TextEncoderSettings, dtype: torch.dtype, device: torch.device) -> T5TextEncoder:
-    """Load the text encoder in its own dtype, or in `dtype` (that of the run); raises as `load_transformer` does."""
+    """Load the text encoder in its own dtype, or in `dtype` (that of the run). Raises as `load_transformer` does."""
     return T5TextEncoder.from_pretrained(
         settings.from_pretrained,
         model_max_length=settings.model_max_length,

@@ -1,4 +1,4 @@
-"""One run at a time writes into a folder."""
+"""A lock that lets only one run at a time write to a folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ STALE_SECONDS = 120
 
 
 class FolderLock:
-    """The lock on a folder: a file that says which process on which host has it.
+    """The lock on a folder: a file that says which process on which machine holds it.
 
-    The system's lock on that file (flock) tells whether its owner lives, also over NFS where the server has locks, and
-    ends with the process, so a lock that was left behind is taken over. Some network file systems have such locks on
-    one host only, or none at all. Therefore the owner renews the file's date every `BEAT_SECONDS`, and a lock of
-    another host counts until it has not been renewed for `STALE_SECONDS` by the clock of the file server.
+    The system's lock on that file (flock) shows whether its owner is alive, including over NFS if the server supports
+    locks. It ends with the process, so a lock that was left behind can be taken over. Some network file systems lock
+    on one machine only, or not at all. The owner therefore updates the file's date every `BEAT_SECONDS`, and a lock
+    from another machine is valid until it was not updated for `STALE_SECONDS` by the clock of the file server.
 
     Args:
-        folder: made by `acquire` if it is missing.
+        folder: folder to lock. `acquire` creates it if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,10 +41,10 @@ class FolderLock:
         self._stop = threading.Event()
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises:
-            FolderInUseError: another run has it; the message says which.
+            FolderInUseError: another run holds it. The message says which.
             WriteError: the folder is not writable.
         """
         try:
@@ -67,20 +67,20 @@ class FolderLock:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
-        """Find out whether the lock that this process took is still its own; without one nothing happens.
+        """Check that this process still holds the lock that it acquired. Without a lock, do nothing.
 
         Raises:
-            FolderInUseError: it was taken over while this process stood still.
+            FolderInUseError: another run took it over while this process was suspended.
         """
-        if self._file is None:  # another process of the run has it
+        if self._file is None:  # another process of the run holds it
             return
         with contextlib.suppress(FileNotFoundError):
             owner = _parse(self.path.read_bytes())
             if owner and owner.get("token") != self._token:
-                raise self._in_use(owner, "; it took over while this run stood still")
+                raise self._in_use(owner, "; it took over while this run was suspended")
 
     def release(self) -> None:
-        """Give the lock back and remove its file; without a lock nothing happens."""
+        """Release the lock and remove its file. Without a lock, do nothing."""
         self._stop.set()
         if self._file is None:
             return
@@ -127,7 +127,7 @@ class FolderLock:
         os.pwrite(self._file, json.dumps(owner).encode(), 0)
 
     def _age(self, file: int) -> float:
-        """Return the seconds since the lock was renewed, by the clock of the file server."""
+        """Return the seconds since the lock was updated, by the clock of the file server."""
         now = write_unfinished(self.path, b"")
         try:
             return now.stat().st_mtime - os.fstat(file).st_mtime
@@ -136,7 +136,7 @@ class FolderLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # the file was removed, or the disk is away for a while
+            with contextlib.suppress(OSError):  # the file was removed, or the disk is temporarily unavailable
                 os.utime(self.path)
 
     def _in_use(self, owner: dict[str, Any], remark: str = "") -> FolderInUseError:
@@ -153,7 +153,7 @@ def _read(file: int) -> dict[str, Any]:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
-    """Return the owner that a lock names, or nothing while it is being written."""
+    """Return the owner that a lock file names; it is empty while the file is being written."""
     try:
         owner = json.loads(content)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Place references in the latents of a batch, as mask strategies say.
+"""Place references in the latents of a batch according to their mask strategies.
 
 Shapes: B videos, C latent channels, T latent frames, H and W latent rows and columns.
 """
@@ -25,20 +25,20 @@ def apply_mask_strategy(
     """Write references into the latents `z` in place and return the mask for the sampler.
 
     Args:
-        z: latents [B, C, T, H, W]; changed where a group of this loop applies.
-        references: per video its references, latents [C, T', H, W] each (T' is free).
-        strategies: per video its mask strategy, as text or parsed.
-        loop: only groups of this loop apply.
+        z: latents [B, C, T, H, W]. They are modified where a group of this loop applies.
+        references: references of each video, as latents [C, T', H, W] with any T'.
+        strategies: mask strategy of each video, as a string or parsed.
+        loop: loop whose groups to apply.
         align: round starts to multiples of this; see `find_nearest_point`.
 
     Returns:
-        float32 mask [B, T]: 1 generates, 0 keeps the reference, between is the edit ratio. None where every
-        entry is 1: the sampler then saves the work for masks. (The reference passes ones, with the same
+        float32 mask [B, T]: 1 generates, 0 keeps the reference, values between are edit ratios. None if every
+        entry is 1, so that the sampler skips the work for masks. (The reference passes ones, with the same
         videos.)
 
     Raises:
-        ConfigError: a group names a reference or a start that is not there, or shapes do not fit; checked for
-            all videos before `z` is changed.
+        ConfigError: a group refers to a missing reference or start, or shapes do not match. All videos are
+            checked before `z` is modified.
     """
     if not len(references) == len(strategies) == z.shape[0]:
         raise ConfigError(
@@ -48,7 +48,7 @@ def apply_mask_strategy(
     for video, (video_references, strategy) in enumerate(zip(references, strategies, strict=True)):
         groups = parse_mask_strategy(strategy) if isinstance(strategy, str) else strategy
         for group in groups:
-            # A ratio of 1 generates freely. The reference would still start such latents from the clean copy.
+            # A ratio of 1 generates freely. The reference implementation still starts such latents from the copy.
             if group.loop == loop and group.edit_ratio < 1:
                 reference, source, target = _locate(group, video_references, tuple(z.shape[1:]), align)
                 copies.append((video, target, reference[:, source], group.edit_ratio))
@@ -63,7 +63,7 @@ def apply_mask_strategy(
 def _locate(
     group: MaskStrategy, references: Sequence[Tensor], shape: tuple[int, ...], align: int | None
 ) -> tuple[Tensor, slice, slice]:
-    """Find the reference of a group and equally long slices in it and in the video (`shape` [C, T, H, W])."""
+    """Return the reference of a group, and slices of equal length in it and in the video (`shape` [C, T, H, W])."""
     if group.reference >= len(references):
         raise ConfigError(
             f"mask strategy group '{group}' names reference {group.reference}, but the video has "
@@ -84,16 +84,16 @@ def _locate(
 
 
 def resolve_start(group: MaskStrategy, field: str, num_latents: int, align: int | None) -> int:
-    """Return where a group starts: a start can count from the end, and is aligned.
+    """Return the latent at which a group starts. Starts can count from the end, and are aligned.
 
     Args:
-        group: of a mask strategy.
+        group: group of a mask strategy.
         field: "reference_start" or "target_start".
-        num_latents: of the reference or of the video.
-        align: see `find_nearest_point`; None leaves starts as they are.
+        num_latents: number of latents of the reference or of the video.
+        align: see `find_nearest_point`. None does not round.
 
     Raises:
-        ConfigError: there are not so many latents.
+        ConfigError: the start is beyond the latents.
     """
     start = given = getattr(group, field)
     if start < 0:
@@ -107,10 +107,10 @@ def resolve_start(group: MaskStrategy, field: str, num_latents: int, align: int 
 
 
 def find_nearest_point(value: int, point: int, max_value: int) -> int:
-    """Round a start to a multiple of `point`, up only if a whole stretch of `point` latents fits behind it.
+    """Round a start to a multiple of `point`, upwards only if `point` latents fit after it.
 
-    The VAE encodes 17 frames to 5 latents on their own, so with ``align=5`` a start falls on the first latent
-    of such a chunk. Halves round down. `max_value` is the number of latents there are.
+    The VAE encodes each chunk of 17 frames separately to 5 latents, so with ``align=5`` a start falls on the first
+    latent of such a chunk. Halves round down. `max_value` is the total number of latents.
 
     >>> find_nearest_point(8, 5, 15), find_nearest_point(14, 5, 15)
     (10, 10)

@@ -1,4 +1,4 @@
-"""Whether a run fits into memory, before it starts and after it failed."""
+"""Check whether a run fits into memory before it starts, and recognise out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ADVICE = (
     "try --cfg-options text_encoder.offload=True vae.micro_batch_size=1, a smaller --batch-size, fewer --num-frames or "
     "a smaller --resolution"
 )
-# What PyTorch's allocator on the CPU says, and what it says of sizes beyond 64 bits.
+# Messages of PyTorch's CPU allocator, and of tensor sizes beyond 64 bits.
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed", "invalid size")
 
 
 def check_memory(config: RunConfig) -> None:
-    """Find out whether the frames of one batch fit into the machine's memory, where they are collected as float32.
+    """Check that the frames of one batch, which are collected as float32, fit into the machine's memory.
 
     Raises:
         TooLargeError: they do not.
@@ -34,13 +34,13 @@ def check_memory(config: RunConfig) -> None:
 
 
 def physical_memory() -> int:
-    """Return the bytes of memory of this machine."""
+    """Return the size of this machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def memory_error(error: BaseException) -> TooLargeError | None:
-    """Return an error for users if memory ran out, on a GPU or a CPU, else None."""
-    is_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
+    """Return an error for users if `error` means that GPU or CPU memory ran out, else None."""
+    is_gpu = type(error).__name__ == "OutOfMemoryError"  # torch's class, compared by name to avoid the import
     is_cpu = isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
     )

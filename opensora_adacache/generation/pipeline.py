@@ -1,4 +1,4 @@
-"""From jobs to clips: the only place that knows prompts, references, text features, sampler, cache and VAE.
+"""Make clips from jobs. Only this module combines prompts, references, text features, sampler, cache and VAE.
 
 Letters: B videos of a batch, T latent frames, C latent channels, F frames, H and W pixels or latent rows and columns.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 StepCallback = Callable[[SampledStep], object]
 
-# Images are told to the model as videos of this many frames per second.
+# The model is conditioned on this frame rate for images.
 IMAGE_FPS = 120
 # 5 latents are 17 frames.
 LATENTS_PER_CHUNK, FRAMES_PER_CHUNK = 5, 17
@@ -37,15 +37,15 @@ LATENTS_PER_CHUNK, FRAMES_PER_CHUNK = 5, 17
 
 @dataclass(frozen=True)
 class Clip:
-    """A video as it was made.
+    """A video before it is written.
 
     Attributes:
-        frames: [3, F, H, W] in -1..1, on the CPU.
-        traces: per loop what the cache did; empty without a cache.
-        denoising_seconds: in the denoising loop, of the whole batch.
-        decoding_seconds: in the VAE's decoder.
-        peak_cache_bytes: the most that cached residuals held, of the whole batch.
-        defect: why the video is worthless, or None: values that are not finite (NaN or infinity).
+        frames: frames [3, F, H, W] in -1..1, on the CPU.
+        traces: trace of each loop; empty without a cache.
+        denoising_seconds: seconds in the denoising loop, for the whole batch.
+        decoding_seconds: seconds in the decoder of the VAE.
+        peak_cache_bytes: peak size of the cached residuals of the whole batch.
+        defect: why the video is unusable (values that are NaN or infinite), or None.
     """
 
     frames: Tensor = field(repr=False)
@@ -58,13 +58,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class _Denoised:
-    """What one run of the sampler gave for a batch.
+    """Result of one run of the sampler for a batch.
 
     Attributes:
-        latents: [B, C, T, H, W].
-        traces: one for each video, or one for all of them; empty without a cache.
-        seconds: in the denoising loop.
-        peak_cache_bytes: the most that cached residuals held.
+        latents: latents [B, C, T, H, W].
+        traces: one trace per video, or one for the whole batch; empty without a cache.
+        seconds: seconds in the denoising loop.
+        peak_cache_bytes: peak size of the cached residuals.
     """
 
     latents: Tensor = field(repr=False)
@@ -74,7 +74,7 @@ class _Denoised:
 
 
 class _Video:
-    """A video between two loops: what conditions it and what has been made of it."""
+    """State of a video between two loops: its conditions and what was made so far."""
 
     def __init__(self, job: VideoJob, references: list[Tensor]) -> None:
         self.job = job
@@ -89,13 +89,13 @@ class _Video:
 class Pipeline:
     """The loaded models of a run.
 
-    The cache is attached once for a whole ``with`` block. Outside of one, each call attaches it and takes it off again.
+    In a ``with`` block, the cache is attached once. Outside of one, each call attaches and detaches it.
 
     Args:
-        config: of the run.
-        transformer: on `device`.
-        vae: on `device`.
-        device: where to compute.
+        config: config of the run.
+        transformer: transformer on `device`.
+        vae: autoencoder on `device`.
+        device: device to compute on.
     """
 
     def __init__(self, config: RunConfig, transformer: STDiT3, vae: OpenSoraVAE, device: torch.device) -> None:
@@ -132,16 +132,16 @@ class Pipeline:
     ) -> list[Clip]:
         """Make the clips of a batch.
 
-        A clip depends on its own job only (up to rounding: a processor may sum a larger batch in another order),
-        unless a cache decides for the whole batch.
+        A clip depends only on its own job, unless a cache decides for the whole batch. (Rounding may differ, because
+        sums over a larger batch can be computed in another order.)
 
         Args:
             jobs: B jobs of one run.
-            text_encoder: gives the features of their texts.
-            callback: called after each denoising step, of each loop.
+            text_encoder: text encoder, or a stand-in that returns the features of their texts.
+            callback: function to call after each denoising step of each loop.
 
         Raises:
-            ValueError: a reference cannot be decoded, or its mask strategy does not fit its length.
+            ValueError: a reference cannot be decoded, or is too short for its mask strategy.
         """
         videos = [_Video(job, encode_references(job.references, job.masks, self.config, self._encode)) for job in jobs]
         runs: list[_Denoised] = []
@@ -167,7 +167,7 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the frames [3, F, H, W] of one clip's latents [C, T, H, W], on the CPU, not cut to -1..1."""
+        """Return the frames [3, F, H, W] of one clip's latents [C, T, H, W], on the CPU, not clamped to -1..1."""
         frames = self.vae.decode(latents[None].to(self.vae.dtype), num_frames=self.config.num_frames)
         return frames[0].float().cpu()
 
@@ -178,7 +178,7 @@ class Pipeline:
         text_encoder: TextEncoder,
         callback: StepCallback | None = None,
     ) -> _Denoised:
-        """Denoise one loop of a batch; a cache that is attached starts a run of its own and frees it at the end."""
+        """Denoise one loop of a batch. An attached cache starts a new run for it and frees its residuals at the end."""
         generators = [torch.Generator().manual_seed(video.job.loop_seed(loop)) for video in videos]
         z = self._draw_latents(generators)
         references, masks = [video.references for video in videos], [video.masks for video in videos]
@@ -203,7 +203,7 @@ class Pipeline:
         return _Denoised(latents, traces, seconds, peak_bytes)
 
     def _finish_loop(self, video: _Video, loop: int, row: int, run: _Denoised) -> None:
-        """Decode what a loop made of a video, and note whether it is finite."""
+        """Decode the latents that a loop made for a video, and record whether they are finite."""
         start = self._now()
         frames = self.decode(run.latents[row])
         video.decoding_seconds += self._now() - start
@@ -212,29 +212,29 @@ class Pipeline:
             video.traces.append(run.traces[row % len(run.traces)])
         if video.defect is None and not _is_finite(frames):
             part = "decoding" if _is_finite(run.latents[row]) else "denoising"
-            video.defect = f"{part} gave values that are not finite (NaN or infinity)" + (
+            video.defect = f"{part} returned values that are not finite (NaN or infinity)" + (
                 f" in loop {loop}" if self.config.loop > 1 else ""
             )
 
     def _draw_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Draw noise [B, C, T, H, W] per video, in float32 on the CPU, so that it is the same on every device."""
+        """Draw noise [B, C, T, H, W] per video, in float32 on the CPU, so that it is the same for every device."""
         size = self.vae.latent_size((self.config.num_frames, *self.config.image_size))
         shape = (self.vae.out_channels, *size)
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
 
     def _conditions(self, num_videos: int) -> dict[str, Tensor]:
-        """Return what the model is told about size and speed, [B] each."""
+        """Return the size and frame rate that the model is conditioned on, [B] each."""
         height, width = self.config.image_size
         fps = IMAGE_FPS if self.config.makes_images else self.config.fps
         values = {"height": height, "width": width, "num_frames": self.config.num_frames, "fps": fps}
         return {name: torch.full((num_videos,), float(value), device=self.device) for name, value in values.items()}
 
     def _encode(self, frames: Tensor) -> Tensor:
-        """Encode [3, F, H, W] as latents [C, T, H, W]: the mean, where the reference draws from the posterior."""
+        """Encode [3, F, H, W] as latents [C, T, H, W]: the posterior mean, where the reference draws a sample."""
         return self.vae.encode(frames[None].to(self.device, self.vae.dtype))[0].float()
 
     def _continue(self, videos: Sequence[_Video], loop: int) -> None:
-        """Let the end of what was made last condition the beginning of `loop`."""
+        """Condition the beginning of `loop` on the end of the previous clip."""
         length = self.config.condition_frame_length
         for video in videos:
             video.references.append(self._encode(video.parts[-1]))
@@ -250,18 +250,18 @@ class Pipeline:
             )
 
     def _join(self, video: _Video) -> Tensor:
-        """Return all frames [3, F, H, W] of a video, without those that a loop took over from the one before."""
+        """Return all frames [3, F, H, W] of a video, without those that a loop repeats from the previous one."""
         taken_over = self.config.condition_frame_length // LATENTS_PER_CHUNK * FRAMES_PER_CHUNK
         return torch.cat([video.parts[0], *(part[:, taken_over:] for part in video.parts[1:])], dim=1)
 
     def _now(self) -> float:
-        """Return the time in seconds after the device has finished its work."""
+        """Return the current time in seconds, once the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Tell whether no value is NaN or infinite."""
+    """Return whether all values are finite."""
     low, high = values.aminmax()
     return bool(torch.isfinite(low) and torch.isfinite(high))

@@ -1,7 +1,7 @@
-"""What a run leaves beside its videos: a record for each, and ``run.json`` for the whole; written and read here only.
+"""Read and write the records of a run: one beside each video, and ``run.json`` for the whole run.
 
-Both are JSON objects with a version. Version 1, of files without one, has no digest of the video and listed what counts
-for the pixels (`generation.description`); it is still read.
+Both are JSON objects with a version. Files without one have version 1, which has no digest of the video and lists only
+some of the settings (`generation.description`); it can still be read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from opensora_adacache.errors.family import RecordError
 VERSION = 2
 RUN_NAME = "run.json"
 _PACKAGES = ("torch", "diffusers", "transformers", "mmengine-lite", "mmengine", "einops", "av", "safetensors")
-# What run.json repeats of the record of a video.
+# Fields of a video's record that run.json repeats.
 _LISTED = (
     *("video", "prompt", "seed", "index", "sample"),
     *("num_steps", "computed_steps", "seconds", "peak_cache_bytes"),
@@ -34,38 +34,38 @@ _Record = TypeVar("_Record", "VideoRecord", "RunRecord")
 
 @dataclass(frozen=True)
 class FileDigest:
-    """The content of a file, so that a record can tell whether it belongs to the file beside it."""
+    """Digest of a file's content, which shows whether a record belongs to the file beside it."""
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, content: bytes | memoryview | Path) -> FileDigest:
-        """Return the digest of some content, or of the file at a path."""
+        """Return the digest of bytes, or of the file at a path."""
         content = content.read_bytes() if isinstance(content, Path) else content
         return cls(len(content), sha256(content).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRecord:
-    """The record beside a video: what made it and how it went.
+    """The record beside a video: what it was made from, and measurements of the run.
 
     Attributes:
-        version: of the format.
-        video: name of the file beside the record.
-        file: its content; None in version 1.
-        run: the run that made it; the same in ``run.json``. None in version 1.
-        prompt: as written, without options.
-        seed: of the random stream.
-        index: of the prompt.
-        sample: of several videos of a prompt.
-        settings: everything the pixels depend on (`generation.description.describe`).
-        num_steps: denoising steps, of all loops.
-        computed_steps: those that computed.
-        batch_size: videos that were denoised together.
-        seconds: of denoising (the whole batch) and decoding.
-        peak_cache_bytes: the most that cached residuals held, of the whole batch.
-        traces: for each loop the records of its steps; empty without a cache.
+        version: version of the format.
+        video: name of the video file beside the record.
+        file: digest of the video file; None in version 1.
+        run: identifier of the run that made it, as in ``run.json``; None in version 1.
+        prompt: prompt as written, without options.
+        seed: seed of the random stream.
+        index: index of the prompt.
+        sample: number of the video among those of the same prompt.
+        settings: everything that the pixels depend on (`generation.description.describe`).
+        num_steps: number of denoising steps of all loops.
+        computed_steps: number of computed steps.
+        batch_size: number of videos that were denoised together.
+        seconds: seconds of denoising (for the whole batch) and of decoding.
+        peak_cache_bytes: peak size of the cached residuals of the whole batch.
+        traces: records of the steps of each loop; empty without a cache.
     """
 
     version: int = VERSION
@@ -93,7 +93,7 @@ class VideoRecord:
                 raise RecordError("traces must be lists of steps")
 
     def is_of(self, path: Path) -> bool:
-        """Tell whether the file at a path is the video that the record describes; version 1 cannot know."""
+        """Return whether the file at a path matches the record. Without a digest (version 1) this is unknown."""
         if self.file is None:
             return True
         return path.stat().st_size == self.file.size and FileDigest.of(path) == self.file
@@ -104,19 +104,19 @@ class RunRecord:
     """``run.json``: a run with its config, versions, device, timings and videos.
 
     Attributes:
-        version: of the format.
-        run: name of this run among those that wrote into the folder; None in version 1.
+        version: version of the format.
+        run: identifier of this run among those that wrote to the folder; None in version 1.
         state: "running", "complete", "interrupted" or "failed".
         config_file: path of the config.
-        config: all its values.
-        versions: of this package, Python and the packages that matter.
-        device: type and name, see `describe_device`.
-        num_processes: that shared the run.
-        seconds: for each process its timings.
-        num_videos: of the run.
-        num_finished: of those, the finished ones; of a run that overwrites, those it has made.
-        failed: names of videos that could not be made -> why.
-        videos: of the finished ones what is listed of their records.
+        config: all values of the config.
+        versions: versions of this package, Python and the packages that videos depend on.
+        device: type and name of the device; see `describe_device`.
+        num_processes: number of processes that shared the run.
+        seconds: timings of each process.
+        num_videos: number of videos of the run.
+        num_finished: number of finished videos; for a run that overwrites, of those it made itself.
+        failed: names of videos that could not be made -> reason.
+        videos: for each finished video, the fields of its record that are repeated here.
     """
 
     version: int = VERSION
@@ -141,7 +141,7 @@ class RunRecord:
 
 
 def to_json(record: VideoRecord | RunRecord) -> bytes:
-    """Return a record as JSON; numbers that are not finite become null, which is all that JSON has for them."""
+    """Return a record as JSON. Numbers that are not finite become null, because JSON cannot represent them."""
     return (json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -149,19 +149,19 @@ def from_json(kind: type[_Record], content: bytes) -> _Record:
     """Return the record that `to_json` wrote.
 
     Raises:
-        RecordError: it is something else, or of a newer version; in one line.
+        RecordError: the text is not such a record, or has a newer version. The message is one line.
     """
     try:
         values = json.loads(content)
     except RecursionError:
-        raise RecordError("it is nested too deep") from None
-    except ValueError:  # of bytes that are no text, too
+        raise RecordError("it is nested too deeply") from None
+    except ValueError:  # includes bytes that are not valid text
         raise RecordError("it is not valid JSON") from None
     if not isinstance(values, dict):
         raise RecordError(f"expected a JSON object, got {type(values).__name__}")
     values = {"version": 1, **values}
     if not isinstance(values["version"], int) or values["version"] > VERSION:
-        raise RecordError(f"its version is {values['version']!r}, but this package knows versions up to {VERSION}")
+        raise RecordError(f"its version is {values['version']!r}, but this package reads versions up to {VERSION}")
     hints, known = get_type_hints(kind), {}
     for each in fields(kind):
         if each.name in values:
@@ -185,7 +185,7 @@ def read_record(path: Path) -> VideoRecord:
     """Read the record of a video.
 
     Raises:
-        OSError: there is none, or it cannot be read.
+        OSError: the file does not exist or cannot be read.
         RecordError: the file is not such a record.
     """
     try:
@@ -198,7 +198,7 @@ def read_run(folder: Path) -> RunRecord:
     """Read ``run.json`` in a folder.
 
     Raises:
-        OSError: there is none, or it cannot be read.
+        OSError: the file does not exist or cannot be read.
         RecordError: the file is not what a run writes.
     """
     path = folder / RUN_NAME
@@ -209,12 +209,12 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def list_videos(records: Sequence[VideoRecord]) -> list[dict[str, Any]]:
-    """Return what ``run.json`` repeats of the records of its videos."""
+    """Return the fields of each video's record that ``run.json`` repeats."""
     return [{name: getattr(record, name) for name in _LISTED} for record in records]
 
 
 def describe_device(device: Any) -> dict[str, Any]:
-    """Return type and name of a torch device, and the threads of the CPU."""
+    """Return the type and name of a torch device, and for the CPU the number of threads."""
     import torch
 
     if device.type == "cuda":
@@ -225,7 +225,7 @@ def describe_device(device: Any) -> dict[str, Any]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of this package, of Python and of the packages that videos depend on."""
+    """Return the versions of this package, Python and the packages that videos depend on."""
     versions = {"opensora-adacache": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

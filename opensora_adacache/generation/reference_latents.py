@@ -1,7 +1,7 @@
-"""Encode references: of a long video only what its mask strategies use.
+"""Encode references. Of a long video, only the chunks that its mask strategies use are encoded.
 
-The VAE encodes chunks of `VaeSettings.micro_frame_size` frames on their own, so a chunk has the latents that it has in
-the whole video.
+The VAE encodes each chunk of `VaeSettings.micro_frame_size` frames separately, so the latents of a chunk are the same
+as if the whole video were encoded.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 def encode_references(
     paths: Sequence[Path], masks: Iterable[MaskStrategy], config: RunConfig, encode: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """Return the latents [C, T, H, W] of the references of a video; zeros where no mask strategy uses them.
+    """Return the latents [C, T, H, W] of the references of a video, with zeros where no mask strategy uses them.
 
     Args:
-        paths: of the references.
-        masks: the mask strategy of the video.
-        config: of the run.
-        encode: turns frames [3, F, H, W] into latents.
+        paths: paths of the references.
+        masks: mask strategy of the video.
+        config: config of the run.
+        encode: function that encodes frames [3, F, H, W] as latents.
 
     Raises:
         MediaError: a file cannot be decoded.
-        ConfigError: a mask strategy starts behind the end of a reference.
+        ConfigError: a mask strategy starts beyond the end of a reference.
     """
     masks = list(masks)
     return [_encode(path, _uses(masks, index), config, encode) for index, path in enumerate(paths)]
 
 
 def check_references(paths: Sequence[Path], masks: Iterable[MaskStrategy], config: RunConfig) -> None:
-    """Decode of each reference what its mask strategies use, and raise as `encode_references` does."""
+    """Decode the parts of each reference that its mask strategies use. Raises the errors of `encode_references`."""
     masks = list(masks)
     for index, path in enumerate(paths):
         uses = _uses(masks, index)
@@ -54,11 +54,11 @@ def _encode(path: Path, uses: list[MaskStrategy], config: RunConfig, encode: Cal
     chunks = _chunks(uses, length, config)
     if not chunks:
         return torch.zeros(0)
-    parts: list[Tensor | int] = []  # latents, or the number of latents that nothing uses
+    parts: list[Tensor | int] = []  # latents, or the number of unused latents
     for num_frames, frames in read_chunks(path, config.image_size, config.vae.micro_frame_size, chunks):
         parts.append(config.latents_of(num_frames) if frames is None else encode(frames))
     num_latents = sum(part if isinstance(part, int) else part.shape[1] for part in parts)
-    if length is None:  # known only now
+    if length is None:  # the length is known only now
         for use in uses:
             resolve_start(use, "reference_start", num_latents, config.align)
     encoded = [part for part in parts if not isinstance(part, int)]
@@ -71,17 +71,17 @@ def _encode(path: Path, uses: list[MaskStrategy], config: RunConfig, encode: Cal
 
 
 def _uses(masks: list[MaskStrategy], reference: int) -> list[MaskStrategy]:
-    """Return the groups that take something from a reference; one with a ratio of 1 generates freely."""
+    """Return the groups that use a reference. A group with a ratio of 1 generates freely and uses none."""
     return [mask for mask in masks if mask.reference == reference and mask.edit_ratio < 1]
 
 
 def _needs_length(uses: list[MaskStrategy], config: RunConfig) -> bool:
-    """Tell whether starts depend on the length of the reference: from its end, or aligned (0 stays 0)."""
+    """Return whether starts depend on the reference's length: they count from its end or are aligned (0 stays 0)."""
     return any(use.reference_start < 0 or (use.reference_start > 0 and config.align is not None) for use in uses)
 
 
 def _chunks(uses: list[MaskStrategy], num_latents: int | None, config: RunConfig) -> set[int]:
-    """Return the chunks of a reference that are used; `num_latents` is its length, None where none is needed."""
+    """Return the chunks of a reference that are used. `num_latents` is its length, or None if it is not needed."""
     per_chunk = config.latents_of(config.vae.micro_frame_size)
     chunks: set[int] = set()
     for use in uses:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from opensora_adacache.config.paths import refuse_url
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError
+from opensora_adacache.errors.shown import counted
 from opensora_adacache.media.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
@@ -18,22 +19,22 @@ _NUMBERED = re.compile(r"_(\d{4,})(?:-(\d+))?$")
 
 
 class ReferenceShelf:
-    """Where the references of a run come from.
+    """The source of the references of a run.
 
     Args:
-        entries: what the config says: nothing, one entry for all prompts (a folder, or files separated by
-            ";"), or one entry per prompt.
-        num_prompts: prompts of the run.
+        entries: entries of the config: none, one for all prompts (a folder, or files separated by ";"), or one per
+            prompt.
+        num_prompts: number of prompts of the run.
         start_index: index of the first prompt.
 
     Raises:
-        ConfigError: the number of entries fits neither.
+        ConfigError: there is neither one entry nor one per prompt.
     """
 
     def __init__(self, entries: tuple[str, ...], num_prompts: int, start_index: int = 0) -> None:
         if len(entries) not in (0, 1, num_prompts):
             raise ConfigError(
-                f"reference_path has {len(entries)} entries for {num_prompts} prompts; "
+                f"reference_path has {len(entries)} entries for {counted(num_prompts, 'prompt')}; "
                 "expected one per prompt, or one folder or file for all"
             )
         self.entries = entries
@@ -44,14 +45,14 @@ class ReferenceShelf:
         self._warned = False
 
     def find(self, index: int, sample: int = 0) -> tuple[Path, ...]:
-        """Return the references of prompt `index` (none: an empty tuple).
+        """Return the references of prompt `index`, or an empty tuple if there are none.
 
-        In a folder, files named by index as this package names them (``sample_0003.png``) belong to the
-        prompt of that index; files named otherwise are paired in the order of their names, numbers by value.
+        In a folder, files that are named by index like those of this package (``sample_0003.png``) belong to the
+        prompt with that index. Other files are paired in the order of their names, with numbers compared by value.
 
         Args:
-            index: of the prompt, from the start of the prompt file.
-            sample: of several samples of a prompt, each may have an image of its own.
+            index: index of the prompt, counted from the start of the prompt file.
+            sample: number of the sample. Each sample of a prompt can have its own image.
         """
         if self.folder is None:
             position = 0 if len(self.entries) == 1 else index - self.start_index
@@ -66,7 +67,7 @@ class ReferenceShelf:
         return (self._files[index],) if index < len(self._files) else ()
 
     def _name_skipped(self) -> None:
-        """Warn once of files that are no images or videos: those after them belong to earlier prompts than it seems."""
+        """Warn once about files that are not images or videos, because the files after them move to earlier prompts."""
         if self._warned or self.folder is None:
             return
         self._warned = True
@@ -74,7 +75,7 @@ class ReferenceShelf:
         if skipped:
             names = ", ".join(skipped[:_NUM_NAMED]) + (", …" if len(skipped) > _NUM_NAMED else "")
             warnings.warn(
-                f"'{self.folder}' has {len(skipped)} file{'s' if len(skipped) > 1 else ''} of kinds that are not read "
+                f"'{self.folder}' has {len(skipped)} file{'s' if len(skipped) > 1 else ''} of an unsupported type "
                 f"({names}); the others are paired with the prompts in order",
                 AdaCacheWarning,
                 stacklevel=2,
@@ -97,7 +98,7 @@ def split_paths(text: str) -> tuple[Path, ...]:
 
 
 def list_media(folder: Path) -> list[Path]:
-    """List the images and videos of a folder by name, with 2 before 10; none if there is no such folder."""
+    """List the images and videos of a folder by name, with 2 before 10. A missing folder has none."""
     return [file for file in _visible(folder) if _is_media(file)] if folder.is_dir() else []
 
 
@@ -106,7 +107,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
-    """Return a key that sorts digits by their value and letters whatever their case."""
+    """Return a sort key that compares numbers by value and ignores case."""
     pieces = re.split(r"(\d+)", file.name.casefold())
     return [(int(piece), "") if i % 2 else (0, piece) for i, piece in enumerate(pieces)], file.name
 
@@ -116,7 +117,7 @@ def _is_media(file: Path) -> bool:
 
 
 def _is_folder(entry: str) -> bool:
-    """Tell a folder, which need not exist yet, from a file or a list of files."""
+    """Return whether an entry is a folder, which need not exist yet, rather than a file or a list of files."""
     if not entry or ";" in entry or os.path.isfile(os.path.expanduser(entry)):
         return False
     return os.path.isdir(os.path.expanduser(entry)) or not _is_media(Path(entry))

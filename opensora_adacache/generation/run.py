@@ -1,4 +1,4 @@
-"""Make the videos of a run: skip what is there, load the models once, write each video as it is finished."""
+"""Make the videos of a run: skip existing videos, load the models once, write each video when it is finished."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did.
+    """Summary of a run.
 
     Attributes:
-        num_made: videos made by this process.
-        num_skipped: videos of the run that were there before.
-        num_total: videos of the run.
-        save_dir: where they are.
+        num_made: number of videos made by this process.
+        num_skipped: number of videos of the run that existed before.
+        num_total: number of videos of the run.
+        save_dir: folder of the videos.
     """
 
     num_made: int
@@ -46,28 +46,28 @@ class RunSummary:
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a run; says in one line what is finished and how to go on."""
+    """Ctrl-C or SIGTERM during a run. The message says in one line what is finished and how to continue."""
 
 
 def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
-    """Make the videos of a run that are not there yet.
+    """Make the videos of a run that do not exist yet.
 
-    Everything that can be checked is checked before the models are loaded. Each video is written with its record when
-    it is finished (`generation.saving`); ``run.json`` is written at the start and at the end. One run at a time writes
-    into a folder (`generation.lock`).
+    Everything that can be checked is checked before the models are loaded. Each video is written with its record as
+    soon as it is finished (`generation.saving`); ``run.json`` is written at the start and at the end. Only one run at
+    a time can write to a folder (`generation.lock`).
 
     Args:
-        config: of the run.
-        group: the processes that share it; None for this one alone.
+        config: config of the run.
+        group: the processes that share the run. None means a single process.
 
     Raises:
-        ValueError: a prompt, reference, checkpoint or file that is there does not fit, memory is too small, or a video
-            could not be made.
-        OSError: something cannot be read, downloaded or written, or another run writes into the folder.
+        ValueError: a prompt, reference, checkpoint or existing file does not fit the config, memory is too small, or a
+            video could not be made.
+        OSError: something cannot be read, downloaded or written, or another run is writing to the folder.
         RunInterrupted: Ctrl-C or SIGTERM.
     """
     group = group or ProcessGroup()
-    # With logdate_dir each process has named a folder after its own clock.
+    # With logdate_dir, each process has named a folder by its own clock.
     save_dir, name = group.broadcast((config.save_dir, uuid.uuid4().hex))
     config = replace(config, save_dir=save_dir)
     jobs = plan_jobs(config)
@@ -94,7 +94,7 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
 
 
 class _Worker:
-    """One process's part of a run, its timings and what failed."""
+    """One process's part of a run, its timings and its failures."""
 
     def __init__(self, config: RunConfig, group: ProcessGroup, folder: RunFolder) -> None:
         self.config = config
@@ -104,11 +104,11 @@ class _Worker:
         self.failed: dict[str, str] = {}
         self._begin = time.perf_counter()
         self._shows = group.is_first and config.verbose > 0
-        self._bars = self._shows and sys.stderr.isatty()  # a log file would fill with them
+        self._bars = self._shows and sys.stderr.isatty()  # progress bars would fill a log file
         self._device: dict[str, Any] = {}
 
     def check(self, batches: Sequence[Batch]) -> None:
-        """Find out whether the folder can be written, the frames fit into memory and the references can be read."""
+        """Check that the folder is writable, the frames fit into memory and the references can be read."""
         if self.group.is_first:
             self.folder.write_run("running", self._device, [self.seconds], self.failed)
         check_memory(self.config)
@@ -118,7 +118,7 @@ class _Worker:
             check_references(references, masks, self.config)
 
     def make(self, batches: Sequence[Batch]) -> int:
-        """Load the models and make the videos of some batches; return how many were written."""
+        """Load the models, make the videos of the batches and return how many were written."""
         if not batches:
             return 0
         total = sum(len(batch.wanted) for batch in batches)
@@ -157,7 +157,7 @@ class _Worker:
             )
 
     def note(self, state: str) -> None:
-        """Note in ``run.json``, if it can be written, how a run ended that did not run through."""
+        """Record in ``run.json``, if it is writable, how an incomplete run ended."""
         self.seconds["total"] = time.perf_counter() - self._begin
         if self.group.is_first:
             with contextlib.suppress(OSError, KeyboardInterrupt):
@@ -184,7 +184,7 @@ class _Worker:
         return models
 
     def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
-        """Write a video, unless it is worthless, and a line about it."""
+        """Write a video, unless it is defective, and print a line about it."""
         if clip.defect:
             self.failed[job.path.name] = clip.defect
             warn(f"'{job.path}' is not written: {clip.defect}")

@@ -1,8 +1,8 @@
-"""Write a video and its record so that the two never disagree, whatever dies when.
+"""Write a video and its record so that the two always agree, even if the process is killed.
 
-Both are written under temporary names first. As soon as the temporary record is complete, the video counts as made:
-what is left are two renames, and `finish_interrupted` does them if the process died before or between them. An old
-video and its record are replaced by those renames only, so they stay if anything before fails.
+Both are first written under temporary names. The video counts as made once the temporary record is complete: only two
+renames remain, and `finish_interrupted` does them if the process was killed before or between them. Only these renames
+replace an old video and its record, so the old files stay if anything fails before.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from opensora_adacache.media.files import rename, unfinished_files, write_unfini
 
 
 def save(folder: Path, content: bytes | memoryview, record: VideoRecord) -> None:
-    """Write a video and its record into a folder; the record gets the digest of the video.
+    """Write a video and its record, which gets the digest of the video.
 
     Raises:
-        OSError: the folder is not writable or the disk is full; what was there before stays.
+        OSError: the folder is not writable or the disk is full. Existing files are unchanged.
     """
     record = replace(record, file=FileDigest.of(content))
     path = folder / record.video
@@ -33,9 +33,9 @@ def save(folder: Path, content: bytes | memoryview, record: VideoRecord) -> None
 
 
 def finish_interrupted(folder: Path) -> None:
-    """Do what processes that were killed while they wrote into a folder left undone, and remove their temporary files.
+    """Complete the writes of processes that were killed, and remove their temporary files.
 
-    No other run may be writing into it.
+    No other run may be writing to the folder.
 
     Raises:
         OSError: the folder is not writable.
@@ -45,7 +45,7 @@ def finish_interrupted(folder: Path) -> None:
     for part in parts:
         try:
             records[part] = from_json(VideoRecord, part.read_bytes())
-        except ValueError:  # a video, run.json, or a record that was not written to its end
+        except ValueError:  # a video, run.json, or an incomplete record
             continue
     videos = {FileDigest.of(part): part for part in parts if part not in records}
     for part, record in records.items():

@@ -1,4 +1,4 @@
-"""Text features of the prompts of a run, kept so that the text encoder can leave before the transformer comes."""
+"""Text features of a run's prompts, kept so that the text encoder can be freed before the transformer is loaded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 
 class TextFeatures:
-    """Takes the place of a text encoder for texts that were encoded before.
+    """Stands in for a text encoder and returns features of texts that were encoded before.
 
-    Each text is encoded on its own, so that its features do not depend on the texts it came with. They are kept
-    on the CPU.
+    Each text is encoded separately, so that its features do not depend on other texts. They are kept on the CPU.
 
     Args:
-        encoder: the text encoder; it still gives the null features.
-        texts: the texts to encode.
+        encoder: text encoder, which still returns the null features.
+        texts: texts to encode.
     """
 
     def __init__(self, encoder: TextEncoder, texts: Iterable[str]) -> None:

@@ -1,1 +1,1 @@
-"""Images and videos: read, write, mark."""
+"""Read, write and watermark images and videos."""

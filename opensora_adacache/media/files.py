@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files atomically."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 def write_file(path: str | Path, data: bytes | memoryview) -> Path:
-    """Write `data` to `path`, whole or not at all: under a temporary name in the same folder, then renamed.
+    """Write `data` to `path` atomically: under a temporary name in the same folder, which is then renamed.
 
-    A file that was there before stays as it is if writing fails. The folder is made if it is missing.
+    If writing fails, an existing file is unchanged. A missing folder is created.
 
     Raises:
         WriteError: the folder is not writable, the disk is full, or the name is too long for the file system.
@@ -32,12 +32,12 @@ def write_file(path: str | Path, data: bytes | memoryview) -> Path:
 
 
 def write_unfinished(path: Path, data: bytes | memoryview) -> Path:
-    """Write the content of `path` under a temporary name in its folder, and return that name; see `rename`.
+    """Write the future content of `path` under a temporary name in its folder and return that name; see `rename`.
 
     Raises:
-        WriteError: as `write_file`; nothing half-written is left behind.
+        WriteError: see `write_file`. No incomplete file remains.
     """
-    # Not derived from the name: that may be a prompt and as long as the file system allows.
+    # Not derived from the file name, which may be a prompt as long as the file system allows.
     unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
     with _explaining(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,17 +53,17 @@ def write_unfinished(path: Path, data: bytes | memoryview) -> Path:
 
 
 def rename(unfinished: Path, path: Path) -> None:
-    """Give a file that `write_unfinished` wrote its name, in place of what has it now.
+    """Rename a file that `write_unfinished` wrote to its final name, replacing any existing file.
 
     Raises:
-        WriteError: as `write_file`.
+        WriteError: see `write_file`.
     """
     with _explaining(path):
         unfinished.replace(path)
 
 
 def unfinished_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that `write_unfinished` wrote and nobody renamed."""
+    """Return the files in a folder that `write_unfinished` wrote and that were not renamed."""
     return sorted(file for file in folder.iterdir() if _UNFINISHED.fullmatch(file.name))
 
 

@@ -1,4 +1,4 @@
-"""Turn a picture of any kind into plain RGB: 16 bits, floating point, transparency, cameras held upright."""
+"""Convert pictures of any kind to plain RGB: 16 bits, floating point, transparency, EXIF orientation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from PIL.Image import Image
 
-# What shows through transparent pictures.
+# Background of transparent pictures.
 GROUND = (255, 255, 255)
 
 
 def plain_picture(image: Image) -> Image:
-    """Return a picture as RGB with 8 bits, upright, on white where it is transparent.
+    """Return a picture as 8-bit RGB, upright, with transparent parts on white.
 
-    Pillow's own conversion clips values of more than 8 bits, and drops transparency with whatever colour lay under it.
+    Pillow's own conversion clips values of more than 8 bits, and ignores transparency, showing the colours beneath it.
 
     Raises:
-        MediaError: it is not known which of its values is white.
+        MediaError: the value range is unknown, so it is unclear which value is white.
     """
     from PIL import ImageOps
 
     image = _eight_bits(image)
-    # Cameras store pictures lying down and note how to turn them.
+    # Cameras store pictures unrotated and record the orientation in EXIF.
     image = ImageOps.exif_transpose(image)
     has_alpha = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
     return _on_ground(image.convert("RGBA")) if has_alpha else image.convert("RGB")
@@ -39,7 +39,7 @@ def _on_ground(image: Image) -> Image:
 
 
 def _eight_bits(image: Image) -> Image:
-    """Scale grey values of 16 bits and of floating point in 0..1 to 0..255."""
+    """Scale 16-bit grey values, and floating-point ones in 0..1, to 0..255."""
     import numpy as np
     from PIL import Image as images
 
@@ -47,14 +47,14 @@ def _eight_bits(image: Image) -> Image:
         return image
     values = np.asarray(image).astype(np.float64)
     if image.mode == "F":
-        if not (values.min() >= 0 and values.max() <= 1):  # NaN is neither
+        if not (values.min() >= 0 and values.max() <= 1):  # also true for NaN
             given = f"{values.min():g}..{values.max():g}"
-            raise MediaError(f"its floating-point values lie in {given}, expected 0..1; save it with 8 bits")
+            raise MediaError(f"its floating-point values are in {given}, expected 0..1; save it with 8 bits")
         levels = values * 255
     elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):  # there "I" has 16 bits
         levels = values / 257
     else:
-        raise MediaError("it has whole numbers of 32 bits, whose white is not known; save it with 8 or 16 bits")
+        raise MediaError("it has 32-bit integers, whose white is unknown; save it with 8 or 16 bits")
     scaled = images.fromarray(np.round(levels).astype(np.uint8))
     orientation = image.getexif().get(0x0112)
     if orientation is not None:
@@ -63,7 +63,7 @@ def _eight_bits(image: Image) -> Image:
 
 
 def upright(frame: VideoFrame) -> Image:
-    """Return a frame of a video as RGB, turned as its display matrix says (phones note there how they were held)."""
+    """Return a video frame as RGB, rotated by its display matrix, in which phones record their orientation."""
     from PIL.Image import Transpose, fromarray
 
     if any(component.is_alpha for component in frame.format.components):
@@ -73,7 +73,7 @@ def upright(frame: VideoFrame) -> Image:
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
-    # A point (x, y) of the picture is shown at (a·x + c·y, b·x + d·y), y downwards; see ISO/IEC 14496-12, 8.2.2.
+    # A point (x, y) of the picture appears at (a·x + c·y, b·x + d·y), with y downwards; see ISO/IEC 14496-12, 8.2.2.
     a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])
     turns = {
         (1, 0, 0, 1): None,

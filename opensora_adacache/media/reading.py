@@ -1,7 +1,7 @@
-"""Read images and videos, as references at a given size or as they are.
+"""Read images and videos, either as references at a given size or at their own size.
 
 Pictures are float32 tensors [3, F, H, W] in -1..1: F frames, H rows, W columns. Videos are decoded frame by frame, and
-only frames that are asked for are kept.
+only requested frames are kept.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 def read_reference(path: str | Path, image_size: tuple[int, int]) -> Tensor:
     """Read an image (F = 1) or a video as [3, F, H, W] in -1..1 at `image_size` (H, W).
 
-    Each frame is turned upright, resized (bicubic, same factor in both directions) until it covers the size, then
-    cropped around its centre. Transparent pictures lie on white. The reference implementation resizes the frames of
-    videos bilinearly; here images and videos are treated alike.
+    Each frame is rotated upright, resized (bicubic, same factor in both directions) to cover the size, and cropped
+    around its centre. Transparent parts become white. The reference implementation resizes video frames bilinearly;
+    here images and videos are treated alike.
 
     Raises:
-        MissingFileError: no such file.
+        MissingFileError: there is no such file.
         MediaError: the suffix is unknown or the file cannot be decoded.
     """
     return _to_tensor(_resize_to_cover(make(), image_size) for make in _open_reference(path))
@@ -41,16 +41,16 @@ def read_reference(path: str | Path, image_size: tuple[int, int]) -> Tensor:
 def read_chunks(
     path: str | Path, image_size: tuple[int, int], length: int, wanted: Collection[int]
 ) -> Iterator[tuple[int, Tensor | None]]:
-    """Read a reference in chunks of `length` frames, one at a time in memory, up to the last one that is wanted.
+    """Read a reference in chunks of `length` frames, one at a time in memory, up to the last one in `wanted`.
 
     Args:
-        path: of an image or a video.
-        image_size: see `read_reference`, which also says what is raised.
-        length: frames of a chunk; the last one can be shorter.
-        wanted: numbers of chunks, from 0.
+        path: path of an image or a video.
+        image_size: see `read_reference`, which also lists the errors.
+        length: number of frames per chunk. The last chunk can be shorter.
+        wanted: numbers of the chunks to return, from 0.
 
     Yields:
-        The number of frames of each chunk, and the frames [3, F, H, W] of a chunk that is wanted (else None).
+        The number of frames of each chunk, and the frames [3, F, H, W] of chunks in `wanted` (else None).
     """
     stop = (max(wanted) + 1) * length
     pictures = iter(_open_reference(path, stop))
@@ -65,14 +65,14 @@ def read_chunks(
 
 
 def check_reference(path: str | Path, stop: int | None = None) -> None:
-    """Decode a reference up to frame `stop` and keep nothing; raises as `read_reference` does."""
+    """Decode a reference up to frame `stop` without keeping anything. Raises the errors of `read_reference`."""
     count_frames(path, stop)
 
 
 def count_frames(path: str | Path, stop: int | None = None) -> int:
     """Return the number of frames of a reference, up to `stop`.
 
-    They are decoded to be counted: what a file says of itself can be wrong, and some kinds say nothing.
+    The frames are decoded to count them, because metadata can be wrong, and some formats have none.
     """
     return sum(1 for _ in _open_reference(path, stop))
 
@@ -81,9 +81,9 @@ def read_video(path: str | Path) -> Tensor:
     """Read all frames of a video as [3, F, H, W] in -1..1 at their own size.
 
     Raises:
-        MissingFileError: no such file.
-        MediaError: the file cannot be decoded as a video, or was cut off: a file that lists its frames first may
-            end after any of them and still be readable.
+        MissingFileError: there is no such file.
+        MediaError: the file cannot be decoded as a video, or it is truncated: a file with its index in front can end
+            after any frame and still be readable.
     """
     from opensora_adacache.media.pictures import upright
 
@@ -91,7 +91,7 @@ def read_video(path: str | Path) -> Tensor:
 
 
 def _open_reference(path: str | Path, stop: int | None = None) -> Iterator[Callable[[], Image]]:
-    """Yield for each frame what makes a picture of it, which costs more than to decode it."""
+    """Yield for each frame a function that converts it to a picture, which costs more than decoding it."""
     from opensora_adacache.media.pictures import upright
 
     path = _existing(path, "reference")
@@ -133,7 +133,7 @@ def _read_image(path: Path) -> Image:
 def _decode(path: Path, stop: int | None = None, whole: bool = False) -> Iterator[VideoFrame]:
     """Yield the frames of a video one at a time, up to `stop`.
 
-    With `whole`, as many as the file says it has, or raise MediaError.
+    With `whole`, raise MediaError if there are fewer frames than the file lists.
     """
     import av
 
@@ -141,7 +141,7 @@ def _decode(path: Path, stop: int | None = None, whole: bool = False) -> Iterato
     try:
         with av.open(str(path)) as container:
             if container.streams.video:
-                num_listed = container.streams.video[0].frames  # 0 in formats that do not say
+                num_listed = container.streams.video[0].frames  # 0 in formats without this field
                 for frame in islice(container.decode(video=0), stop):
                     num_frames += 1
                     yield frame
@@ -160,7 +160,7 @@ def _resize_to_cover(image: Image, image_size: tuple[int, int]) -> Image:
 
     height, width = image_size
     factor = max(height / image.height, width / image.width)
-    # max() guards against a side that rounds to one pixel less than it must cover.
+    # max() ensures that rounding does not leave a side one pixel short.
     covering = max(width, round(image.width * factor)), max(height, round(image.height * factor))
     left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
     resized = image.resize(covering, Image.Resampling.BICUBIC)
@@ -168,7 +168,7 @@ def _resize_to_cover(image: Image, image_size: tuple[int, int]) -> Image:
 
 
 def _to_tensor(images: Iterable[Image]) -> Tensor:
-    """Stack RGB pictures of one size into [3, F, H, W] in -1..1."""
+    """Stack RGB pictures of the same size into [3, F, H, W] in -1..1."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Mark videos as made by a model."""
+"""Mark videos as AI generated."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _OPACITY = 0.6
 
 
 def add_watermark(frames: Tensor) -> Tensor:
-    """Return frames [3, F, H, W] in -1..1 with a small white text in the lower right corner.
+    """Return frames [3, F, H, W] in -1..1 with small white text in the lower right corner.
 
-    The text is a twentieth of the height, but never wider than the picture; very small pictures get a cut one.
+    The text height is a twentieth of the picture's, but the text is never wider than the picture. Very small pictures
+    show it truncated.
     """
     import numpy as np
     import torch

@@ -1,6 +1,6 @@
 """Write videos (h264 mp4) and images (png).
 
-Pictures are float32 tensors [3, F, H, W] in -1..1: F frames, H rows, W columns. Files appear complete or not at all
+Pictures are float32 tensors [3, F, H, W] in -1..1: F frames, H rows, W columns. Files are written atomically
 (`media.files.write_file`).
 """
 
@@ -17,37 +17,37 @@ from opensora_adacache.media.files import write_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-# An mp4 keeps time in whole fractions of a second.
+# An mp4 stores time in integer fractions of a second.
 SLOWEST, FASTEST = 0.01, 1000
 
-# crf runs from 0 (lossless) to 51; 18 looks lossless to most eyes. x264's output depends on the number of
-# threads, so it is fixed, and on processors with AVX-512 its macroblock tree gives small clips another file each time,
-# so it is off: the same frames give the same file.
+# crf ranges from 0 (lossless) to 51; 18 is visually lossless for most viewers. The same frames must give the same
+# file: the number of threads is fixed because x264's output depends on it, and the macroblock tree is off because with
+# AVX-512 it encodes small clips differently each time.
 _X264_OPTIONS = {"crf": "18", "threads": "4", "x264-params": "mbtree=0"}
-# Browsers and players start such a file before it is loaded.
+# Browsers and players can start such a file before it is fully loaded.
 _INDEX_FIRST = {"movflags": "faststart"}
 _BT709 = 1  # code of H.273 for matrix, primaries and transfer; swscale's code for the matrix is the same
 _LIMITED_RANGE = 1
 
 
 def write_video(path: str | Path, frames: Tensor, fps: float) -> Path:
-    """Write [3, F, H, W] in -1..1 as `encode_video` gives it. The folder is made if it is missing.
+    """Write [3, F, H, W] in -1..1 as an mp4 (see `encode_video`). A missing folder is created.
 
     Raises:
-        MediaError: the shape is no video, or `fps` lies outside of 0.01..1000.
-        WriteError: the folder is not writable or the disk is full; nothing half-written is left behind.
+        MediaError: the shape is not that of a video, or `fps` is outside 0.01..1000.
+        WriteError: the folder is not writable or the disk is full. No incomplete file remains.
     """
     return write_file(path, encode_video(frames, fps))
 
 
 def encode_video(frames: Tensor, fps: float) -> memoryview:
-    """Return [3, F, H, W] in -1..1 (values beyond are clamped) as an h264 mp4 with `fps` frames per second.
+    """Return [3, F, H, W] in -1..1 (other values are clamped) as an h264 mp4 with `fps` frames per second.
 
-    Colours are stored as yuv420p, which every player reads; it needs even sizes, so an odd last row or column
-    is repeated once.
+    Colours are stored as yuv420p, which every player supports. It needs even sizes, so the last row or column of an
+    odd size is repeated once.
 
     Raises:
-        MediaError: the shape is no video, or `fps` lies outside of 0.01..1000.
+        MediaError: the shape is not that of a video, or `fps` is outside 0.01..1000.
     """
     import av
     import numpy as np
@@ -56,16 +56,16 @@ def encode_video(frames: Tensor, fps: float) -> memoryview:
         raise MediaError(f"fps must lie in {SLOWEST}..{FASTEST}, got {fps}")
     pixels = _to_pixels(frames)
     pixels = np.pad(pixels, [(0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2), (0, 0)], mode="edge")
-    # Encoding into memory first leaves one plain write that can fail.
+    # Encoding into memory first leaves a single write that can fail.
     encoded = io.BytesIO()
-    # To move the index to the front, the writer reads its own output again.
+    # The writer reads its own output again to move the index to the front.
     read_again = lambda *_: io.BytesIO(encoded.getvalue())  # noqa: E731
     with av.open(encoded, "w", format="mp4", options=_INDEX_FIRST, io_open=read_again) as container:
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # Untagged files are shown with different colours by different players.
+        # Players show untagged files in different colours.
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
@@ -77,20 +77,20 @@ def encode_video(frames: Tensor, fps: float) -> memoryview:
 
 
 def write_image(path: str | Path, frame: Tensor) -> Path:
-    """Write [3, H, W] or [3, 1, H, W] in -1..1 (values beyond are clamped) as a png.
+    """Write [3, H, W] or [3, 1, H, W] in -1..1 (other values are clamped) as a png.
 
     Raises:
-        MediaError: the shape is no single picture.
-        WriteError: the folder is not writable or the disk is full; nothing half-written is left behind.
+        MediaError: the shape is not that of a single picture.
+        WriteError: the folder is not writable or the disk is full. No incomplete file remains.
     """
     return write_file(path, encode_image(frame))
 
 
 def encode_image(frame: Tensor) -> memoryview:
-    """Return [3, H, W] or [3, 1, H, W] in -1..1 (values beyond are clamped) as a png.
+    """Return [3, H, W] or [3, 1, H, W] in -1..1 (other values are clamped) as a png.
 
     Raises:
-        MediaError: the shape is no single picture.
+        MediaError: the shape is not that of a single picture.
     """
     from PIL import Image
 

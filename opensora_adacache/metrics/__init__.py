@@ -1,1 +1,1 @@
-"""What a video is measured by."""
+"""Metrics of videos."""

@@ -1,4 +1,4 @@
-"""Pairs of frames of two videos that are compared."""
+"""Iterate over the frames of videos and pairs of videos."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 def frames_of(video: Any) -> Iterator[np.ndarray]:
-    """Yield the frames [3, H, W] of a video [3, F, H, W] in float64, values beyond −1..1 clamped as a file would.
+    """Yield the frames [3, H, W] of a video [3, F, H, W] in float64, clamped to −1..1 like in a file.
 
-    One frame at a time: a whole video at 720p in float64 takes more than a gigabyte.
+    The frames come one at a time, because a whole 720p video in float64 takes more than a gigabyte.
 
     Raises:
-        ValueError: the shape is no video.
+        ValueError: the shape is not that of a video.
     """
     pixels = np.asarray(video)
     if pixels.ndim != 4 or pixels.shape[0] != 3 or 0 in pixels.shape:
@@ -23,15 +23,15 @@ def frames_of(video: Any) -> Iterator[np.ndarray]:
 
 
 def frame_pairs(frames: Any, reference: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the frames of a video beside those of its reference.
+    """Yield pairs of frames of a video and its reference.
 
     Raises:
-        ValueError: their shapes differ, or are no video.
+        ValueError: the shapes differ, or are not those of videos.
     """
     one, other = np.shape(frames), np.shape(reference)
     if one != other:
         raise ValueError(
-            f"videos to compare must have one shape [3, F, H, W], got {tuple(one)} and {tuple(other)}; "
+            f"videos to compare must have the same shape [3, F, H, W], got {tuple(one)} and {tuple(other)}; "
             "make both with the same size and length"
         )
     return zip(frames_of(frames), frames_of(reference), strict=True)

@@ -1,8 +1,8 @@
-"""LPIPS with AlexNet: how differently a network trained on pictures sees two frames.
+"""LPIPS with AlexNet: the difference of two frames in the features of an image classifier.
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Its linear heads, version
-0.1, come with torchmetrics. The convolutions of AlexNet do not: they are in torchvision's published checkpoint, which
-is read from where ``torch.hub`` keeps its downloads. Nothing is downloaded here and torchvision is not needed.
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The linear heads, version
+0.1, come with torchmetrics. The convolutions of AlexNet are read from torchvision's published checkpoint in the
+download folder of ``torch.hub``. This module downloads nothing and does not need torchvision.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 CHECKPOINT_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 DOWNLOAD = f"python -c \"import torch; torch.hub.load_state_dict_from_url('{CHECKPOINT_URL}', check_hash=True)\""
 
-# Of each convolution its place in the checkpoint, its stride and padding, and whether 3×3 max pooling comes before it.
+# For each convolution: its index in the checkpoint, stride, padding, and whether 3×3 max pooling precedes it.
 _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
 _SHAPES = ((64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3))
-# Mean and deviation of the pictures AlexNet was trained on, for values in −1..1.
+# Mean and standard deviation of the pictures AlexNet was trained on, for values in −1..1.
 _MEAN = (-0.030, -0.088, -0.188)
 _DEVIATION = (0.458, 0.448, 0.450)
 _EPSILON = 1e-8
-# Smaller frames leave nothing after the two poolings.
+# Smaller frames are empty after the two poolings.
 MIN_SIDE = 31
 
 
 class MetricUnavailable(RuntimeError):
-    """A metric that cannot be computed on this machine; says in one line why. Its column stays empty."""
+    """The metric cannot be computed on this machine, for the reason in the message. Its column stays empty."""
 
 
 def require_torchmetrics(metric: str) -> None:
@@ -49,18 +49,18 @@ def require_torchmetrics(metric: str) -> None:
 
 
 def checkpoint_path() -> Path:
-    """Return where torch.hub (and with it torchvision) keeps the checkpoint of AlexNet."""
+    """Return the path at which torch.hub (and so torchvision) keeps the checkpoint of AlexNet."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / CHECKPOINT_URL.rpartition("/")[2]
 
 
 class Lpips:
-    """LPIPS of two videos; holds AlexNet's convolutions and the linear heads.
+    """LPIPS of two videos, with AlexNet's convolutions and the linear heads.
 
     Args:
-        weights: ``features.{0,3,6,8,10}.{weight,bias}`` of AlexNet.
-        heads: per layer the weights [C] of its channels.
+        weights: the weights ``features.{0,3,6,8,10}.{weight,bias}`` of AlexNet.
+        heads: for each layer, the weights [C] of its channels.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], heads: list[Tensor]) -> None:
@@ -72,10 +72,10 @@ class Lpips:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Lpips:
-        """Load from a checkpoint of AlexNet as torchvision publishes it; None: from `checkpoint_path`.
+        """Load the metric from torchvision's checkpoint of AlexNet; None means `checkpoint_path`.
 
         Raises:
-            MetricUnavailable: the checkpoint is not there, or is another one.
+            MetricUnavailable: the checkpoint is missing, or is not AlexNet's.
             ValueError: torchmetrics is not installed.
         """
         require_torchmetrics("lpips")
@@ -94,7 +94,7 @@ class Lpips:
         return cls(weights, _load_heads())
 
     def __call__(self, frames: Any, reference: Any) -> float:
-        """Return the mean over frames of the LPIPS of two videos [3, F, H, W] in −1..1.
+        """Return the LPIPS of two videos [3, F, H, W] in −1..1, averaged over frames.
 
         Raises:
             ValueError: the shapes differ, or a side is shorter than 31 pixels.
@@ -106,7 +106,7 @@ class Lpips:
         return fmean(self._distance(one, other) for one, other in pairs)
 
     def _distance(self, one: np.ndarray, other: np.ndarray) -> float:
-        """Return the distance of two frames [3, H, W]: per layer the heads weigh the squared change of channels."""
+        """Return the distance of two frames [3, H, W]: squared feature differences, weighted by the heads."""
         import torch
 
         with torch.inference_mode():
@@ -117,7 +117,7 @@ class Lpips:
             )
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """Return per layer the features [2, C, h, w] of two pictures, each position scaled to unit length."""
+        """Return the features [2, C, h, w] of two pictures in each layer, with unit length at each position."""
         import torch
         from torch.nn import functional
 

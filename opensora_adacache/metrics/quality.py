@@ -1,4 +1,4 @@
-"""Metrics of a video against the uncached one of the same prompt and seed, by name.
+"""Metrics that compare a video with the uncached one of the same prompt and seed, by name.
 
 Videos are [3, F, H, W] in −1..1: raw frames, or the 8-bit frames of a decoded mp4 in the same layout. Each metric is
 computed per frame and averaged over frames.
@@ -25,7 +25,7 @@ SSIM_WINDOW = 11
 
 
 def psnr(frames: Any, reference: Any, cap: float = 100.0) -> float:
-    """Return the mean over frames of the PSNR in dB of two videos [3, F, H, W] in −1..1, capped where they are equal.
+    """Return the PSNR in dB of two videos [3, F, H, W] in −1..1, averaged over frames. Equal frames have a fixed cap.
 
     Raises:
         ValueError: their shapes differ.
@@ -35,13 +35,13 @@ def psnr(frames: Any, reference: Any, cap: float = 100.0) -> float:
 
 
 def ssim(frames: Any, reference: Any) -> float:
-    """Return the mean over frames of the structural similarity of two videos [3, F, H, W] in −1..1.
+    """Return the structural similarity of two videos [3, F, H, W] in −1..1, averaged over frames.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with torchmetrics:
     Gaussian window of 11×11 pixels with σ 1.5, constants 0.01 and 0.03, per colour channel, averaged where the window
-    lies inside the frame (torchmetrics alone would average over mirrored borders too). Pixels are moved to 0..1
-    first: unlike PSNR, SSIM depends on where black is. Computed in float32, which leaves errors up to 5e-4 in flat
-    regions.
+    lies inside the frame (torchmetrics by itself also averages over mirrored borders). Pixels are shifted to 0..1
+    first because SSIM, unlike PSNR, depends on the black level. The computation is in float32, which causes errors of
+    up to 5e-4 in flat regions.
 
     Raises:
         ValueError: the shapes differ, a side is shorter than the window, or torchmetrics is not installed.
@@ -64,7 +64,7 @@ def ssim(frames: Any, reference: Any) -> float:
     return fmean(values)
 
 
-# Each entry makes the metric, so that nothing heavy is imported and no weight is read for one that is not asked for.
+# Each entry creates its metric on demand, so that unused metrics import nothing heavy and load no weights.
 METRICS: dict[str, Callable[[], Metric]] = {
     "psnr": lambda: psnr,
     "ssim": lambda: ssim,
@@ -76,7 +76,7 @@ _OF_TORCHMETRICS = ("ssim", "lpips")
 
 
 def check_metrics(names: Iterable[str]) -> None:
-    """Check that metrics exist and that what they need is installed, before any video is made.
+    """Check, before any video is made, that metrics exist and that their packages are installed.
 
     Raises:
         ValueError: a name is unknown, or the package that a metric needs is not installed.
@@ -90,12 +90,12 @@ def check_metrics(names: Iterable[str]) -> None:
 
 
 def load_metrics(names: Iterable[str]) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Return the metrics of some names, and instead of those that this machine cannot compute the reasons.
+    """Return the named metrics, and the reasons for those that this machine cannot compute.
 
-    A metric is called with a video and its reference and returns a number.
+    A metric is a function of a video and its reference that returns a number.
 
     Raises:
-        ValueError: as `check_metrics`.
+        ValueError: see `check_metrics`.
     """
     names = list(names)
     check_metrics(names)

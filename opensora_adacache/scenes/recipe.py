@@ -21,14 +21,13 @@ from opensora_adacache.scenes.autoencoder import (
     train_spatial,
     train_temporal,
 )
-from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.export import export_generator, export_vae
 from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, train_generator
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.prompts import heldout_prompts
 from opensora_adacache.scenes.render import Renderer
-from opensora_adacache.scenes.spec import Spec
 from opensora_adacache.scenes.stage import Budget
 from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
 from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
@@ -138,13 +137,6 @@ def reconstruction(vae: OpenSoraVAE, size: int, count: int = 16) -> float:
     decoded = vae.decode(vae.encode(clips), NUM_FRAMES).clamp(-1, 1)
     errors = ((decoded - clips) / 2).square().mean((1, 2, 3, 4))
     return float((-10 * errors.log10()).mean())
-
-
-def heldout_prompts(count: int, seed: int) -> list[tuple[str, Spec]]:
-    """Return captions and specs whose combinations of attributes do not occur in training."""
-    rng = np.random.default_rng([seed, 4])
-    specs = draw_specs(rng, count, held_out=True)
-    return [(write_caption(specs[row], int(rng.integers(2**31))), specs[row]) for row in range(count)]
 
 
 class _Captions:

@@ -21,7 +21,6 @@ from opensora_adacache.shapes.scene import BASE_SIZE, NUM_FRAMES, SceneSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
 FPS = 8
-TARGETS = {"colour": 0.95, "direction": 0.85, "speed": 0.80, "shape": 0.70}
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Small stand-ins for trying things out on a CPU: whole pipelines of diffusers with random weights."""
+"""Small stand-ins for experiments on a CPU: whole diffusers pipelines with random weights."""

@@ -1,7 +1,7 @@
-"""Whole pipelines of diffusers with random weights, small enough for a CPU: text encoder, scheduler, VAE, transformer.
+"""Complete diffusers pipelines with random weights, small enough for a CPU.
 
-They run the code paths of real pipelines and make noise. Use them to try a cache or a policy before a real model is
-downloaded.
+They have a text encoder, a scheduler, a VAE and a transformer, and run the code paths of real pipelines, but their
+output is noise. Use them to try a cache or a policy before you download a real model.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ WIDTH, HEADS, TEXT_LENGTH = 32, 2, 16
 
 
 def make_pipeline(name: str, layers: int = 2, width: int = WIDTH, heads: int = HEADS, num_frames: int = 5):
-    """Return the pipeline "latte", "cogvideox" or "wan" with seeded random weights.
+    """Return the pipeline "latte", "cogvideox" or "wan" with random weights from a fixed seed.
 
     Args:
-        name: of the model.
-        layers: blocks of the transformer (of each kind, for Latte).
-        width: channels of the transformer.
-        heads: of its attention.
-        num_frames: of the videos that Latte is to make (its position embedding has that length).
+        name: name of the model.
+        layers: number of blocks of the transformer (of each kind, for Latte).
+        width: number of channels of the transformer.
+        heads: number of attention heads.
+        num_frames: number of frames for Latte, whose position embedding has that length.
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sizes = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": width // heads}
         pipeline = {"latte": _latte, "cogvideox": _cogvideox, "wan": _wan}[name](sizes, width, num_frames)
-        for parameter in pipeline.transformer.parameters():  # some start at zero, which would make blocks identities
+        for parameter in pipeline.transformer.parameters():  # zero weights would make blocks identities
             parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -37,7 +37,7 @@ def make_pipeline(name: str, layers: int = 2, width: int = WIDTH, heads: int = H
 
 
 def call_arguments(name: str, height: int = 32, width: int = 32, num_frames: int = 5) -> dict:
-    """Return arguments of a call that fit the small pipelines: size, and tensors for output."""
+    """Return call arguments for the small pipelines: a small size, and tensors as output."""
     arguments = {"height": height, "width": width, "output_type": "pt"}
     if name == "latte":
         return {**arguments, "video_length": num_frames}

@@ -1,9 +1,9 @@
-"""Our caches beside those of diffusers and cache-dit: ``python scripts/experiments/compare_adapters.py --out FILE``.
+"""Compare our caches with those of diffusers and cache-dit: ``python scripts/experiments/compare_adapters.py``.
 
-Whole pipelines with random weights (`opensora_adacache.testing`), where a step takes over 100 ms on one CPU thread.
-Every adaptive policy gets the threshold that makes it compute as near as can be to the wanted number of steps. Random
-weights rank nothing by quality: the figures show cost and memory of schedules of one length, and that all run side by
-side.
+The pipelines are complete but have random weights (`opensora_adacache.testing`); a step takes over 100 ms on one CPU
+thread. Each adaptive policy gets the threshold at which its number of computed steps is closest to --computed. Random
+weights cannot rank policies by quality. The figures show the time and memory of schedules of equal length, and that all
+caches run in one environment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROMPT = "a red circle moves left"
 
 @dataclass
 class Run:
-    """What one call of a pipeline did: loop seconds, steps that ran the last block, the video, bytes held at most."""
+    """Result of one pipeline call: loop seconds, steps that ran the last block, the video, peak bytes held."""
 
     seconds: float
     computed: float
@@ -50,7 +50,7 @@ class Run:
 
 
 class Bench:
-    """One pipeline, called again and again with the same noise."""
+    """One pipeline that is called repeatedly with the same noise."""
 
     def __init__(self, name: str, num_steps: int, branches: int) -> None:
         frames = 8 if name == "latte" else VIDEO["num_frames"]
@@ -66,7 +66,7 @@ class Bench:
         self.calls += 1
 
     def run(self, measure_memory: bool = False, decode: bool = False) -> Run:
-        """Make the video, or its latents; time the loop from the model's first call to the end of the last step."""
+        """Make the video or its latents, and time the loop from the model's first call to the end of the last step."""
         self.calls, held, marks = 0, [], []
 
         def end_of_step(pipeline, step, timestep, tensors):
@@ -92,13 +92,13 @@ class Bench:
 
 
 def pixels(videos: torch.Tensor) -> torch.Tensor:
-    """Return the one video of a pipeline's output [1, F, 3, H, W] in 0..1 as [3, F, H, W] in -1..1."""
+    """Return the single video of a pipeline's output [1, F, 3, H, W] in 0..1 as [3, F, H, W] in -1..1."""
     return 2 * videos[0].float().transpose(0, 1) - 1
 
 
 def tensor_bytes() -> int:
-    """Return the bytes of all tensors that are alive, each storage once."""
-    gc.collect()  # a cache that was taken off may live on in reference cycles
+    """Return the bytes of all live tensors, counting each storage once."""
+    gc.collect()  # reference cycles can keep a detached cache alive
     storages = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -130,7 +130,7 @@ def of_diffusers(bench: Bench, config):
 
 @contextmanager
 def of_cache_dit(bench: Bench, threshold: float):
-    """Enable cache-dit's DBCache with one block that always runs, as FBCache has."""
+    """Enable cache-dit's DBCache with one block that always runs, like FBCache."""
     import cache_dit
 
     config = cache_dit.DBCacheConfig(
@@ -146,7 +146,7 @@ def of_cache_dit(bench: Bench, threshold: float):
 def nearest(
     bench: Bench, cache: Callable, wanted: float, low: float, high: float, tries: int = 9
 ) -> tuple[float, float]:
-    """Return the threshold in low..high whose run computes nearest to `wanted` steps, and how many it computes."""
+    """Return the threshold in low..high whose number of computed steps is closest to `wanted`, and that number."""
     found = []
     for _ in range(tries):
         middle = math.sqrt(low * high)
@@ -180,7 +180,7 @@ def magnitude_ratios(bench: Bench) -> tuple[float, ...]:
 
 
 def contenders(bench: Bench, wanted: int) -> list[tuple[str, str, Callable, tuple[float, float] | None]]:
-    """Return name, what a skipped step saves, cache by threshold, and the range of thresholds (None: fixed)."""
+    """Return name, what a skipped step saves, threshold → cache, and the range of thresholds (None if fixed)."""
     from diffusers import FirstBlockCacheConfig, MagCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 
     from opensora_adacache.caching.policies.fbcache import FBCacheConfig
@@ -263,12 +263,12 @@ def contenders(bench: Bench, wanted: int) -> list[tuple[str, str, Callable, tupl
             )
         )
     except ImportError:
-        print("cache-dit is not installed: its row is left out", file=sys.stderr)
+        print("cache-dit is not installed, so its row is omitted", file=sys.stderr)
     return rows
 
 
 def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
-    """Return the table of all contenders on CogVideoX."""
+    """Return the table of all caches on CogVideoX."""
     bench = Bench("cogvideox", num_steps, branches=1)
     plain = bench.run(decode=True)
     lines = [
@@ -285,7 +285,7 @@ def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
         settings.append((name, saves, cache, threshold, run))
     seconds: dict[str, list[float]] = {name: [] for name, *_ in settings}
     uncached = []
-    for _ in range(repeats):  # in turns, so that a busy moment of the machine does not fall on one of them
+    for _ in range(repeats):  # interleaved, so that a busy moment of the machine affects all of them
         uncached.append(bench.run().seconds)
         for name, _, cache, threshold, _ in settings:
             with cache(threshold):
@@ -305,7 +305,7 @@ def side_by_side(num_steps: int, wanted: int, repeats: int) -> list[str]:
 def efficiency(num_steps: int, repeats: int) -> list[str]:
     """Return the table of what AdaCache costs besides the computed steps, for each pipeline."""
     lines = [
-        "| pipeline | a step, ms | computed steps | n / computed | speedup of the loop | of n / computed |",
+        "| pipeline | a step, ms | computed steps | n / computed | speedup of the loop | fraction of n / computed |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, branches in (("latte", 1), ("cogvideox", 1), ("wan", 2)):
@@ -328,11 +328,11 @@ def efficiency(num_steps: int, repeats: int) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = OneLineParser(description="Set our caches beside those of diffusers and cache-dit.")
+    parser = OneLineParser(description="Compare our caches with those of diffusers and cache-dit.")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--computed", type=int, default=11, help="wanted computed steps (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs; the fastest counts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="write the tables here too")
+    parser.add_argument("--computed", type=int, default=11, help="computed steps to aim for (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs; reports the fastest (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
     return run_command(compare_adapters, parser.parse_args(arguments))
 
 
@@ -354,9 +354,10 @@ def compare_adapters(options: argparse.Namespace) -> None:
         f"--computed {options.computed} --repeats {options.repeats}` on {now}, {platform.machine()} CPU, one thread, "
         f"torch {torch.__version__}, diffusers {diffusers.__version__}.",
         "",
-        "The weights are random: PSNR says how far a cache strays here, not how it ranks on a trained model. Loop",
-        "time is the fastest of the repeats, taken in turns; memory is what live tensors hold beyond an uncached run.",
-        "Runs on a shared machine: a difference of a tenth or two between caches of one number of steps is noise.",
+        "The weights are random, so PSNR shows how far a cache strays here, not how it ranks on a trained model. Loop",
+        "time is the fastest of the repeats, with the caches taking turns. Memory is what live tensors hold beyond an",
+        "uncached run. On a shared machine, a speedup difference of a tenth or two between caches with the same number",
+        "of steps is noise.",
         "",
         "## What AdaCache costs besides the computed steps",
         "",
@@ -366,8 +367,8 @@ def compare_adapters(options: argparse.Namespace) -> None:
         "",
         *side_by_side(options.steps, options.computed, options.repeats),
         "",
-        "A step counts as computed where the last block's attention ran. Broadcast attention leaves feed-forward to",
-        "run on every step; TaylorSeer of diffusers, which forecasts each module, leaves norms and gates.",
+        "A step counts as computed when the last block's attention ran. Pyramid attention broadcast still runs",
+        "feed-forward on every step; TaylorSeer of diffusers, which forecasts each module, still runs norms and gates.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -2,8 +2,8 @@
 
 python scripts/experiments/draw_architecture.py [--folder assets] [--suffix .svg]
 
-The rooms and their order are those of the import contract in pyproject.toml. Needs Python 3.11 and matplotlib,
-of the extra [eval].
+The packages and their order are those of the import contract in pyproject.toml. This needs Python 3.11 and the extra
+[eval] for matplotlib.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ def arrow(ax: Any, start: tuple[float, float], end: tuple[float, float], color: 
 
 
 def text(ax: Any, x: float, y: float, words: str, size: float = 9, color: str = INK, **style: Any) -> None:
-    """Write words centred on a point, unless told otherwise."""
+    """Write text, centred on a point by default."""
     ax.text(x, y, words, size=size, color=color, **{"ha": "center", "va": "center", **style})
 
 
 def draw_rooms() -> Any:
-    """Draw the packages, the highest at the top."""
+    """Draw the packages, with the highest layer at the top."""
     contracts = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [layer.split(" | ") for layer in next(c for c in contracts if c["type"] == "layers")["layers"]]
     width, row, gap, left = 96.0, 5.0, 1.3, 8.0
@@ -129,7 +129,7 @@ STEPS: tuple[tuple[str, str, str, str], ...] = (
 
 
 def draw_step() -> Any:
-    """Draw what sampler, model, adapter, session and policy say to each other in one step."""
+    """Draw the calls between sampler, model, adapter, session and policy in one step."""
     pitch, top = 3.1, 9.0
     width = COLUMN * (len(LIFELINES) - 1) + 24
     canvas, ax = figure(width, top + pitch * len(STEPS) + 6)
@@ -162,7 +162,7 @@ def draw_step() -> Any:
 
 
 def draw_branches() -> Any:
-    """Draw which rows of a batch share a session and a decision, where guidance takes one call or two."""
+    """Draw which batch rows share a session and a decision if guidance takes one call or two."""
     canvas, ax = figure(104, 46)
     text(ax, 2, 3, "Guidance in one call", 11, ha="left", weight="bold")
     text(ax, 2, 5.6, "Open-Sora, Latte, CogVideoX, LTX-Video, Mochi, Allegro", 8.5, FAINT, ha="left")
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_figures(options: argparse.Namespace) -> None:
     """Draw each figure into its file."""
-    plt.rcParams["svg.hashsalt"] = "opensora-adacache"  # the same drawing gives the same file
+    plt.rcParams["svg.hashsalt"] = "opensora-adacache"  # makes the files reproducible
     for name, drawing in (("rooms", draw_rooms), ("step", draw_step), ("branches", draw_branches)):
         metadata = {"Date": None} if options.suffix == ".svg" else None
         drawing().savefig(options.folder / f"{name}{options.suffix}", metadata=metadata, dpi=110)

@@ -2,7 +2,7 @@
 
 python scripts/experiments/draw_method.py [--output assets/method.svg]
 
-The suffix of the output names the format (.svg, .png, .pdf). Needs matplotlib, of the extra [eval].
+The suffix of the output selects the format (.svg, .png, .pdf). This needs the extra [eval] for matplotlib.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ COMPUTED, REUSED, REUSED_EDGE = "#2563a8", "#e6eef7", "#9fb8d3"
 MOTION, MOTION_LIGHT = "#c2410c", "#fdebdd"
 
 NUM_STEPS = 24
-# Distances of an imaginary calm and an imaginary moving clip, measured at each computed step after the first.
+# Distances of an imaginary calm clip and an imaginary moving clip at each computed step after the first.
 CALM = (0.05, 0.07, 0.12, 0.20)
 MOVING = (0.27, 0.34, 0.30, 0.38, 0.30, 0.35, 0.27, 0.38)
 CODEBOOK = read_setting("open_sora_1_2_30.json#adacache-fast").section["codebook"]
 
 
 def computed_steps(distances: tuple[float, ...]) -> list[int]:
-    """Return the steps, from 1, that AdaCache's schedule runs where it measures these distances, then large ones."""
+    """Return the computed steps (from 1) of AdaCache's schedule for these distances, followed by large ones."""
     schedule, steps = AdaCacheSchedule(AdaCacheConfig(CODEBOOK), NUM_STEPS), []
     measured = chain(distances, repeat(1.0))
     for step in range(1, NUM_STEPS + 1):
         if schedule.computes(step):
-            # a change since the last computed step; the schedule divides it by the rate in force
+            # change since the last computed step; the schedule divides it by the current rate
             sites = [SiteMeasurement(next(measured) * schedule.rate, 1.0)] if steps else []
             schedule.end_computed_step(step, sites)
             steps.append(step)
@@ -67,7 +67,7 @@ def arrow(ax: Any, start: tuple[float, float], end: tuple[float, float], color: 
 
 
 def heading(ax: Any, x: float, y: float, number: int, text: str) -> None:
-    """Write a section's number and title."""
+    """Write the number and title of a section."""
     ax.text(x, y, f"{number}", color="white", weight="bold", size=11, ha="center", va="center",
             bbox={"boxstyle": "circle,pad=0.28", "fc": INK, "ec": INK})  # fmt: skip
     ax.text(x + 2.6, y, text, color=INK, weight="bold", size=13, va="center")
@@ -161,7 +161,7 @@ def draw_decision(ax: Any, top: float) -> None:
             va="center")  # fmt: skip
     draw_frames(ax, 117.4, y + height - 3.4)
 
-    # The value leaves MoReg downwards, into the codebook.
+    # The value flows from MoReg down into the codebook.
     plot_x, plot_y, plot_width, plot_height = 77.0, top - 35.8, 30.0, 13.0
     arrow(ax, (102.0, y), (102.0, plot_y + plot_height + 0.8))
     ax.text(58.4, plot_y + plot_height - 1.6, "Codebook", color=INK, weight="bold", size=11.5)
@@ -183,7 +183,7 @@ def draw_decision(ax: Any, top: float) -> None:
 
 
 def draw_frames(ax: Any, x: float, y: float) -> None:
-    """Draw three frames of a moving dot with a line to each next one."""
+    """Draw three frames of a moving dot with a line from each to the next."""
     for index in range(3):
         left = x + index * 3.5
         box(ax, left, y, 2.6, 2.2, "white", MOTION, rounding=0.3)
@@ -192,7 +192,7 @@ def draw_frames(ax: Any, x: float, y: float) -> None:
 
 def draw(output: Path) -> None:
     """Draw everything into a file."""
-    # A fixed salt and no date: the same script writes the same bytes.
+    # A fixed salt and no date make the file reproducible.
     plt.rcParams.update({"font.family": "DejaVu Sans", "svg.hashsalt": "method", "svg.fonttype": "path"})
     figure, ax = plt.subplots(figsize=(13, 7.6))
     ax.set(xlim=(0, 130), ylim=(0, 76), aspect="equal")

@@ -1,8 +1,8 @@
-"""Draw the moving picture of the README: videos of finished runs side by side, as a looping GIF.
+"""Draw the animation of the README: videos of finished runs side by side, as a looping GIF.
 
 python scripts/experiments/draw_preview.py [--folder assets/samples] [--output assets/preview.gif]
 
-The folder holds `RUN-INDEX.mp4` files; one column for each run, one row for each index.
+The folder holds files `RUN-INDEX.mp4`. Each run is a column and each index a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PAPER, INK = "#ffffff", "#1f2933"
 
 
 def draw(folder: Path) -> list[Image.Image]:
-    """Return the frames of the picture."""
+    """Return the frames of the animation."""
     videos = [[_pictures(folder / f"{run}-{index}.mp4") for run in RUNS] for index in INDICES]
     size = (len(RUNS) * (SIDE + GAP) - GAP, HEADER + len(INDICES) * (SIDE + GAP) - GAP)
     font = ImageFont.load_default(size=14)
@@ -48,16 +48,16 @@ def _pictures(path: Path) -> list[Image.Image]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = OneLineParser(description="Draw the moving picture of the README.")
+    parser = OneLineParser(description="Draw the animation of the README.")
     parser.add_argument("--folder", type=Path, default=Path("assets/samples"), help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("assets/preview.gif"), help="default: %(default)s")
     return run_command(draw_preview, parser.parse_args(arguments))
 
 
 def draw_preview(options: argparse.Namespace) -> None:
-    """Draw the picture and write it."""
+    """Draw the animation and write it."""
     first, *others = (frame.quantize(256, dither=Image.Dither.NONE) for frame in draw(options.folder))
-    durations = [1000 // FPS] * len(others) + [1000]  # the last frame stays for a second
+    durations = [1000 // FPS] * len(others) + [1000]  # show the last frame for a second
     first.save(options.output, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
 
 

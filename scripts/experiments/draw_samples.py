@@ -1,6 +1,6 @@
 """Draw frames of finished runs side by side: ``python scripts/experiments/draw_samples.py RUN [RUN …] --out FILE``.
 
-One row for each prompt, one column for each run; first, middle and last frame of every video.
+Each prompt is a row and each run a column, with the first, middle and last frame of every video.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Compare our policies with the published ones at each speedup: ``python scripts/experiments/frontier.py DIR…``.
 
-Each DIR is a folder of scripts/compare.py whose settings are named POLICY-SPEEDUPx. Prints a Markdown table for each:
-mean PSNR and computed steps of every policy, and the paired difference to the best published one and to AdaCache with
-its 95 % bootstrap interval over prompts. Settings forecastcache-K are compared with one named adacache-fast.
+Each DIR is a folder that scripts/compare.py wrote, with settings named POLICY-SPEEDUPx. For each, this prints a
+Markdown table with the mean PSNR and computed steps of every policy, and for our policies the paired difference from
+the best published one and from AdaCache, with 95 % bootstrap intervals over prompts. Settings named forecastcache-K
+are compared with the setting adacache-fast.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from opensora_adacache.commands.parser import OneLineParser
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of scripts/compare.py")
-    parser.add_argument("--out", type=Path, help="also write the tables to this Markdown file")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders that scripts/compare.py wrote")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
     return run_command(print_frontier, parser.parse_args(arguments))
 
 
@@ -32,7 +33,7 @@ def print_frontier(options: argparse.Namespace) -> None:
     print("\n".join(lines))
     if options.out:
         command = f"python scripts/experiments/frontier.py {' '.join(map(str, options.folders))} --out {options.out}"
-        write_study(options.out, "Forecasts against the published policies", command, lines)
+        write_study(options.out, "ForecastCache against the published policies", command, lines)
 
 
 if __name__ == "__main__":

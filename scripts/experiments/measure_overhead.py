@@ -1,8 +1,8 @@
-"""Measure what deciding costs: ``python scripts/experiments/measure_overhead.py CONFIG [--speedup X] [--repeats N]``.
+"""Measure the overhead of ForecastCache: ``python scripts/experiments/measure_overhead.py CONFIG [--speedup X]``.
 
-Makes the config's first prompt with ForecastCache and prints the time spent in measuring forecasts and deciding at
-computed steps, and in correcting outputs at all steps, as shares of the computed steps' time. CPU only: a device would
-need its own clock.
+This makes the config's first prompt with ForecastCache. It prints the time spent on measuring forecasts and deciding
+at computed steps, and on correcting outputs at all steps, as a percentage of the time of the computed steps. It runs
+on the CPU only, because a GPU would need device timers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unittest.mock import patch
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
 
-# What is measured, and the methods of the session and of its run that do it.
+# The parts to measure, and the methods of the session and its run that they consist of.
 PARTS = {
     "measuring and deciding": (("session", "keep_residual"), ("run", "close_step")),
     "correcting": (("session", "correct"),),
@@ -28,14 +28,14 @@ PARTS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a config of run_sample_video.sh")
+    parser.add_argument("config", help="run config, as for run_sample_video.sh")
     parser.add_argument("--speedup", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     return run_command(measure_overhead, parser.parse_args(arguments))
 
 
 def measure_overhead(options):
-    """Print the share of each part."""
+    """Print the percentage of each part."""
     from opensora_adacache.config import load_config
     from opensora_adacache.generation.jobs import plan_jobs
     from opensora_adacache.generation.loading import load_models
@@ -50,7 +50,7 @@ def measure_overhead(options):
 
 
 def measure(config, models, job, speedup):
-    """Return the share of each part in one run."""
+    """Return the fraction of each part in one run."""
     from opensora_adacache import apply_cache
     from opensora_adacache.caching.forecast.config import ForecastCacheConfig
     from opensora_adacache.caching.run_state import Run

@@ -1,10 +1,10 @@
 """How far ForecastCache is from the best schedules: ``python scripts/experiments/oracle.py CONFIG [--limit N]``.
 
-CONFIG is a comparison config (configs/shapes/frontier/compare_30.py) with ForecastCache settings of a budget. For each
-of them, on the same videos, this searches for the best schedule of as many computed steps, by the PSNR of the float
-frames to the uncached ones and with the same forecast and corrector: one schedule for all videos (static), one for
-each video, and the best split of the steps over the videos, among the budgets that were searched. Prints a Markdown
-table; --out FILE.md writes it, and FILE.json with the schedules.
+CONFIG is a benchmark config (configs/shapes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
+each of them, this searches for the best schedules with as many computed steps, on the same videos and with the same
+forecast and corrector: one schedule for all videos (static), one for each video, and the best split of the steps
+between the videos among the budgets that were searched. Quality is the PSNR between float frames and the uncached ones.
+The result is a Markdown table. --out FILE.md writes it, and the schedules to FILE.json.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from opensora_adacache.commands.parser import OneLineParser
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a comparison config")
-    parser.add_argument("--limit", type=int, default=8, help="take only the first N prompts (default: %(default)s)")
+    parser.add_argument("config", help="benchmark config")
+    parser.add_argument("--limit", type=int, default=8, help="number of prompts to use (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=40, help="moves to try in each search (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
     return run_command(search, parser.parse_args(arguments))
 
 
 def search(options: argparse.Namespace) -> None:
-    """Search for the best schedules of each budget; print and write the table."""
+    """Search for the best schedules of each budget, then print and write the table."""
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.oracle import Bench, budget_settings, oracle_lines, search_budget
     from opensora_adacache.benchmark.table_files import write_study
@@ -47,7 +47,7 @@ def search(options: argparse.Namespace) -> None:
     if options.out:
         command = f"python scripts/experiments/oracle.py {options.config} --limit {options.limit}"
         command += f" --rounds {options.rounds} --out {options.out}"
-        write_study(options.out, "ForecastCache beside the best schedules", command, lines)
+        write_study(options.out, "ForecastCache and the best schedules", command, lines)
         write_file(options.out.with_suffix(".json"), (json.dumps([vars(one) for one in found]) + "\n").encode())
 
 

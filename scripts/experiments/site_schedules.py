@@ -1,12 +1,13 @@
-"""Does each kind of residual deserve a schedule of its own?
+"""Measure whether each kind of residual should have its own schedule.
 
 python scripts/experiments/site_schedules.py CONFIG [--limit N]
 
-CONFIG is a comparison config (configs/shapes/frontier/compare_30.py) with ForecastCache settings of a budget. For each
-budget of K steps, on the same videos: one forecast of the whole stack; a forecast for each residual (attention, cross
-attention and MLP of each block) on the same schedule; and schedules of their own, where one kind computes at more or
-fewer steps and the others at one fewer or more, at the same FLOPs as nearly as whole steps allow. All schedules are
-those that ForecastCache plans where errors are as calibrated. Prints a Markdown table; --out FILE.md writes it.
+CONFIG is a benchmark config (configs/shapes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
+each budget of K steps, this compares on the same videos: one forecast of the whole stack; a forecast of each residual
+(attention, cross attention and MLP of each block) with the same schedule; and separate schedules, where one kind
+computes more or fewer steps and the others one fewer or one more, with FLOPs as equal as whole steps allow. All
+schedules are those that ForecastCache plans if the errors are as calibrated. The result is a Markdown table, which
+--out FILE.md writes.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ FEWEST = 4
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a comparison config")
-    parser.add_argument("--limit", type=int, default=8, help="take only the first N prompts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="also write the table to this Markdown file")
+    parser.add_argument("config", help="benchmark config")
+    parser.add_argument("--limit", type=int, default=8, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
     return run_command(site_schedules, parser.parse_args(arguments))
 
 
@@ -50,9 +51,7 @@ def site_schedules(options):
     print("\n".join(lines))
     if options.out:
         command = f"python scripts/experiments/site_schedules.py {options.config} --limit {options.limit}"
-        write_study(
-            options.out, "Schedules of their own for kinds of residuals", f"{command} --out {options.out}", lines
-        )
+        write_study(options.out, "Schedules per kind of residual", f"{command} --out {options.out}", lines)
 
 
 def table(comparison, jobs):
@@ -65,7 +64,7 @@ def table(comparison, jobs):
     sites = step_flops(comparison.run).sites
     total = sum(sites.values())
     shares = {kind: sum(sites[site] for site in members) / total for kind, members in KINDS.items()}
-    yield f"{bench.num_steps} steps, {len(jobs)} prompts, PSNR in dB of float frames to the uncached ones."
+    yield f"{bench.num_steps} steps, {len(jobs)} prompts, PSNR in dB between float frames and the uncached ones."
     yield ""
     columns = [f"{kind}, {share:.0%} of FLOPs" for kind, share in shares.items()]
     yield f"| forecast of | {' | '.join(columns)} | FLOPs to the budget | PSNR |"
@@ -89,7 +88,7 @@ def line(name, counts, shares, budget, psnr):
 
 
 def variants(shares, budget, num_steps):
-    """Give the computed steps of each kind, where one has more or fewer and the others make up for it."""
+    """Yield the computed steps of each kind, where one has more or fewer and the others compensate."""
     for kind, share in shares.items():
         for change in (-1, 1):
             count = round(budget - change * (1 - share) / share)
@@ -97,7 +96,7 @@ def variants(shares, budget, num_steps):
 
 
 def plan(cache, num_steps, budget):
-    """Return the steps that ForecastCache computes where the errors of forecasts are as calibrated."""
+    """Return the steps that ForecastCache computes if the errors of its forecasts are as calibrated."""
     from opensora_adacache.caching.forecast.schedule import resample
 
     growth = resample(cache.growth, num_steps)
@@ -114,7 +113,7 @@ def plan(cache, num_steps, budget):
 
 @contextmanager
 def forecast_sites(model, schedules, order):
-    """Let each residual compute at the steps of its kind's schedule and be forecast at the others."""
+    """Compute each residual at the steps of its kind's schedule, and forecast it at the others."""
     from opensora_adacache.adapters.patches import Patches
     from opensora_adacache.adapters.stdit3.sites import METHODS, block_sites
     from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast

@@ -213,7 +213,7 @@ def test_a_folder_that_is_no_source(tmp_path, capsys):
     assert command([str(tmp_path), "config.py"]) == 2
     assert (
         capsys.readouterr().err
-        == f"error: '{tmp_path}' has no scripts/inference.py: give a source tree of Open-Sora v1.2.0\n"
+        == f"error: '{tmp_path}' has no scripts/inference.py; pass a source tree of Open-Sora v1.2.0\n"
     )
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from opensora_adacache.benchmark.bootstrap import bootstrap_interval
 from opensora_adacache.benchmark.description import SettingRecord
 from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import escape_latex, write_csv, write_latex, write_markdown
+from opensora_adacache.metrics.bootstrap import bootstrap_interval
 
 
 def test_a_setting_by_hand(make_row, make_baseline_row, comparison):

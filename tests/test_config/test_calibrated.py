@@ -115,7 +115,7 @@ def test_mistakes_in_a_reference(file):
         read_setting("open_sora_1_2_30.json")
     with pytest.raises(ValueError, match="cache.type is 'Static', but '.*' has settings of 'AdaCache'; leave type out"):
         fill_in({"type": "Static", "calibrated": str(file)}, 30, "cache")
-    with pytest.raises(ValueError, match="cache.calibrated must be a text"):
+    with pytest.raises(ValueError, match="cache.calibrated must be a string"):
         fill_in({"calibrated": 3}, 30, "cache")
 
 

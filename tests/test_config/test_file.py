@@ -105,10 +105,10 @@ def test_a_byte_order_mark_is_no_part_of_the_config(write, name):
 )
 def test_yaml_is_data_and_runs_nothing(write, tmp_path, monkeypatch, tag):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AdaCacheError, match="a YAML config holds plain data") as error:
+    with pytest.raises(AdaCacheError, match="YAML configs hold plain data only") as error:
         read_file(write(f"seed: 1\nmodel: {tag}\n", "config.yaml"))
     assert "\n" not in str(error.value) and not (tmp_path / "harm").exists()
-    with pytest.raises(AdaCacheError, match="a YAML config holds plain data"):
+    with pytest.raises(AdaCacheError, match="YAML configs hold plain data only"):
         read_file(write("_base_ = ['config.yaml']"))
     assert not (tmp_path / "harm").exists()
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_one_line(write, name, text, message):
 def test_folders_and_missing_files(tmp_path):
     with pytest.raises(AdaCacheError, match="is a folder; expected a file"):
         read_file(tmp_path)
-    with pytest.raises(FileNotFoundError, match="gone.py' does not exist; the ready ones lie in configs/"):
+    with pytest.raises(FileNotFoundError, match="gone.py' does not exist; ready-made configs are in configs/"):
         read_file(tmp_path / "gone.py")
 
 

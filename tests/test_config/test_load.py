@@ -282,7 +282,7 @@ ADACACHE = {"cache.type": "AdaCache", "cache.codebook": {0.1: 2, 1.0: 1}}
         ({**ADACACHE, "cache.moreg": {"centre": 1}}, "unknown key 'cache.moreg.centre'.*'center'"),
         ({**ADACACHE, "cache.type": "AdaCach"}, "cache.type is 'AdaCach', did you mean 'AdaCache'"),
         ({"cache.decision": "sample"}, "the config needs 'cache.codebook', which is missing"),
-        ({"seed.x": 1}, "'seed' in 'seed.x' is no section"),
+        ({"seed.x": 1}, "'seed' in 'seed.x' is not a section"),
     ],
     ids=str,
 )

@@ -25,7 +25,7 @@ def test_dotted_keys():
     set_value(values, "d.e.f", 3)
     assert values == {"a": {"b": 1, "c": 2}, "d": {"e": {"f": 3}}}
     assert get_value(values, "d.e.f") == 3 and get_value(values, "a.b.c") is None
-    with pytest.raises(ValueError, match="'a.b' in 'a.b.c' is no section of the config, it is 1"):
+    with pytest.raises(ValueError, match="'a.b' in 'a.b.c' is not a section of the config, it is 1"):
         set_value(values, "a.b.c", 4)
 
 

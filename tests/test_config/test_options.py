@@ -74,7 +74,7 @@ def test_values(option, value):
         ("image_size=64,64]", "value of image_size: ']' closes no bracket"),
         ("cache.codebook={0.08:}", "cannot read the value of cache.codebook: expected a mapping such as"),
         ("cache.codebook={0.1:4,1.0:1", "value of cache.codebook: a bracket is not closed"),
-        ("cache.codebook={[a]:4}", "expected a number or a word as key"),
+        ("cache.codebook={[a]:4}", "expected a number or a word as a key"),
         ("prompt=[a, b", "value of prompt: a bracket is not closed"),
         ("cache.x='a", "a quote is not closed"),
         ("cache.x=" + "[" * 50_000 + "]" * 50_000, "nested more than 20 deep"),
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_one_line(option, message):
 
 
 def test_blanks_around_the_equals_sign_are_named():
-    with pytest.raises(AdaCacheError, match="cannot read the option 'seed'; .* without blanks around the ="):
+    with pytest.raises(AdaCacheError, match="cannot read the option 'seed'; .* without spaces around the ="):
         parse("seed", "=", "5")
 
 

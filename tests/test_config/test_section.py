@@ -42,7 +42,7 @@ def test_builds_nested_sections_and_converts():
     [
         ({"nam": "a"}, r"unknown key 'outer.nam' in the config, did you mean 'name'\?"),
         ({}, "needs 'outer.name', which is missing"),
-        ({"name": 3}, "outer.name must be a text, got 3"),
+        ({"name": 3}, "outer.name must be a string, got 3"),
         ({"name": "a", "weight": True}, "outer.weight must be a finite number, got True"),
         ({"name": "a", "weight": -1}, "outer: weight must not be negative"),
         ({"name": "a", "kind": "larg"}, "outer.kind is 'larg', did you mean 'large'"),
@@ -61,7 +61,7 @@ def test_errors_name_key_and_expectation(values, message):
 
 def test_unions_take_any_member():
     assert convert("2s", int | str, "n") == "2s"
-    with pytest.raises(ValueError, match="n must be a whole number or a text, got 1.5"):
+    with pytest.raises(ValueError, match="n must be a whole number or a string, got 1.5"):
         convert(1.5, int | str, "n")
 
 

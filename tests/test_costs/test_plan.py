@@ -112,7 +112,7 @@ def test_a_comparison_as_a_table(plan, tmp_path, capsys):
     assert [line[start:end].strip() for line in (baseline, every3, unknown)] == ["30", "11", ""]
     assert "paper s" in header and "paper TFLOPs" not in header  # that table prints latencies only
     # (419.6 + 89.53) s x 8 videos
-    assert "A100 hours for 8 videos" in "".join(notes) and "1.13 in all" in "".join(notes)
+    assert "A100 hours for 8 videos" in "".join(notes) and "1.13 in total" in "".join(notes)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_videos_stay_in_their_folder_whatever_they_are_called(config, prompts, s
 
 @pytest.mark.parametrize("name", ["../x", "./clip", "a/b", "..", ".", ".x", "a\\b", "a\nb", ""])
 def test_a_sample_name_that_leaves_the_folder_is_refused(config, name):
-    with pytest.raises(ConfigError, match="sample_name must be the beginning of a file name") as error:
+    with pytest.raises(ConfigError, match="sample_name must be the start of a file name") as error:
         config(sample_name=name)
     assert "\n" not in str(error.value)
 

@@ -105,7 +105,7 @@ def test_without_locks_of_the_file_system_the_date_decides(tmp_path, monkeypatch
         os.utime(tmp_path / LOCK_NAME, (0, 0))
         second.acquire()
         second.check()
-        with pytest.raises(FolderInUseError, match="it took over while this run stood still"):
+        with pytest.raises(FolderInUseError, match="it took over while this run was suspended"):
             first.check()
         first.release()
         assert os.listdir(tmp_path) == [LOCK_NAME]  # it was not the first one's any more

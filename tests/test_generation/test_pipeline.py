@@ -198,7 +198,7 @@ def test_a_video_that_is_not_finite_is_told_and_its_neighbour_is_not_touched(con
     pipeline, jobs = Pipeline(config, transformer, vae, CPU), plan_jobs(config)
     _, healthy = pipeline.generate(jobs, encoder)
     first, second = pipeline.generate(jobs, OverflowingEncoder(encoder, "a red square"))
-    assert first.defect == f"denoising gave values that are not finite (NaN or infinity){where}"
+    assert first.defect == f"denoising returned values that are not finite (NaN or infinity){where}"
     assert second.defect is healthy.defect is None
     assert torch.equal(second.frames, healthy.frames)
 
@@ -209,4 +209,4 @@ def test_a_decoder_that_overflows_is_told_apart(config_path, models):
     broken = copy.deepcopy(vae)
     broken.scale.fill_(3e38)
     (clip,) = Pipeline(config, transformer, broken, CPU).generate(plan_jobs(config), encoder)
-    assert clip.defect == "decoding gave values that are not finite (NaN or infinity)"
+    assert clip.defect == "decoding returned values that are not finite (NaN or infinity)"

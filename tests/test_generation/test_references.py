@@ -62,7 +62,7 @@ def test_a_folder_with_a_gif_is_paired_in_order(data_folder):
 def test_what_was_left_out_is_named_once(tmp_path):
     folder = touch(tmp_path / "images", "a.heic", "b.png", "c.psd", "run.json", ".hidden")
     shelf = ReferenceShelf((folder,), num_prompts=2)
-    with pytest.warns(AdaCacheWarning, match=r"has 2 files of kinds that are not read \(a.heic, c.psd\)") as warned:
+    with pytest.warns(AdaCacheWarning, match=r"has 2 files of an unsupported type \(a.heic, c.psd\)") as warned:
         assert [names(shelf.find(i)) for i in range(2)] == [["b.png"], []]
     assert len(warned) == 1
 

@@ -100,7 +100,7 @@ def test_offloading_changes_nothing(configure):
 
 def test_other_settings_do_not_take_old_videos_for_theirs(configure):
     run(configure(prompt=PROMPTS[:1]))
-    with pytest.raises(ValueError, match=r"other settings \(seed was 7 and is 8 now\); pass --overwrite"):
+    with pytest.raises(ValueError, match=r"different settings \(seed was 7 and is 8 now\); pass --overwrite"):
         run(configure(prompt=PROMPTS[:1], seed=8))
     before = videos(configure())
     assert run(configure(prompt=PROMPTS[:1], seed=8, overwrite=True)).num_made == 1
@@ -132,7 +132,7 @@ def test_images_are_made_where_the_videos_read_them(configure, tmp_path):
     assert record["settings"]["references"][0].startswith("sample_0002.png ")
     # another image is another video
     write_image(images.save_dir / "sample_0002.png", torch.zeros(3, 64, 64))
-    with pytest.raises(ValueError, match="sample_0002.mp4' was made with other settings"):
+    with pytest.raises(ValueError, match="sample_0002.mp4' was made with different settings"):
         run(config)
 
 
@@ -246,7 +246,9 @@ def interrupting(monkeypatch):
 
 def test_a_video_that_is_not_finite_is_not_written_and_the_others_are(configure, overflowing, capsys):
     config = configure(batch_size=2)
-    with pytest.raises(ValueError, match=r"1 of 3 videos .* 'sample_0001.mp4' \(denoising gave values .*NaN") as caught:
+    with pytest.raises(
+        ValueError, match=r"1 of 3 videos .* 'sample_0001.mp4' \(denoising returned values .*NaN"
+    ) as caught:
         run(config)
     assert "\n" not in str(caught.value)
     assert "warning: '" in capsys.readouterr().err
@@ -315,7 +317,7 @@ def test_a_video_that_was_cut_off_is_made_again_and_kept_aside(configure, capsys
         assert run(config).num_made == 1
         assert videos(config) == before
         assert (config.save_dir / name).read_bytes() == before["sample_0001.mp4"][: 1000 * number]
-        assert f"is not the file that its record describes; it is kept as '{path}" in capsys.readouterr().err
+        assert f"does not match its record; it is kept as '{path}" in capsys.readouterr().err
 
 
 def test_a_record_that_cannot_be_read_stops_the_run_in_one_line(configure):
@@ -343,7 +345,7 @@ def test_a_record_of_version_1_counts(configure):
         old["settings"][section] = {key: old["settings"][section][key] for key in keys}
     record.write_text(json.dumps(old))
     assert run(config).num_made == 0
-    with pytest.raises(ValueError, match=r"other settings \(seed was 7 and is 8 now\)"):
+    with pytest.raises(ValueError, match=r"different settings \(seed was 7 and is 8 now\)"):
         run(configure(prompt=PROMPTS[:1], seed=8))
 
 

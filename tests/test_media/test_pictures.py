@@ -31,7 +31,7 @@ def test_ramps_of_more_than_eight_bits_go_from_dark_to_bright(data_folder, name)
 
 
 def test_whole_numbers_of_32_bits_are_refused(data_folder):
-    with pytest.raises(MediaError, match="int32.tif' cannot be read: it has whole numbers of 32 bits, whose white"):
+    with pytest.raises(MediaError, match="int32.tif' cannot be read: it has 32-bit integers, whose white"):
         read_reference(data_folder / "cases" / "int32.tif", (8, 8))
 
 
@@ -52,7 +52,7 @@ def test_sixteen_bits_of_a_portable_map(tmp_path):
 @pytest.mark.parametrize("worst", [1.5, -0.1, float("nan"), float("inf")])
 def test_floating_point_beyond_0_to_1_is_refused(tmp_path, worst):
     Image.fromarray(np.array([[0.5, worst]], np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(MediaError, match="floating-point values lie in .* expected 0..1"):
+    with pytest.raises(MediaError, match="floating-point values are in .* expected 0..1"):
         read_reference(tmp_path / "a.tif", (8, 8))
 
 

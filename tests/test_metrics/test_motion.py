@@ -80,7 +80,7 @@ def test_motion_error_is_a_bounded_symmetric_error(pair):
 
 
 def test_sizes_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"one shape \[3, F, H, W\], got \(3, 2, 4, 4\) and \(3, 2, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"the same shape \[3, F, H, W\], got \(3, 2, 4, 4\) and \(3, 2, 8, 8\)"):
         motion_error(video(0, 1), video(0, 1, size=8))
     with pytest.raises(ValueError, match=r"a video \[3, F, H, W\].*got \(2, 2, 2\)"):
         flicker(torch.zeros(2, 2, 2))

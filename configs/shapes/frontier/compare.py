@@ -1,5 +1,5 @@
 # Every policy at three speedups, for any number of steps that has calibrated settings. compare_30.py, compare_50.py and
-# compare_100.py choose the number and the prompts.
+# compare_100.py set the number of steps and the prompts.
 run = "sample_30.py"
 metrics = ("psnr", "ssim")
 
@@ -17,7 +17,7 @@ settings = {
         f"{name}-{speedup}x": dict(cache=dict(calibrated=f"shapes_{{steps}}.json#{name}-{speedup}x"))
         for name in _published
         for speedup in _speedups
-        if (name, speedup) != ("magcache", 3)  # out of its reach
+        if (name, speedup) != ("magcache", 3)  # MagCache cannot reach it
     },
     **{
         f"adacache-forecast-{speedup}x": dict(
@@ -26,7 +26,7 @@ settings = {
         )
         for speedup in _speedups
     },
-    # AdaCache's fast codebook; compare_N.py sets ForecastCache at most 0.7 of its steps against it.
+    # AdaCache's fast codebook; compare_N.py compares it with ForecastCache at no more than 0.7 of its steps.
     "adacache-fast": dict(
         title="AdaCache (fast)", cache=dict(calibrated="shapes_{steps}.json#adacache-2.5x", decision="sample")
     ),

@@ -3,7 +3,7 @@ _base_ = ["compare.py"]
 
 run = "sample_50.py"
 title = "50 steps: quality at three speedups"
-# Held-out prompts; calibration has prompts of its own.
+# Held-out prompts, which calibration does not use.
 prompts = dict(heldout=16, seed=650)
 
 settings = {

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from opensora_adacache.benchmark.bootstrap import Interval
 from opensora_adacache.benchmark.report.drawing import add_legend, make_figure, policy_style, style_axes, to_svg
 from opensora_adacache.benchmark.report.plots.plot import Plot
 from opensora_adacache.benchmark.summary import SettingSummary
+from opensora_adacache.metrics.bootstrap import Interval
 
 PSNR_CAP = 100.0
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.benchmark.bootstrap import Interval, bootstrap_difference, bootstrap_interval
+from opensora_adacache.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 FEW = {"num_resamples": 200}

@@ -1,0 +1,57 @@
+"""Print how often the bundled model does what held-out prompts ask, and how well things keep their shapes.
+
+python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--guidance 3] [--results FILE.jsonl]
+
+Results are kept in a file as they come; the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.scenes.accuracy import report
+from opensora_adacache.scenes.evaluate import SOURCES, Settings, digest, evaluate, maker
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="folder with transformer, vae, text_encoder and tokenizer")
+    parser.add_argument("--num-prompts", type=int, default=256)
+    parser.add_argument(
+        "--source", choices=SOURCES, default="model", help="sampled clips, drawn ones, or through the VAE"
+    )
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip; the next clip has the next seed")
+    parser.add_argument("--prompt-seed", type=int, default=0, help="another one draws other held-out prompts")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=Path("outputs/evaluate_bundled/results.jsonl"))
+    return run_command(evaluate_bundled, parser.parse_args(arguments))
+
+
+def evaluate_bundled(args: argparse.Namespace) -> None:
+    """Make and read the clips, and print the report."""
+    torch.set_num_threads(args.threads)
+    settings = Settings(
+        digest(args.weights), args.source, args.steps, args.guidance, args.prompt_seed, args.seed, args.batch
+    )
+    rows = evaluate(
+        settings,
+        args.num_prompts,
+        args.results,
+        maker(settings, args.weights),
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(report(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
