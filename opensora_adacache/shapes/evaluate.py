@@ -112,7 +112,6 @@ def accuracy_table(checked: Sequence[CheckedClip]) -> str:
         if members:
             shares = add_scores(c.score for c in members)
             lines.append(f"| {title} | " + " | ".join(_percent(shares[n]) for n in names) + " |")
-    lines.append("| target | " + " | ".join(f"{100 * TARGETS[n]:.0f} %" if n in TARGETS else "" for n in names) + " |")
     return "\n".join(lines)
 
 
