@@ -1,4 +1,4 @@
-"""An evaluation reads the truth as the truth, and a resumed one is the same as a whole one."""
+"""An evaluation of drawn clips is almost entirely correct, and a resumed evaluation equals an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the rows of an evaluation into Markdown: what is right, by attribute, kind of motion and shape."""
+"""Formats the rows of an evaluation as Markdown tables: accuracy by attribute, kind of motion and shape."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def accuracy_table(rows: Sequence[Row]) -> str:
-    """Return the fraction right of every attribute over all clips; colour and shape count per object."""
+    """Return the fraction of correct answers per attribute over all clips; colour and shape count once per object."""
     lines = [f"| attribute | right, {len(rows)} clips | 95 % interval | asked |", "| --- | --- | --- | --- |"]
     for name in ATTRIBUTES:
         answers, clips = _answers(rows, name)
@@ -29,7 +29,7 @@ def accuracy_table(rows: Sequence[Row]) -> str:
 
 
 def kind_table(rows: Sequence[Row]) -> str:
-    """Return the fraction right by kind of motion and by number of objects."""
+    """Return the fraction of correct answers by kind of motion and by number of objects."""
     lines = [f"| clips | {' | '.join(_BY_KIND)} | clips |", "| --- |" + " --- |" * (len(_BY_KIND) + 1)]
     groups = {kind: [row for row in rows if row["kind"] == kind] for kind in KINDS}
     names = {1: "1 object", 2: "2 objects", 3: "3 objects"}
@@ -42,7 +42,7 @@ def kind_table(rows: Sequence[Row]) -> str:
 
 
 def outline_table(rows: Sequence[Row]) -> str:
-    """Return how far outlines are from the shapes asked for.
+    """Return how much the outlines differ from the requested shapes.
 
     *Error* is 1 minus the intersection over union with the drawn shape, *kept* the fraction of frames in which no other
     shape fits better; see `Outline`.
@@ -63,7 +63,7 @@ def outline_table(rows: Sequence[Row]) -> str:
 
 
 def _answers(rows: Sequence[Row], name: str) -> tuple[list[float], list[int]]:
-    """Return a 1 or 0 for each time that an attribute was asked for, and the number of its clip."""
+    """Return 1 or 0 for each question about an attribute, and the index of its clip."""
     answers: list[float] = []
     clips: list[int] = []
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Make and read clips of held-out prompts; what was read is kept in a file, so that a run can be resumed."""
+"""Generates and reads clips of held-out prompts; the readings are stored in a file, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from opensora_adacache.scenes.spec import Spec
 from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
-# Where clips come from: sampled by the model, drawn, or drawn and sent through the VAE. The last two are what the
-# checker, and what the transformer, can reach at best.
+# Where clips come from: sampled by the model, drawn, or drawn and passed through the VAE. The last two are upper bounds
+# for the checker and for the transformer.
 SOURCES = ("model", "rendered", "vae")
-# Makes the clips [B, 3, F, H, W] of prompts with seeds.
+# A function that makes the clips [B, 3, F, H, W] of prompts with seeds.
 Maker = Callable[[Sequence[tuple[str, Spec]], Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluation does; a results file holds those of one.
+    """Settings of an evaluation; a results file holds the settings of one.
 
     Attributes:
-        weights: digest of the weights, see `digest`.
+        weights: digest of the weights; see `digest`.
         source: one of ``SOURCES``.
-        steps: of the sampler.
-        guidance: its scale.
-        prompt_seed: draws the held-out prompts.
-        seed: of the first clip; every next clip has the next one.
-        batch: clips that are made together.
+        steps: number of steps of the sampler.
+        guidance: guidance scale.
+        prompt_seed: seed of the held-out prompts.
+        seed: seed of the first clip; it increases by 1 per clip.
+        batch: number of clips made together.
     """
 
     weights: str
@@ -63,7 +63,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """Load from a folder in the published layout.
+        """Load the model from a folder in the published layout.
 
         Raises:
             OSError: a part is missing.
@@ -75,7 +75,7 @@ class Model:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], scheduler: RFLOW, size: int = BASE_SIZE) -> Tensor:
-        """Return clips [B, 3, F, H, W] in -1..1; the noise of a clip depends on its own seed only."""
+        """Return clips [B, 3, F, H, W] in -1..1; the noise of a clip depends only on its own seed."""
         shape = (self.vae.out_channels, *self.vae.latent_size((NUM_FRAMES, size, size)))
         z = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         ones = torch.ones(len(prompts))
@@ -101,7 +101,7 @@ class Model:
 
 
 def digest(folder: Path) -> str:
-    """Return twelve digits that tell the weights of one folder from others."""
+    """Return twelve hexadecimal digits that identify the weights in a folder."""
     total = hashlib.sha256()
     for path in sorted(folder.glob("*/model.safetensors")):
         total.update(path.read_bytes())
@@ -109,7 +109,7 @@ def digest(folder: Path) -> str:
 
 
 def maker(settings: Settings, folder: Path) -> Maker:
-    """Return what makes the clips of an evaluation; loads the model if its source needs one."""
+    """Return the function that makes the clips of an evaluation; load the model if the source needs it."""
     renderer = Renderer()
 
     def rendered(prompts: Sequence[tuple[str, Spec]], seeds: Sequence[int]) -> Tensor:
@@ -125,7 +125,7 @@ def maker(settings: Settings, folder: Path) -> Maker:
 
 
 def check_clip(prompt: str, spec: Spec, clip: Tensor) -> dict[str, Any]:
-    """Return a row of the results: what is right of a clip [3, F, H, W], what was asked, and the outlines."""
+    """Return a row of results for a clip [3, F, H, W]: correct answers, questions, and outlines."""
     pixels = clip.float().numpy()
     reading = read_clip(pixels)
     score = score_clip(spec, reading)
@@ -143,7 +143,7 @@ def check_clip(prompt: str, spec: Spec, clip: Tensor) -> dict[str, Any]:
 
 
 def describe(reading: Reading) -> str:
-    """Say in a few words what was read of a clip."""
+    """Return a short description of what was read from a clip."""
     things = ", ".join(f"{thing.colour} {thing.shape}" for thing in reading.things) or "nothing"
     motion = " ".join(word for word in (reading.kind, reading.speed, reading.direction) if word)
     return f"{things}; {motion}; {reading.ground} {reading.texture}"
@@ -152,20 +152,20 @@ def describe(reading: Reading) -> str:
 def evaluate(
     settings: Settings, count: int, path: Path, make: Maker, say: Callable[[str], object] = lambda line: None
 ) -> list[dict[str, Any]]:
-    """Make and read the clips that a results file lacks, and return all its rows up to `count`.
+    """Make and read the clips that are missing in a results file, and return all its rows up to `count`.
 
-    The file holds the settings in its first line and a row in every further one. Whole batches count: rows of one that
-    was interrupted while it was written are made again, so that a resumed file equals that of an uninterrupted run.
+    The first line of the file holds the settings, and every further line holds a row. Only whole batches are kept: rows
+    of a batch that was interrupted are made again, so that a resumed file equals that of an uninterrupted run.
 
     Args:
-        settings: of the evaluation.
-        count: clips in all.
-        path: the results file; made if missing.
-        make: makes the clips, see `maker`.
+        settings: settings of the evaluation.
+        count: total number of clips.
+        path: the results file; created if missing.
+        make: makes the clips; see `maker`.
         say: called with a line after every batch.
 
     Raises:
-        ValueError: the file holds results of other settings.
+        ValueError: the file holds results of different settings.
     """
     rows = _resume(path, settings)
     prompts = heldout_prompts(count, settings.prompt_seed)
@@ -182,7 +182,7 @@ def evaluate(
 
 
 def _resume(path: Path, settings: Settings) -> list[dict[str, Any]]:
-    """Return the rows of the whole batches in a results file, and leave only those there."""
+    """Return the rows of whole batches in a results file, and remove all others from it."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     if lines and (found := json.loads(lines[0])) != asdict(settings):
         other = [name for name, value in asdict(settings).items() if found.get(name) != value]

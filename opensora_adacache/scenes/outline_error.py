@@ -1,4 +1,4 @@
-"""Measure how far the outlines of a clip's things are from the shapes that its prompt asks for. numpy only."""
+"""Measures how much the outlines of objects differ from the shapes in the prompt. Uses numpy only."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from opensora_adacache.scenes.silhouettes import Silhouette, overlap, roundness_error, silhouettes
 from opensora_adacache.scenes.words import SHAPES
 
-_LEAST_SHARE = 0.85  # of a thing's largest area: what shows less of it is hidden in part
+_LEAST_SHARE = 0.85  # fraction of an object's largest area; with less visible area it is partly hidden
 
 
 @dataclass(frozen=True)
 class Outline:
-    """How well one thing keeps its shape.
+    """How well one object keeps its shape.
 
     Attributes:
-        colour: by which it is found.
-        shape: that the prompt asks for.
-        error: 1 minus the intersection over union with the drawn shape of the same place, area and angle, mean over
+        colour: colour that identifies the object.
+        shape: shape in the prompt.
+        error: 1 minus the intersection over union with the drawn shape of the same position, area and angle, mean over
             the frames.
         roundness: relative deviation of the radius over directions, mean over the frames; None unless a circle is
-            asked for.
+            required.
         kept: fraction of the frames in which no other shape fits better.
     """
 
@@ -34,12 +34,12 @@ class Outline:
 
 
 def read_outlines(clip: np.ndarray, things: dict[str, str], *, resizing: bool = False) -> list[Outline]:
-    """Read the outlines of the things that are there.
+    """Read the outlines of the objects that are present.
 
     Args:
         clip: [3, F, H, W] in -1..1.
-        things: colour -> shape that the prompt asks for.
-        resizing: the things grow or shrink, so that small ones are not hidden ones.
+        things: colour -> shape in the prompt.
+        resizing: whether the objects grow or shrink, so that a small one is not a hidden one.
     """
     pixels = (np.clip(np.asarray(clip, np.float32), -1, 1).transpose(1, 2, 3, 0) + 1) * 127.5
     frames = [silhouettes(frame) for frame in pixels]

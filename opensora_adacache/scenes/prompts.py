@@ -1,4 +1,4 @@
-"""Write prompts that no training has seen, and draw what they ask for."""
+"""Writes prompts that do not occur in training, and draws the clips that they describe."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from opensora_adacache.scenes.spec import Spec, Specs
 
 
 def heldout_prompts(count: int, seed: int = 0) -> list[tuple[str, Spec]]:
-    """Return captions and specs whose combination of attributes is never trained on.
+    """Return captions and specs whose combinations of attributes do not occur in training.
 
-    A longer list of the same seed begins with the shorter one.
+    With the same seed, a longer list begins with the shorter one.
     """
     return [_heldout_prompt(np.random.default_rng([seed, 4, index])) for index in range(count)]
 
@@ -26,6 +26,6 @@ def _heldout_prompt(rng: np.random.Generator) -> tuple[str, Spec]:
 
 
 def render_clip(spec: Spec, seed: int, renderer: Renderer) -> Tensor:
-    """Return a clip [3, F, H, W] in -1..1 that shows a spec; the seed chooses places and sizes."""
+    """Return a clip [3, F, H, W] in -1..1 that shows a spec; the seed determines positions and sizes."""
     pixels, _ = renderer(place(Specs.of([spec]), np.random.default_rng([seed, 5])))
     return pixels[0].transpose(0, 1)
