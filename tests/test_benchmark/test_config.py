@@ -1,4 +1,4 @@
-"""Comparison configs: a baseline and settings held against it."""
+"""Benchmark configs: a baseline and the settings to compare with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATIC = "settings = dict(every2=dict(cache=dict(type='Static', interval=2)))\n"
 
 @pytest.fixture
 def write(tmp_path):
-    """Return a function that writes a comparison beside a small run config."""
+    """Return a function that writes a benchmark config beside a small run config."""
     (tmp_path / "run.py").write_text(
         "image_size = (64, 64)\nnum_frames = 17\nfps = 8\nprompt = ['a cat', 'a dog']\n"
         "model = dict(type='STDiT3-XL/2', from_pretrained='owner/transformer')\n"
@@ -76,7 +76,7 @@ def test_prompts_of_a_file(write, tmp_path):
     comparison = load_comparison(
         write(f"run = 'run.py'\nprompts = dict(path={str(tmp_path / 'birds.txt')!r})\n{STATIC}")
     )
-    # the run config names prompts of its own; the comparison's count over them
+    # the run config has its own prompts, which those of the benchmark override
     assert comparison.run.prompts == comparison.settings[0].config.prompts == ("a wren", "a kite")
 
 

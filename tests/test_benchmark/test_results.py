@@ -1,4 +1,4 @@
-"""Rows of results and what a comparison says of itself: written, read, interrupted, of another kind."""
+"""Result rows and comparison.json: writing, reading, interrupted writes, files of another kind."""
 
 from __future__ import annotations
 

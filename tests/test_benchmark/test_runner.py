@@ -1,4 +1,4 @@
-"""The comparison runner on small checkpoints: rows, resuming, and what it refuses."""
+"""The benchmark runner on small checkpoints: rows, resuming, refused input."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
     assert by_name["all"].policy == "adacache" and by_name["best"].policy == "oracle-video"
     assert by_name["all"].tflops == pytest.approx(by_name["baseline"].tflops)
     assert 0.4 < by_name["every-2"].tflops / by_name["baseline"].tflops < 0.7
-    assert by_name["best"].tflops == pytest.approx(by_name["every-2"].tflops)  # both compute five steps
+    assert by_name["best"].tflops == pytest.approx(by_name["every-2"].tflops)  # both take five computed steps
     for name in ("table.md", "table.csv", "table.tex", "index.html", by_name["best"].video):
         assert (out / name).stat().st_size > 0
-    # what is there stays as it was; the second prompt is added
+    # existing results are unchanged; the second prompt is added
     assert compare([str(config), "--out", str(out)]) == 0
     rows = read_results(out / "results.jsonl")
     assert len(rows) == 12 and rows[:6] == first
@@ -59,7 +59,7 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
 
 
 def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):
-    """Ctrl-C while the second row is measured: the first stays, and the same command makes the rest."""
+    """After Ctrl-C during the second row, the first row stays and the same command makes the rest."""
     from opensora_adacache.benchmark import worker as comparison
 
     calls, real = [], comparison.flicker

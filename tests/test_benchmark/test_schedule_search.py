@@ -1,4 +1,4 @@
-"""Searching for the best schedules, on qualities that are known."""
+"""The search for the best schedules, with known qualities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opensora_adacache.benchmark.schedule_search import best_per_video, best_static, even_schedule, moved
 
 STEPS = 8
-# The best schedule of each of three videos; the quality is how many of its steps are met.
+# The best schedule of each of three videos. The quality is the number of its steps that a schedule computes.
 WANTED = [(1, 2, 3, 4), (1, 2, 3, 8), (1, 2, 3, 7)]
 
 

@@ -1,4 +1,4 @@
-"""From rows to tables, by hand."""
+"""Tables from rows, with values worked out by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_setting_by_hand(make_row, make_baseline_row, comparison):
         make_row(index=1, loop_s=3.0, tflops=1.0, psnr=20.0, motion="fast", checks={"colour": [2, 2]}, flicker=None),
     ]
     base, cached = summarize(rows, comparison)
-    # prompt 2 is not made yet, so the baseline's 100 s do not count
+    # prompt 2 is not finished, so the baseline's 100 s are left out
     assert cached.speedup == pytest.approx((2 + 6) / (1 + 3)) and cached.flop_speedup == pytest.approx(20 / 5)
     assert cached.efficiency == pytest.approx(2 / 4)
     assert cached.num_videos == 2 and cached.loop_s == 2.0 and cached.tflops == 2.5

@@ -1,6 +1,6 @@
-"""VBench: prompts, names, result files, total. VBench itself is not run: it needs CUDA and a network.
+"""VBench: prompts, names, result files, total. VBench itself is not run, because it needs CUDA and a network.
 
-Its place is taken by a program with the same module name, options and result files, run as a process of its own.
+A program with the same module name, options and result files replaces it, in a separate process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENTRIES = [
     {"prompt_en": "a red car: 3.5, fast", "dimension": ["color", "dynamic_degree"]},
     {"prompt_en": "a cat", "dimension": ["dynamic_degree"]},
 ]
-# Writes what vbench.launch.evaluate 0.1.5 writes; the score says how many videos it saw.
+# Writes the files of vbench.launch.evaluate 0.1.5. The score is the number of videos that it found.
 PROGRAM = """
 import argparse, json, os, sys
 parser = argparse.ArgumentParser()
@@ -121,7 +121,9 @@ def test_prompts_and_names(full_info):
     prompts = read_prompts(full_info)
     assert [prompt.text for prompt in prompts] == ["a cat", "a red car: 3.5, fast", "a cat"]
     assert video_names(prompts, ["object_class"]) == [f"a cat-{index}.mp4" for index in range(5)]
-    assert len(video_names(prompts, ["object_class", "dynamic_degree"])) == 10  # a prompt that comes twice, once
+    assert (
+        len(video_names(prompts, ["object_class", "dynamic_degree"])) == 10
+    )  # a prompt that occurs twice is returned once
     assert video_names(prompts, ["scene"]) == []
 
 
@@ -191,7 +193,7 @@ def test_a_failing_process_is_one_line_and_a_log(environment, full_info, videos,
 
 def test_the_command(environment, full_info, videos, tmp_path, script, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "vbench.py").write_text("raise SystemExit(3)")  # must not be taken for the package
+    (tmp_path / "vbench.py").write_text("raise SystemExit(3)")  # must not be imported as the package
     out = tmp_path / "out"
     command = [str(videos), "--env", str(environment), "--out", str(out)]
     command += ["--dimensions", "object_class", "dynamic_degree"]
@@ -201,12 +203,12 @@ def test_the_command(environment, full_info, videos, tmp_path, script, capsys, m
     assert "no total: 14 of 16" in shown
     scores = {"object_class": 0.5, "dynamic_degree": 1.0}
     assert json.loads((out / "scores.json").read_text()) == {"dimensions": scores}
-    # What is finished is read again, without the environment.
+    # Finished results are read without the environment.
     command[2] = str(tmp_path / "gone")
     command += ["--full-info", str(full_info)]
     assert script(command) == 0
     assert "videos …" not in capsys.readouterr().out
-    # Unless a video was made anew, or other videos are named.
+    # Unless a video was made again, or other videos are named.
     later = time.time() + 5
     os.utime(videos / "a cat-2.mp4", (later, later))
     assert script(command) == 2

@@ -59,7 +59,7 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
 
 
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
-    """What is written loads as a comparison, and each planned schedule has the length that was asked for."""
+    """The output loads as a benchmark config, and each planned schedule has the requested length."""
     out = tmp_path / "calibrated.json"
     names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
@@ -140,7 +140,7 @@ def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_c
 
 @pytest.mark.parametrize("corrector", [0.0, 0.5])
 def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_config, corrector):
-    """Against a whole run in which that step alone is forecast; plans know that nothing corrects the last one."""
+    """Compare with a whole run in which only that step is forecast. Nothing corrects the last step."""
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
@@ -163,7 +163,7 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
 
 
 def test_costs_of_segments_are_those_of_whole_runs(write_config):
-    """A run that begins at step i from recorded outputs ends where one that computed them does."""
+    """A run that starts at step i from recorded outputs gives the same result as one that computed them."""
     config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
@@ -183,7 +183,7 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
 
 @torch.no_grad()
 def test_replay_of_a_recording_equals_the_run_until_paths_part(golden_model):
-    """Up to its first reused step a cached run is the uncached one, so the replayed decision there is exact."""
+    """A cached run equals the uncached one up to its first reused step, so the replayed decision is exact there."""
     config = AdaCacheConfig({0.02: 6, 0.05: 5, 0.1: 4, 0.2: 3, 1.0: 1}, cache_loc=(2,))
     z = torch.randn(2, 4, 5, 8, 8, generator=torch.Generator().manual_seed(0))
     y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))

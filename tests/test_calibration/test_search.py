@@ -1,4 +1,4 @@
-"""A codebook for a wanted speedup."""
+"""A codebook for a target speedup."""
 
 from __future__ import annotations
 

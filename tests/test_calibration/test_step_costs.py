@@ -1,4 +1,4 @@
-"""What skipping steps would cost, on residuals worked out by hand."""
+"""The costs of skipping steps, for residuals worked out by hand."""
 
 from __future__ import annotations
 

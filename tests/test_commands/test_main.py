@@ -22,7 +22,7 @@ def raising(error):
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names it."""
+    """Has the name of torch's class."""
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,6 @@ def test_scripts_are_short_and_import_no_script():
     for path in SCRIPTS.rglob("*.py"):
         text = path.read_text()
         assert path.parent != SCRIPTS or text.count("\n") <= 80, path
-        assert "sys.path" not in text or path.stem == "upstream_inference", path  # there it is upstream's source tree
+        assert "sys.path" not in text or path.stem == "upstream_inference", (
+            path
+        )  # for this script, it is upstream's source tree

@@ -1,4 +1,4 @@
-"""The command line: flags, exit status, one line for every mistake, Ctrl-C."""
+"""The command line: flags, exit status, one-line errors, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_help_is_quick_and_names_every_flag():
         check=True,
     ).stdout
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor time: what else the machine does must not count.
+    # Processor time, so that other work on the machine does not matter.
     assert end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime < 1
     assert not [flag for flag in (*FLAGS, "overwrite", "cfg-options") if f"--{flag} " not in shown.replace("\n", " ")]
 
@@ -93,14 +93,14 @@ def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "sample_0000.mp4: computed " in shown.out and "of 8 steps [##" in shown.out
     assert "  a red circle\n" in shown.out and f"1 video in '{tmp_path}/out'" in shown.out
-    assert "videos" not in shown.err  # no bars in a log file
+    assert "videos" not in shown.err  # no progress bars in a log file
     assert main([*arguments, *options]) == 0
     assert "1 was there already" in capsys.readouterr().out
 
 
 @pytest.fixture
 def broken(tmp_path, tiny_checkpoints) -> Path:
-    """A folder of things that do not work."""
+    """A folder of broken files."""
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "file").write_text("")
     (tmp_path / "bad.png").write_text("no picture")
@@ -293,7 +293,7 @@ def test_an_interrupt_before_anything_is_loaded_is_one_line(config, tmp_path, mo
 
 
 def read_script(name: str, *arguments: str, folder: Path) -> list[str]:
-    """Return what a script hands to scripts/inference.py."""
+    """Return the arguments that a script passes to scripts/inference.py."""
     show = folder / "show"
     show.write_text('#!/bin/sh\nfor argument; do printf "%s\\n" "$argument"; done\n')
     show.chmod(0o755)

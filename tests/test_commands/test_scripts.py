@@ -1,4 +1,4 @@
-"""Every script: help, and arguments that are no files it can read."""
+"""Every script: help, and arguments that it cannot read."""
 
 from __future__ import annotations
 

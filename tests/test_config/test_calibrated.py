@@ -1,4 +1,4 @@
-"""Calibrated settings: written, read, taken by configs, and the only place of their constants."""
+"""Calibrated settings: writing, reading, use in configs, and that no other file holds their constants."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_published_codebooks_that_warnings_know_are_the_quoted_ones(name, re
 
 
 def test_no_config_repeats_a_calibrated_constant():
-    """Codebooks, schedules and profiles stand in the JSON files alone."""
+    """Only the JSON files hold codebooks, schedules and profiles."""
     for path in (ROOT / "configs").rglob("*.py"):
         text = Path(path).read_text()
         assert "codebook={" not in text and "coefficients" not in text and "growth" not in text, path

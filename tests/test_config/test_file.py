@@ -1,4 +1,4 @@
-"""Config files: bases, what is merged and what replaced, other formats, and files that do harm or hold nonsense."""
+"""Config files: bases, merging and replacing, other formats, and harmful or invalid files."""
 
 from __future__ import annotations
 

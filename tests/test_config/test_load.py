@@ -1,4 +1,4 @@
-"""Configs: both dialects, overrides, and every mistake that can be seen before something is loaded."""
+"""Configs: both dialects, overrides, and every error that can be found before anything is loaded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ vae = dict(type="OpenSoraVAE_V1_2", from_pretrained="owner/vae", micro_frame_siz
 text_encoder = dict(type="t5", from_pretrained="owner/t5", model_max_length=300)
 scheduler = dict(type="rflow", use_timestep_transform=True, num_sampling_steps=num_sampling_steps, cfg_scale=7.0)
 """
-# The keys of the reference's configs, as it writes them.
+# The keys of the reference's configs, in its format.
 VALUES = {
     "resolution": "480p",
     "aspect_ratio": "9:16",
@@ -51,7 +51,7 @@ VALUES = {
     "flow": None,
 }
 COMMON = "".join(f"{name} = {value!r}\n" for name, value in VALUES.items())
-# As the reference writes them: options as variables, repeated as keys of model.
+# In the format of the reference: options are variables, repeated as keys of model.
 REFERENCE_OPTIONS = {
     "do_cache": True,
     "cache_res": "t-attn",
@@ -78,7 +78,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def reference(write) -> Path:
-    """A config as the reference's own, with AdaCache and MoReg."""
+    """A config in the format of the reference, with AdaCache and MoReg."""
     variables = "".join(f"{name} = {value!r}\n" for name, value in REFERENCE_OPTIONS.items())
     options = "".join(f", {name}={name}" for name in ("num_sampling_steps", *REFERENCE_OPTIONS))
     return write(COMMON + variables + MODELS.format(options=options))

@@ -1,4 +1,4 @@
-"""Sections as dicts: merged, read and set by dotted keys."""
+"""Sections as dicts: merging, and reading and setting dotted keys."""
 
 from __future__ import annotations
 

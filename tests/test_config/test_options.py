@@ -1,4 +1,4 @@
-"""Options of the command line: what each kind of value is read as, and any text at all."""
+"""Command line options: how each kind of value is parsed, and arbitrary text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configs of the paper's tables: each can be read, and names rows that are printed."""
+"""The configs of the paper's tables: each loads, and names rows that the paper prints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_there_is_one_for_every_table():
 
 
 def test_every_table_has_one_at_embedded_size():
-    """Of table 1 it is compare.py; the rows are the same ones of the paper."""
+    """The counterpart of Table 1 is compare.py. The rows of the paper are the same."""
     of_no_table = "measured"  # the bundled model alone
     tables = {
         path.stem: load_comparison(path)

@@ -36,7 +36,7 @@ def build(config):
 
 
 def expected_macs_in_blocks(config, rows, num_frames, num_patches, num_text):
-    """Multiply-accumulates of all blocks, written down from the formulas of the model; text is projected before."""
+    """Multiply-adds of all blocks, from the formulas of the model. The text is projected beforehand."""
     channels, tokens = config.hidden_size, rows * num_frames * num_patches
     linear = tokens * 14 * channels**2
     cross = 2 * tokens * num_text * channels

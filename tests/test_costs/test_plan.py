@@ -1,4 +1,4 @@
-"""The command that prints what a run costs."""
+"""The command that prints the costs of a run."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def test_a_run_config_is_one_row_of_its_own_setting(plan, capsys):
     assert plan([*(str(ROOT / "configs" / name) for name in names), "--json"]) == 0
     plain, cached = json.loads(capsys.readouterr().out)
     assert (plain["setting"], plain["tflops"], plain["tflops_ratio"]) == ("baseline", plain["tflops_run"], 1.0)
-    # what AdaCache computes is known after a run only
+    # AdaCache's computed steps are known only after a run
     assert (cached["setting"], cached["tflops"]) == ("sample_30steps_adacache_fast", None)
     assert cached["tflops_run"] == plain["tflops_run"]
 
@@ -83,7 +83,7 @@ def test_the_steps_that_the_papers_figures_imply(table1):
     assert implied["adacache_fast"] == pytest.approx(12.4, abs=0.05)
     assert implied["adacache_slow"] == pytest.approx(20.4, abs=0.05)
     assert implied["pab246"] is None
-    # a fixed part that no step computes leaves less for the computed steps
+    # the fixed part outside the steps leaves less for the computed steps
     assert table1["adacache_fast"]["implied_steps_as_published"] < implied["adacache_fast"] - 1
 
 

@@ -1,4 +1,4 @@
-"""Kill a run at the k-th thing that it does to its folder, for all k, and run it again; for test_killed_runs.
+"""Kill a run at its k-th operation on its folder, for all k, and run it again; used by test_killed_runs.
 
 Each run is a fork of this process, so that PyTorch is imported once.
 """
@@ -23,13 +23,13 @@ from opensora_adacache.generation.records import read_record, read_run, record_p
 from opensora_adacache.generation.run import run
 
 torch.set_num_threads(1)
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # or it warns of each fork
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # otherwise it warns about each fork
 WRITES = os.O_WRONLY | os.O_RDWR
 counted = 0
 
 
 def kill_at(k: int, folder: str) -> None:
-    """End this process right before the k-th opening for writing, rename, removal or change of date in a folder."""
+    """End this process just before the k-th open for writing, rename, removal or date change in a folder."""
 
     def count(event: str, arguments: tuple) -> None:
         global counted
@@ -58,7 +58,7 @@ def in_fork(work) -> int:
 
 
 def do_run(config, k: int = 0, limit: int | None = None) -> int:
-    """Return 1 after an error; with `limit`, the system kills the process in a write beyond that many bytes."""
+    """Return 1 after an error. With `limit`, the system kills the process if it writes more than that many bytes."""
     if k:
         kill_at(k, str(config.save_dir))
     if limit is not None:
@@ -73,7 +73,7 @@ def do_run(config, k: int = 0, limit: int | None = None) -> int:
 
 
 def state(folder: Path) -> dict:
-    """Return what a folder holds: for each video its digest, or None where the record beside it describes another."""
+    """Return the digest of each video in a folder, or None if it does not match the record beside it."""
     videos = {}
     for path in sorted(folder.glob("*.png")):
         record = read_record(record_path(path))
@@ -84,7 +84,7 @@ def state(folder: Path) -> dict:
 
 
 def kill(base: Path, config: RunConfig, **way: int) -> bool:
-    """Let a run die, run it again, and print what was left and what came of it; return whether it died."""
+    """Kill a run, run it again, and print the state after each. Return whether the run was killed."""
     folder = config.save_dir
     shutil.rmtree(folder, ignore_errors=True)
     if config.overwrite:
@@ -101,7 +101,7 @@ def kill(base: Path, config: RunConfig, **way: int) -> bool:
 
 
 def main(config_path: str, base: Path, overwrite: bool) -> None:
-    """Print the folders of whole runs, then one line for each way to die."""
+    """Print the folders of complete runs, then one line for each point at which a run is killed."""
     options = {"prompt": ["a red circle", "a blue square"], "num_frames": 1, "scheduler.num_sampling_steps": 1}
     old = replace(load_config(config_path, options), save_dir=base / "old")
     wanted = replace(old, seed=old.seed + overwrite, save_dir=base / "wanted")

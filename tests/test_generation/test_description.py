@@ -1,4 +1,4 @@
-"""What a video depends on: derived from the config, compared with records of this and of earlier versions."""
+"""Descriptions of videos: derived from the config, compared with records of this and earlier versions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def dotted_fields(section, prefix=""):
 
 
 def other_than(value):
-    """Return a value that differs, of the same type where it has one."""
+    """Return a different value, of the same type if possible."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -78,7 +78,7 @@ def other_than(value):
 
 
 def test_every_field_counts_unless_it_is_listed(config):
-    """The fields are changed past their checks, so that one added tomorrow is tried too."""
+    """Fields are changed without their checks, so that future fields are covered too."""
     base = config(**CACHE, cache__decision="sample", loop=2, num_frames=34)
     job = plan_jobs(base)[0]
     before, tried = describe(job, base), []
@@ -97,7 +97,7 @@ def test_the_list_names_fields_that_exist(config):
 
 
 def as_recorded(job, settings):
-    """Return a description as a record gives it back."""
+    """Return a description as read back from a record."""
     return json.loads(json.dumps(describe(job, settings)))
 
 
@@ -113,7 +113,7 @@ def test_a_field_that_did_not_exist_yet_counts_as_its_default(config):
     assert find_difference(old, 2, job, config()) == "cache was " + repr(old["cache"]) + " and is None now"
 
 
-# As the package wrote it before records had versions.
+# As written by the package before records had versions.
 VERSION_1 = {
     "texts": ["a red circle"],
     "seed": 7,

@@ -1,4 +1,4 @@
-"""Signals end a run in order."""
+"""Signals end a run cleanly."""
 
 from __future__ import annotations
 

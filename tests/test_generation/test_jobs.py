@@ -1,4 +1,4 @@
-"""Jobs: names, seeds, texts per loop, references, and what a video depends on."""
+"""Jobs: names, seeds, texts per loop, references, and descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment: the next one finds videos and records that agree, and loses nothing."""
+"""After a run is killed at any moment, videos and records agree and the next run loses nothing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_killed_at_every_write_and_rename(tmp_path, tiny_config, mode):
         assert then["files"] == end["files"] == wanted["files"], death
         assert end["videos"] == wanted["videos"] and end["run"] == ["complete", 2], death
         if mode == "new":
-            # what was in its place stays, the same command makes the rest
+            # the old file stays, and the same command makes the rest
             assert death["resumed"] and then == end and death["kept"] == death["left"], death
         else:
-            # each video is the old one or the new one, whole; without --overwrite it is not taken for the other
+            # each video is completely the old or the new one; without --overwrite, neither is mistaken for the other
             for name, digest in then["videos"].items():
                 assert digest in (old["videos"][name], wanted["videos"][name]), death
             assert death["resumed"] == (then["videos"] == wanted["videos"]), death

@@ -1,4 +1,4 @@
-"""Loading: what the config says must be what the checkpoint is."""
+"""Loading: the checkpoint must match the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run at a time in a folder; locks that were left behind do not stop anybody."""
+"""Only one run at a time uses a folder, and stale locks do not block others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_second_is_told_who_is_first(tmp_path):
         with FolderLock(folder) as second:
             with pytest.raises(FolderInUseError) as caught:
                 second.acquire()
-            second.check()  # as the other processes of one run do, which never took it
+            second.check()  # like the other processes of a run, which never acquired it
         told = str(caught.value)
         assert f"in use by process {os.getpid()} on host {socket.gethostname()} since 20" in told
         assert "--save-dir" in told and "\n" not in told
@@ -101,14 +101,14 @@ def test_without_locks_of_the_file_system_the_date_decides(tmp_path, monkeypatch
         first.acquire()
         with pytest.raises(FolderInUseError, match=f"process {os.getpid()} on"):
             second.acquire()
-        # the first one stands still, and the second takes over
+        # the first run is suspended, and the second takes over
         os.utime(tmp_path / LOCK_NAME, (0, 0))
         second.acquire()
         second.check()
         with pytest.raises(FolderInUseError, match="it took over while this run was suspended"):
             first.check()
         first.release()
-        assert os.listdir(tmp_path) == [LOCK_NAME]  # it was not the first one's any more
+        assert os.listdir(tmp_path) == [LOCK_NAME]  # the first run no longer held it
 
 
 def test_a_lock_that_somebody_removed_is_no_reason_to_stop(tmp_path):

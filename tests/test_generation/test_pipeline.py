@@ -1,4 +1,4 @@
-"""From jobs to clips: what a clip depends on, references, loops, images. Real classes at small size."""
+"""The pipeline, with real classes at small size: what a clip depends on, references, loops, images."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_loops_go_on_from_the_clip_before(make, models):
     assert clip.frames.shape == (3, 34 + 17, 64, 64)
     assert len(clip.traces) == 2
     (first,) = make(["a red circle"], num_frames=34)
-    # loop 0 is the clip of its own prompt; without a cache it is that exactly
+    # loop 0 is the clip of its own prompt, exactly if there is no cache
     (plain,) = make(["|0| a red circle |1| a blue square"], loop=2, num_frames=34)
     torch.testing.assert_close(plain.frames[:, :34], first.frames, rtol=0, atol=1e-5)
     (other,) = make(["|0| a red circle |1| a green circle"], loop=2, num_frames=34)
@@ -166,7 +166,7 @@ def test_a_cache_is_attached_once_for_a_block_and_each_run_is_one_of_its_own(con
     for clip, single in zip((two, other, one), singles, strict=True):
         close(clip, single)
         assert computed(clip) == computed(single)
-    # the peak is that of the batch, not of the largest batch before it
+    # the peak is that of this batch, not of a larger batch before it
     assert two.peak_cache_bytes == other.peak_cache_bytes == 2 * one.peak_cache_bytes > 0
 
 
@@ -179,7 +179,7 @@ def test_the_callback_sees_the_steps_of_every_loop(config_path, models):
 
 
 class OverflowingEncoder:
-    """A text encoder whose features of one text are NaN, as T5 gives them in float16."""
+    """A text encoder that returns NaN for one text, like T5 in float16."""
 
     def __init__(self, encoder, text):
         self.encoder, self.text, self.null = encoder, text, encoder.null

@@ -1,4 +1,4 @@
-"""Records: what is written is read again, and whatever else is there is refused in one line."""
+"""Records: written records are read back, and anything else is refused in one line."""
 
 from __future__ import annotations
 

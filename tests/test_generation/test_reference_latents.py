@@ -1,4 +1,4 @@
-"""References in latents: only what mask strategies use is decoded and encoded, with the values of the whole video."""
+"""Latents of references: only the parts that mask strategies use are encoded, with the values of the whole video."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_chunks_that_nothing_uses_are_not_encoded(run, encode, clip):
 
 
 def test_a_video_is_decoded_as_far_as_it_is_used(run, encode, clip, tmp_path):
-    """The index comes first, so the beginning of a file that was cut off can be used; its end cannot."""
+    """The index comes first, so the beginning of a truncated file is usable, but not its end."""
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 6 // 10])
     masks = parse_mask_strategy("0")

@@ -1,4 +1,4 @@
-"""Whole runs: files, records, resuming, overwriting, sharing with other settings."""
+"""Whole runs: files, records, resuming, overwriting, folders with different settings."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_images_are_made_where_the_videos_read_them(configure, tmp_path):
     assert run(config).num_made == 3
     record = json.loads((config.save_dir / "sample_0002.json").read_text())
     assert record["settings"]["references"][0].startswith("sample_0002.png ")
-    # another image is another video
+    # a different image gives a different video
     write_image(images.save_dir / "sample_0002.png", torch.zeros(3, 64, 64))
     with pytest.raises(ValueError, match="sample_0002.mp4' was made with different settings"):
         run(config)
@@ -138,7 +138,7 @@ def test_images_are_made_where_the_videos_read_them(configure, tmp_path):
 
 def test_an_unreadable_reference_costs_no_time(configure, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
-    # the models are not even looked for
+    # the models are not even looked up
     config = configure(
         reference_path=str(tmp_path / "bad.png"), mask_strategy="0", text_encoder__from_pretrained="no/where"
     )
@@ -216,7 +216,7 @@ def test_the_reference_dialect_makes_the_same_videos(configure, tmp_path, tiny_c
 
 @pytest.fixture
 def overflowing(monkeypatch):
-    """Lets the text encoder give NaN for the second prompt, as T5 may in float16."""
+    """Makes the text encoder return NaN for the second prompt, as T5 can in float16."""
     encode = T5TextEncoder.encode
 
     def overflow(self, prompts):
@@ -231,7 +231,7 @@ def overflowing(monkeypatch):
 
 @pytest.fixture
 def interrupting(monkeypatch):
-    """Lets Ctrl-C come before the second video is saved."""
+    """Simulates Ctrl-C before the second video is saved."""
     save, saved = RunFolder.save, []
 
     def interrupted(self, job, *others):
@@ -391,7 +391,7 @@ def test_an_overwriting_run_of_new_videos_goes_on_without_the_flag(configure, in
 
 
 def test_an_interrupt_may_come_as_any_exception(configure, monkeypatch):
-    """An import that is interrupted may fail in ways of its own."""
+    """An interrupted import can raise any exception."""
 
     def load(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):

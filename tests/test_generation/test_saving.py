@@ -1,4 +1,4 @@
-"""A video and its record agree, whatever was left behind."""
+"""A video and its record agree, whatever files were left behind."""
 
 from __future__ import annotations
 

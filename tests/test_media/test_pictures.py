@@ -1,4 +1,4 @@
-"""Pictures of every kind: more than 8 bits, transparency, cameras held upright."""
+"""Pictures of every kind: more than 8 bits, transparency, orientation."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_phone_held_upright(data_folder):
 
 
 def turned_video(path, matrix):
-    """A video of a black, red, yellow and green quarter, with another display matrix in its header."""
+    """A video with a black, red, yellow and green quarter and a given display matrix in its header."""
     frames = torch.full((3, 2, 48, 64), -1.0)
     frames[0, :, :, 32:] = 1
     frames[1, :, 24:, :] = 1

@@ -1,4 +1,4 @@
-"""Pictures and videos: read, resize, write whole or not at all."""
+"""Pictures and videos: reading, resizing, atomic writing."""
 
 import os
 import resource
@@ -139,7 +139,7 @@ def test_missing_or_unreadable_references_are_refused(tmp_path):
 
 
 def test_videos_that_are_not_whole_are_refused(tmp_path):
-    """A file with its index first may end after any frame and still be readable."""
+    """A file with its index in front can end after any frame and still be readable."""
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=8)
@@ -178,7 +178,7 @@ def test_bad_shapes_are_refused(tmp_path):
 
 @contextmanager
 def files_at_most(num_bytes):
-    """Let the system refuse larger files, as a full disk would."""
+    """Make the system refuse larger files, like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:

@@ -1,4 +1,4 @@
-"""The watermark: a corner, and nothing else."""
+"""The watermark changes a corner and nothing else."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ FEW = {"num_resamples": 200}
 
 
 def test_two_values_by_hand():
-    # Means of two draws: 0, 0.5, 0.5, 1 with equal chance, so both ends lie in the tails of 25 %.
+    # Means of two draws: 0, 0.5, 0.5, 1 with equal probability, so both ends are in the tails of 25 %.
     assert bootstrap_interval([0.0, 1.0]) == Interval(0.5, 0.0, 1.0)
     assert bootstrap_interval([0.0, 1.0], confidence=0.2) == Interval(0.5, 0.5, 0.5)
 
@@ -73,7 +73,7 @@ def test_a_small_difference_shows_when_paired():
     hard = np.random.default_rng(3).normal(30, 5, size=40)
     better = hard + np.random.default_rng(4).normal(0.5, 0.2, size=40)
     one, other = bootstrap_interval(hard), bootstrap_interval(better)
-    assert one.high > other.low  # unpaired, nothing is seen
+    assert one.high > other.low  # unpaired, the difference is invisible
     paired = bootstrap_difference(better, hard)
     assert 0.4 < paired.low < paired.mean < paired.high < 0.6
     assert bootstrap_difference(hard, hard) == Interval(0.0, 0.0, 0.0)

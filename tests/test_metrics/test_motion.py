@@ -37,7 +37,7 @@ def test_flicker_by_hand():
     assert flicker(video(0, 0.5, 0.2)) == pytest.approx(0.15)  # only back to 0.2
     assert flicker(video(-1, 1, -1, 1)) == 1
     assert flicker(video(0, 1)) == 0 and flicker(video(0)) == 0
-    # A moving bar changes pixels and does not flicker, unless it is gone for a frame.
+    # A moving bar changes pixels but does not flicker, unless it disappears for a frame.
     assert flicker(moving_bar([0, 1, 2, 3])) == 0
     bar = moving_bar([3, 3, 3])
     bar[:, 1] = -1
@@ -54,7 +54,7 @@ def test_flicker_has_no_direction(frames):
 @given(VIDEOS)
 def test_flicker_needs_change(frames):
     steps = max(frames.shape[1] - 1, 1), max(frames.shape[1] - 2, 1)
-    # What stands out by x was reached by a step of at least x.
+    # A deviation of x needs a step of at least x.
     change = abs(np.diff(frames, axis=1)).mean() / 2 if frames.shape[1] > 1 else 0.0
     assert 0 <= flicker(frames) * steps[1] <= change * steps[0] + 1e-12
     assert flicker(np.sort(frames, axis=1)) == 0
@@ -62,11 +62,13 @@ def test_flicker_needs_change(frames):
 
 def test_motion_error_by_hand():
     assert motion_error(video(0, 0.4), video(0, 0.2)) == pytest.approx(0.2 / 0.6)
-    assert motion_error(video(0.5, 0.7), video(0, 0.2)) == pytest.approx(0, abs=1e-6)  # moves alike, looks otherwise
+    assert motion_error(video(0.5, 0.7), video(0, 0.2)) == pytest.approx(
+        0, abs=1e-6
+    )  # same motion, different appearance
     assert motion_error(video(0, 0), video(0, 0.2)) == motion_error(video(0, 0.2), video(0, 0)) == 1
     assert motion_error(video(0, 0.2), video(0.2, 0)) == 1  # backwards
     assert motion_error(video(0, 0), video(1, 1)) == motion_error(video(0), video(1)) == 0  # nothing moves
-    # Bars that never meet have none of each other's motion; half the way has some of it.
+    # Bars that never overlap have no motion in common; half of the path has some.
     assert motion_error(moving_bar([8, 9, 10]), moving_bar([0, 1, 2])) == 1
     assert 0 < motion_error(moving_bar([0, 1, 1]), moving_bar([0, 1, 2])) < 1
 

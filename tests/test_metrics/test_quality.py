@@ -87,7 +87,7 @@ def hub(alexnet, tmp_path, monkeypatch):
 
 
 def test_lpips_is_that_of_torchmetrics(alexnet, hub, monkeypatch):
-    """Their network around the same convolutions, which they would have torchvision download."""
+    """The network of torchmetrics around the same convolutions, which it would have torchvision download."""
     from torchmetrics.functional.image import lpips as theirs
 
     monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_, **__: alexnet)

@@ -1,4 +1,4 @@
-"""A finished comparison in a folder, and a headless browser to open its page in."""
+"""A finished benchmark in a folder, and a headless browser that opens its page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def find_chromium() -> str:
-    """Return the browser's path, or skip the test: CHROMIUM names one that is not on the path."""
+    """Return the path of the browser, or skip the test. CHROMIUM can name one that is not on PATH."""
     for name in (os.environ.get("CHROMIUM", ""), *NAMES):
         if name and (path := shutil.which(name)):
             return path
@@ -31,7 +31,7 @@ def find_chromium() -> str:
 
 
 class Browser:
-    """One page of a headless Chromium, driven by the DevTools protocol over a pipe: no package, no network.
+    """One page of a headless Chromium, driven by the DevTools protocol over a pipe, without packages or network.
 
     Args:
         profile: an empty folder.
@@ -45,7 +45,7 @@ class Browser:
             *(f"--window-size={width},{height}", "--hide-scrollbars", "--no-first-run", "about:blank"),
         ]
         if os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")  # the browser refuses its sandbox to root
+            command.insert(1, "--no-sandbox")  # the browser's sandbox does not work for root
         commands_out, self._commands = os.pipe()
         self._answers, answers_in = os.pipe()
         # The protocol's pipes are 3 and 4 in the browser; a copy further up keeps one from overwriting the other.
@@ -88,7 +88,7 @@ class Browser:
         self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
 
     def run(self, script: str) -> Any:
-        """Evaluate an expression in the page; a promise is awaited."""
+        """Evaluate an expression in the page, awaiting promises."""
         result = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
         )
@@ -96,7 +96,7 @@ class Browser:
         return result["result"].get("value")
 
     def wait_for(self, condition: str, seconds: float = 60) -> None:
-        """Wait until an expression holds."""
+        """Wait until an expression is true."""
         script = f"""new Promise((done, failed) => {{
             const end = performance.now() + {1000 * seconds};
             const look = () => {{
@@ -109,14 +109,14 @@ class Browser:
         self.run(script)
 
     def press(self, key: str) -> None:
-        """Press Tab or Enter as a person would."""
+        """Press Tab or Enter like a user."""
         codes = {"Tab": (9, ""), "Enter": (13, "\r")}
         code, text = codes[key]
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, text=text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
-        """Save what the window shows, or the whole page."""
+        """Save a screenshot of the window or of the whole page."""
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
@@ -131,7 +131,7 @@ class Browser:
 
 @pytest.fixture
 def bench_folder(tmp_path, rows, comparison):
-    """A folder as scripts/compare.py leaves it: videos of 2 s whose square moves and whose colour is the setting's."""
+    """A folder as scripts/compare.py writes it: videos of 2 s with a moving square in the colour of their setting."""
     folder = tmp_path / "bench"
     settings = [setting.name for setting in comparison.settings]
     for row in rows:
@@ -146,7 +146,7 @@ def bench_folder(tmp_path, rows, comparison):
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    """A browser with an empty page; the test is skipped where none is installed."""
+    """A browser with an empty page. The test is skipped if none is installed."""
     browser = Browser(tmp_path / "profile")
     yield browser
     browser.close()

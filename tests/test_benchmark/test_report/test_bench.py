@@ -1,4 +1,4 @@
-"""Tables and page of a comparison, without a browser; test_bench_page.py opens the page in one."""
+"""Tables and page of a benchmark, without a browser. test_bench_page.py opens the page in one."""
 
 from __future__ import annotations
 

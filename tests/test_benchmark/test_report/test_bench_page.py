@@ -1,4 +1,4 @@
-"""The pages as a person uses them, in a headless Chromium: play, scrub, sort, filter."""
+"""The pages as a user sees them, in a headless Chromium: play, scrub, sort, filter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POSITIONS = "player.active().map(video => video.currentTime)"
 
 @pytest.fixture
 def page(browser, bench_folder, rows, comparison):
-    """The browser, with the page of the comparison open and errors of its scripts collected."""
+    """The browser, with the page of the benchmark open and script errors collected."""
     plot = quality_against_speed(summarize(rows, comparison))
     path = write_file(bench_folder / "index.html", build_page(bench_folder, rows, comparison, [plot]))
     browser.call(
@@ -33,7 +33,7 @@ def page(browser, bench_folder, rows, comparison):
 
 
 def wait_for_videos(browser, count):
-    """Scroll to the videos and wait until that many are loaded; skip where the browser has no H.264."""
+    """Scroll to the videos and wait until that many are loaded. Skip the test if the browser lacks H.264."""
     if not browser.run("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.64000c\"')"):
         pytest.skip("this browser plays no H.264")
     browser.run("document.querySelector('.player').scrollIntoView()")
@@ -41,14 +41,14 @@ def wait_for_videos(browser, count):
 
 
 def shown(browser, what):
-    """What is shown of the videos: 'setting' of figures, or 'prompt' of sections."""
+    """Return the data of the visible videos: 'setting' of figures, or 'prompt' of sections."""
     selector = "section.prompt figure" if what == "setting" else "section.prompt"
     visible = f"[...document.querySelectorAll('{selector}')].filter(x => x.getClientRects().length)"
     return browser.run(f"{visible}.map(x => x.dataset.{what})")
 
 
 def choose(browser, control, value):
-    """Set a control of the page as a person would."""
+    """Set a control of the page like a user."""
     script = f"document.getElementById('{control}')"
     browser.run(f"{script}.value = '{value}'; {script}.dispatchEvent(new Event('input', {{ bubbles: true }}))")
 
@@ -59,7 +59,7 @@ def methods(browser, table="quality"):
 
 
 def click_heading(browser, text, table="quality"):
-    """Click a heading; return the aria-sort that it has then, and the number of headings that have one."""
+    """Click a heading, and return its new aria-sort and the number of headings that have one."""
     browser.run(
         f"[...document.querySelectorAll('#table-{table} th button')].find(x => x.textContent === '{text}').click()"
     )
@@ -84,14 +84,14 @@ def test_videos_play_in_step(page):
         })()"""
     )
     page.wait_for("seen.size === 9 && [...seen.values()].every(x => x.high - x.low > 1 && x.loops > 0)")
-    # A loaded machine delays single videos, so they need be in step only at some moment.
+    # A busy machine delays single videos, so they need to be in sync only at some moment.
     page.wait_for(f"Math.max(...{POSITIONS}) - Math.min(...{POSITIONS}) < {2 * FRAME_SECONDS}")
 
 
 def test_pause_and_scrub(page):
     wait_for_videos(page, 9)
     page.run("document.getElementById('toggle').click()")
-    # while a video seeks it may have no frame to show, and is not active then
+    # a seeking video may have no frame to show, and is then inactive
     page.wait_for("player.active().length === 9 && player.active().every(video => video.paused && !video.seeking)")
     assert page.run("document.getElementById('toggle').textContent") == "Play"
     first = page.run(POSITIONS)

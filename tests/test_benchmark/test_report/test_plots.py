@@ -1,4 +1,4 @@
-"""The plots: there when their figures are, the same at any time, no global state."""
+"""The plots: drawn if there is data, reproducible, without global state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_setting(rows):
 
 
 def texts(svg):
-    """The texts of a plot: matplotlib leaves each as a comment beside its outlines."""
+    """Return the texts of a plot, which matplotlib writes as comments beside their outlines."""
     return re.findall(r"<!-- (.*?) -->", svg)
 
 

@@ -16,7 +16,7 @@ from opensora_adacache.media.writing import encode_video
 
 
 def make_run(folder, noise, computed, seconds, prompts=("a red <circle>", "a square")):
-    """Write a run of tiny videos as `run_sample_video.sh` leaves one."""
+    """Write a run of tiny videos like `run_sample_video.sh`."""
     videos = []
     for index, prompt in enumerate(prompts):
         frames = torch.zeros(3, 5, 32, 32)
