@@ -36,6 +36,7 @@ class DiffusersModel:
         rising_timestep: whether the timestep rises from 0 to 1000 rather than falls.
         shared: arguments of a block that all rows share, though their first axis may by chance be as long.
         keeps_text: whether the model may read the text states that leave the last block.
+        joined: module lists whose blocks get text and video tokens as one sequence, the text first.
     """
 
     grid: Callable[[Any, Mapping[str, Any]], Grid | None]
@@ -48,6 +49,7 @@ class DiffusersModel:
     rising_timestep: bool = False
     shared: tuple[str, ...] = ()
     keeps_text: bool = False
+    joined: tuple[str, ...] = ()
 
 
 def latent_grid(config: Any, arguments: Mapping[str, Any], frame_axis: int = 2) -> Grid:
@@ -119,11 +121,27 @@ MODELS: dict[str, DiffusersModel] = {
         after_attention={"transformer_blocks": "attn2"},
         shared=("image_rotary_emb",),
     ),
+    "Flux2Transformer2DModel": DiffusersModel(
+        grid=unknown_grid,
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        attention=None,
+        shared=("image_rotary_emb",),
+        joined=("single_transformer_blocks",),
+    ),
+    "MotifVideoTransformer3DModel": DiffusersModel(  # its decoder blocks get video tokens where others get text
+        grid=unknown_grid,
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        attention=None,
+        shared=("image_rotary_emb",),
+    ),
 }
 """Class names → what is known. Any other transformer with registered blocks goes by `generic_model`."""
+
+PARTS = ("Transformer2DModel", "TransformerTemporalModel")
+"""Classes that are parts of a UNet: they see no timestep."""
 
 
 def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:
     """Describe a transformer of which only the blocks are known: no token grid, whole blocks as probes."""
-    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis")
+    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis", "rope")
     return DiffusersModel(unknown_grid, stacks, attention=None, shared=shared, keeps_text=True)
