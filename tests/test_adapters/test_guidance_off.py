@@ -19,7 +19,7 @@ CONFIGS = {
     "AdaCache with a forecast": AdaCacheConfig({1e9: 3, 1e10: 1}, forecast=2),
     "ForecastCache": ForecastCacheConfig(computed_steps=6, corrector=0.5, sensitivity=(1.0, 1.1)),
     "EasyCache": EasyCacheConfig(threshold=0.5, warmup_steps=2),
-    "FBCache": FBCacheConfig(0.3),
+    "FBCache": FBCacheConfig(0.1),
     "TaylorSeer": TaylorSeerConfig(interval=3, first_steps=3, order=1),
 }
 COMPUTE_ALL = {

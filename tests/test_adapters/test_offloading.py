@@ -76,7 +76,7 @@ def test_hooks_of_accelerate(case, put_on, before):
     assert hasattr(model, "_hf_hook") or any(hasattr(module, "_hf_hook") for module in model.modules())
     assert torch.equal(tiny.sample(model), plain)
     hooks.remove_hook_from_module(model, recurse=True)
-    assert torch.equal(tiny.sample(model), plain) and "forward" not in vars(model)
+    assert torch.equal(tiny.sample(model), plain) and model.forward.__func__ is type(model).forward
 
 
 @pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
