@@ -143,5 +143,5 @@ PARTS = ("Transformer2DModel", "TransformerTemporalModel")
 
 def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:
     """Describe a transformer of which only the blocks are known: no token grid, whole blocks as probes."""
-    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis", "rope")
+    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis")
     return DiffusersModel(unknown_grid, stacks, attention=None, shared=shared, keeps_text=True)
