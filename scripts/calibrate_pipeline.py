@@ -48,8 +48,9 @@ def calibrate_pipeline(options: argparse.Namespace) -> None:
     if options.out:
         output = CalibratedOutput(options.out, options.model, num_steps, options.command)
     start = starting_settings("adacache")
+    prompts = read_lines(options.prompt_path)[: options.limit]
     run = PipelineRun(options.model, num_steps, options.transformer, options.seed, options.call)
-    recordings = run.record(start, read_lines(options.prompt_path)[: options.limit])
+    recordings = run.record(start, prompts)
     found = calibrate(start, recordings, options.speedup)
     mean = mean_computed_steps(found, recordings)
     for recording in recordings:

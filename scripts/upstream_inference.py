@@ -7,25 +7,31 @@ upstream's, and the cache of the config's `cache` section is attached. The confi
 
 from __future__ import annotations
 
+import argparse
 import runpy
 import sys
 from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) < 2 or arguments[0] in ("-h", "--help"):
-        print(__doc__, file=sys.stderr if arguments[:1] != ["--help"] else sys.stdout)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    return run_command(upstream_inference, arguments, errors=(ImportError,))  # upstream may not be installed
+    parser = OneLineParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s SOURCE CONFIG [flags]",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="source tree of Open-Sora at v1.2.0")
+    parser.add_argument("config", metavar="CONFIG", help="config of the run")
+    options, options.flags = parser.parse_known_args(arguments)
+    return run_command(upstream_inference, options, errors=(ImportError,))  # upstream may not be installed
 
 
-def upstream_inference(arguments: list[str]) -> None:
+def upstream_inference(options: argparse.Namespace) -> None:
     """Install our models and the cache, then run upstream's script."""
-    source, config_path, *flags = arguments
+    source, config_path, flags = options.source, options.config, options.flags
     script = Path(source) / "scripts" / "inference.py"
     from opensora_adacache.adapters.opensora.registry import register
     from opensora_adacache.config import load_config

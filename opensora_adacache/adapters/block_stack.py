@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, with_rows
@@ -46,13 +47,18 @@ class StackBlock:
 
 @dataclass
 class _Call:
-    """One call of the model while the blocks that always run are running."""
+    """One call of the model while the blocks that always run are running.
+
+    Attributes:
+        num_text: number of text tokens, if some blocks get them in front of the video tokens.
+    """
 
     session: CacheSession
     num_rows: int
     grid: Grid | None
     next_block: int = 0
     first_input: Tensor | None = None
+    num_text: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ class BlockStack:
             )
         call.next_block += 1
         block = self.blocks[index]
+        if index == 0 and self.model.joined:
+            call.num_text = block.signature.text(args, kwargs).shape[1]
         if index == 0 and self.num_first:
             call.first_input = self._tokens(call, block, block.signature.video(args, kwargs))
         if index < self.num_first:
@@ -216,21 +224,23 @@ class BlockStack:
         else:
             x = session.add_residual(entry, None)
         text = self._text(session, decided, block, out) if block.signature.has_text else None
-        return block.signature.returns(self._untokens(x, block, video), text)
+        return block.signature.returns(self._untokens(call, x, block, video), text)
 
     def _keep_text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> None:
         if decided.text is None:
             return
         after, before, rows = block.signature.text_out(out), decided.text, decided.split.rows
+        if after is None:  # the last block may end the text
+            return
         if rows is not None:
             after, before = after[rows], before[rows]
         session.store.put_difference(TEXT, after, before, rows)
 
-    def _text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> Tensor:
+    def _text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> Tensor | None:
         """Return the text tokens that leave the stack; any value if the model does not read them."""
         if decided.text is None:
             return block.signature.text_out(out)
-        return decided.text + session.store.get(TEXT)
+        return decided.text + session.store.get(TEXT) if TEXT in session.store else None
 
     def _compute(
         self, call: _Call, block: StackBlock, original: Callable, args: Any, kwargs: Any, num_rows: int
@@ -257,7 +267,7 @@ class BlockStack:
         out = self._compute(call, block, original, some_args, some_kwargs, rows.shape[0])
         video = with_rows(signature.video(args, kwargs), signature.video_out(out), rows, num_rows)
         text = None
-        if signature.has_text:
+        if signature.has_text and signature.text_out(out) is not None:
             text = with_rows(signature.text(args, kwargs), signature.text_out(out), rows, num_rows)
         return signature.returns(video, text)
 
@@ -269,14 +279,18 @@ class BlockStack:
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
         """Return video tokens as [R, N, C], frame by frame."""
         axis = self.model.row_axis.get(block.stack)
+        if block.stack in self.model.joined:
+            return x[:, call.num_text :]
         if axis is None:
             return x
         x = x.unflatten(0, (num_rows or call.num_rows, -1))
         return (x if axis == "frames" else x.transpose(1, 2)).flatten(1, 2)
 
-    def _untokens(self, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
+    def _untokens(self, call: _Call, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
         """Return tokens [R, N, C] in the layout of the block."""
         axis = self.model.row_axis.get(block.stack)
+        if block.stack in self.model.joined:
+            return torch.cat([like[:, : call.num_text], x], dim=1)
         if axis is None:
             return x
         if axis == "frames":

@@ -67,7 +67,7 @@ def trace_from_json(records: Any) -> list[StepRecord]:
 
 def check_trace(trace: Sequence[StepRecord]) -> None:
     """Raise ValueError unless the records belong to steps 1, 2, … in order and step 1 computed."""
-    if not isinstance(trace, Sequence) or not all(isinstance(record, StepRecord) for record in trace):
+    if not isinstance(trace, list | tuple) or not all(isinstance(record, StepRecord) for record in trace):
         raise ValueError("not a trace: expected a list of StepRecord, such as session.trace")
     for place, record in enumerate(trace, start=1):
         if record.step != place:

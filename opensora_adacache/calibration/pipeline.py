@@ -36,6 +36,7 @@ class PipelineRun:
         Raises:
             OSError: there is no such pipeline.
         """
+        self._check_model()
         import torch
         from diffusers import DiffusionPipeline
         from tqdm import tqdm
@@ -54,6 +55,14 @@ class PipelineRun:
                 pipeline(prompt, generator=generator, **arguments)
             recordings += [recorder.recording() for recorder in recorders.values()]
         return recordings
+
+    def _check_model(self) -> None:
+        """Raise FileNotFoundError for a path that holds no pipeline; any other name is one of the hub."""
+        path = Path(self.model)
+        if path.exists() and not (path / "model_index.json").is_file():
+            raise FileNotFoundError(
+                f"'{self.model}' holds no pipeline: expected a folder with model_index.json, or a name on the hub"
+            )
 
 
 def read_lines(path: Path) -> list[str]:

@@ -70,27 +70,6 @@ def test_hooks_that_come_and_go_leave_the_cache_on(tiny_models, name, before):
     assert hook.calls > before_last, "detaching took somebody else's hook off"
 
 
-def test_hooks_of_accelerate(tiny_models):
-    hooks = pytest.importorskip("accelerate.hooks")
-    tiny = tiny_models["wan-2.1"]
-    model = tiny.make()
-    with apply_cache(model, RATE_3, STEPS):
-        expected = tiny.sample(model)
-    calls = count_blocks(tiny, model)
-    hooks.add_hook_to_module(model, hooks.AlignDevicesHook(execution_device="cpu", io_same_device=True))
-    session = apply_cache(model, RATE_3, STEPS)
-    for _ in range(2):
-        calls.clear()
-        assert torch.equal(tiny.sample(model), expected)
-        assert len(calls) == sum(record.computed for branch in session.branches.values() for record in branch.trace)
-        hooks.remove_hook_from_module(model)
-        hooks.add_hook_to_module(model, hooks.AlignDevicesHook(execution_device="cpu", io_same_device=True))
-    session.detach()
-    assert hasattr(model, "_hf_hook")
-    hooks.remove_hook_from_module(model)
-    assert "forward" not in vars(model)
-
-
 def test_hooks_of_diffusers_that_come_after_ours(tiny_models):
     from diffusers.hooks import HookRegistry, ModelHook
 

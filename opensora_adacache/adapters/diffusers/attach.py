@@ -26,7 +26,7 @@ from opensora_adacache.adapters.diffusers._compat import (
     hooks_of_caches,
     is_parallel,
 )
-from opensora_adacache.adapters.diffusers.models import MODELS, DiffusersModel, generic_model, unknown_grid
+from opensora_adacache.adapters.diffusers.models import MODELS, PARTS, DiffusersModel, generic_model, unknown_grid
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.caching.contract import CacheConfig
@@ -96,7 +96,9 @@ def describe(model: nn.Module) -> DiffusersModel:
     }
     missing = {"hidden_states", "timestep"} - set(inspect.signature(type(model).forward).parameters)
     why = None
-    if missing:
+    if type(model).__name__ in PARTS:
+        why = "it is a part of a UNet, not a whole model"
+    elif missing:
         why = f"its forward takes no {' and no '.join(sorted(missing))}"
     elif unknown:
         why = f"its blocks {', '.join(sorted(unknown))} are not registered in diffusers"
@@ -121,6 +123,8 @@ def _call(
     def call(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(model, *args, **kwargs).arguments
         latents = arguments["hidden_states"]
+        if arguments.get("timestep") is None:
+            raise ValueError("this call gives no timestep: a cache needs it to tell one step from the next")
         if session.at_start:
             _check_other_caches(model)
         session.count_steps()
@@ -128,9 +132,12 @@ def _call(
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = known.grid(model.config, arguments)  # type: ignore[arg-type]
             out = stack.run(branch, latents.shape[0], grid, lambda: original(*args, **kwargs))
+            if isinstance(out, Tensor):
+                return branch.correct(out)
             if isinstance(out, tuple):
                 return (branch.correct(out[0]), *out[1:])
-            out.sample = branch.correct(out.sample)
+            name = next(iter(out))  # "sample", but for a few
+            out[name] = branch.correct(out[name])
             return out
 
     return call

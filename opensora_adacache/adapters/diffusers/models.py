@@ -37,6 +37,7 @@ class DiffusersModel:
         rising_timestep: whether the timestep rises from 0 to 1000 instead of falling.
         shared: arguments of a block that all rows share, even if their first axis happens to have the same length.
         keeps_text: whether the model may read the text states that leave the last block.
+        joined: module lists whose blocks get text and video tokens as one sequence, the text first.
     """
 
     grid: Callable[[Any, Mapping[str, Any]], Grid | None]
@@ -49,6 +50,7 @@ class DiffusersModel:
     rising_timestep: bool = False
     shared: tuple[str, ...] = ()
     keeps_text: bool = False
+    joined: tuple[str, ...] = ()
 
 
 def latent_grid(config: Any, arguments: Mapping[str, Any], frame_axis: int = 2) -> Grid:
@@ -120,8 +122,24 @@ MODELS: dict[str, DiffusersModel] = {
         after_attention={"transformer_blocks": "attn2"},
         shared=("image_rotary_emb",),
     ),
+    "Flux2Transformer2DModel": DiffusersModel(
+        grid=unknown_grid,
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        attention=None,
+        shared=("image_rotary_emb",),
+        joined=("single_transformer_blocks",),
+    ),
+    "MotifVideoTransformer3DModel": DiffusersModel(  # its decoder blocks get video tokens where others get text
+        grid=unknown_grid,
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        attention=None,
+        shared=("image_rotary_emb",),
+    ),
 }
 """Class names → descriptions. Any other transformer with registered blocks uses `generic_model`."""
+
+PARTS = ("Transformer2DModel", "TransformerTemporalModel")
+"""Classes that are parts of a UNet: they see no timestep."""
 
 
 def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:
