@@ -1,11 +1,12 @@
 # Everything a person, the hooks and the CI call. VENV names the virtual environment.
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
 
-.PHONY: demo bench test test-slow test-gpu check format clean
+.PHONY: demo bench test test-oldest test-slow test-gpu check format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the embedded model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -19,7 +20,12 @@ bench: $(VENV)/.installed-dev  ## every caching policy on the embedded model: ta
 	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/results/bench
 
 test: $(VENV)/.installed-dev  ## the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 $(PYTEST_OPTIONS)
+
+# `cache_context(step_index=…)` came with diffusers 0.41.
+test-oldest:  ## the fast tests with the oldest versions that pyproject.toml allows; Python 3.11
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTEST_OPTIONS="--deselect \
+		tests/test_adapters/test_diffusers_host.py::test_a_step_index_tells_a_new_run"
 
 test-slow: $(VENV)/.installed-dev  ## the slow ones: pages in a headless Chromium, where there is one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
@@ -43,10 +49,10 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@ $(VENV)/.installed
