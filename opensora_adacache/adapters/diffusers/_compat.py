@@ -1,4 +1,4 @@
-"""All private names of diffusers that the adapter needs; tested with diffusers 0.42.
+"""All private names of diffusers that the adapter needs; tested with diffusers 0.35 to 0.42.
 
 diffusers informs its caches through hooks in a model's registry: about the guidance branch that a pipeline names
 (``cache_context``), and about the end of a pipeline. A hook also replaces the model's `forward`, which other hooks
@@ -8,10 +8,11 @@ replace and restore as well, in any order; our hook only listens and replaces no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.hooks._helpers import TransformerBlockRegistry
 from diffusers.hooks.hooks import BaseState, HookFunctionReference, HookRegistry, ModelHook, StateManager
 from torch import nn
 
@@ -24,12 +25,34 @@ CACHE_CONFIG = "_cache_config"
 __all__ = ["BLOCK_LIST_NAMES", "CACHE_CONFIG", "CacheMark", "Listener", "TransformerBlockMetadata", "block_metadata"]
 
 
+@dataclass(frozen=True)
+class TransformerBlockMetadata:
+    """Where a class of blocks takes and returns its tokens.
+
+    Diffusers has a class of this name. That of 0.35 and 0.36 lacks the names of the arguments, and that of 0.37 to 0.40
+    the name for text; the blocks registered there use the names below.
+
+    Attributes:
+        return_hidden_states_index: place of the video tokens in what a block returns.
+        return_encoder_hidden_states_index: that of the text tokens; None where a block returns none.
+        hidden_states_argument_name: argument with the video tokens.
+        encoder_hidden_states_argument_name: argument with the text tokens.
+    """
+
+    return_hidden_states_index: int = 0
+    return_encoder_hidden_states_index: int = None  # type: ignore[assignment]  # `BlockSignature.has_text` asks
+    hidden_states_argument_name: str = "hidden_states"
+    encoder_hidden_states_argument_name: str = "encoder_hidden_states"
+
+
 def block_metadata(block_class: type[nn.Module]) -> TransformerBlockMetadata | None:
     """Return the metadata that diffusers has about a class of blocks, or None if it is not registered."""
     try:
-        return TransformerBlockRegistry.get(block_class)
+        theirs = TransformerBlockRegistry.get(block_class)
     except ValueError:
         return None
+    names = [field.name for field in fields(TransformerBlockMetadata)]
+    return TransformerBlockMetadata(**{name: getattr(theirs, name) for name in names if hasattr(theirs, name)})
 
 
 class CacheMark:
@@ -61,12 +84,18 @@ class Listener(ModelHook):
     @property
     def branch(self) -> str:
         """The guidance branch that the pipeline named; "" if it named none."""
-        return getattr(self.contexts._context, "name", None) or ""
+        context = self._context
+        return getattr(context, "name", context) or ""
 
     @property
     def step_index(self) -> int | None:
         """The current step of the pipeline, if it provides one."""
-        return getattr(self.contexts._context, "step_index", None)
+        return getattr(self._context, "step_index", None)
+
+    @property
+    def _context(self) -> Any:
+        """A `CacheContext`; before diffusers 0.41, the name alone; None outside of one."""
+        return getattr(self.contexts, "_context", None) or getattr(self.contexts, "_current_context", None)
 
     def reset_state(self, module: nn.Module) -> nn.Module:
         """Report the end of a pipeline, when diffusers resets its stateful hooks."""
@@ -88,14 +117,14 @@ class Listener(ModelHook):
         had_registry = hasattr(model, REGISTRY)
         registry = HookRegistry.check_if_exists_or_initialize(model)
         if self.name in registry.hooks:  # left over from a copy
-            _remove(registry, self.name)
+            _remove(registry, model, self.name)
         registry.hooks[self.name] = self
         registry._hook_order.insert(0, self.name)
         registry._fn_refs.insert(0, HookFunctionReference())
-        registry.invalidate_child_registries_cache()
+        _forget_child_registries(registry, model)
 
         def detach() -> None:
-            _remove(registry, self.name)
+            _remove(registry, model, self.name)
             if not had_registry and not registry.hooks:
                 del model.__dict__[REGISTRY]
 
@@ -119,10 +148,20 @@ def is_parallel(model: nn.Module) -> bool:
     return getattr(model, "_parallel_config", None) is not None
 
 
-def _remove(registry: Any, name: str) -> None:
+def _remove(registry: Any, model: nn.Module, name: str) -> None:
     index = registry._hook_order.index(name)
     del registry.hooks[name], registry._hook_order[index], registry._fn_refs[index]
-    registry.invalidate_child_registries_cache()
+    _forget_child_registries(registry, model)
+
+
+def _forget_child_registries(registry: Any, model: nn.Module) -> None:
+    """Let a registry and those below it look for their children again; diffusers 0.41 and later have a method."""
+    if hasattr(registry, "invalidate_child_registries_cache"):
+        registry.invalidate_child_registries_cache()
+        return
+    for module in model.modules():
+        if hasattr(module, REGISTRY):
+            getattr(module, REGISTRY)._child_registries_cache = None  # not there before 0.38, where it is not read
 
 
 def _nothing() -> None:
