@@ -77,6 +77,10 @@ class VaeSettings:
         micro_batch_size: pictures that go through the spatial part at a time; smaller saves memory.
         spatial_vae: local folder or hub name of the spatial part, for a checkpoint that lacks it; None takes the
             published one.
+        tiling: decode pictures in tiles of 512 pixels, which takes less memory and can shift colours, see
+            `models.vae.OpenSoraVAE`.
+        channels_last: lay the weights of convolutions out with channels last, which some GPUs prefer.
+        compile: compile the decoder with torch.compile; the first video takes longer.
         revision: branch, tag or commit of a hub name; None is the newest.
         cache_dir: folder for downloads; None is the hub's own.
         local_files_only: take what was downloaded before and do not ask the network.
@@ -87,6 +91,9 @@ class VaeSettings:
     micro_frame_size: int = 17
     micro_batch_size: int = 4
     spatial_vae: str | None = None
+    tiling: bool = False
+    channels_last: bool = False
+    compile: bool = False
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
