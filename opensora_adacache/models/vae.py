@@ -22,6 +22,7 @@ from opensora_adacache.errors.family import CheckpointError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.config_json import build_structure, building
+from opensora_adacache.models.imports import quiet_imports
 from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig, sample_posterior
 from opensora_adacache.models.tiling import decode_tiles
 
@@ -117,7 +118,8 @@ class SpatialVAE(nn.Module):
 
     def __init__(self, config: OpenSoraVAEConfig, micro_batch_size: int | None, tile_size: int | None = None) -> None:
         super().__init__()
-        from diffusers import AutoencoderKL
+        with quiet_imports():
+            from diffusers import AutoencoderKL
 
         num_levels = len(config.block_out_channels)
         self.factor = 2 ** (num_levels - 1)
