@@ -78,6 +78,10 @@ class VaeSettings:
         micro_batch_size: number of pictures in the spatial part at a time. Smaller values save memory.
         spatial_vae: local folder or hub name of the spatial part, for checkpoints that lack it. None takes the
             published one.
+        tiling: decode pictures in tiles of 512 pixels, which saves memory but can shift colours (see
+            `models.vae.OpenSoraVAE`).
+        channels_last: store the weights of convolutions with channels last, which some GPUs prefer.
+        compile: compile the decoder with torch.compile. The first video takes longer.
         revision: branch, tag or commit of a hub name. None takes the newest.
         cache_dir: folder for downloads. None takes the hub's default.
         local_files_only: use only files that were downloaded before, without network access.
@@ -88,6 +92,9 @@ class VaeSettings:
     micro_frame_size: int = 17
     micro_batch_size: int = 4
     spatial_vae: str | None = None
+    tiling: bool = False
+    channels_last: bool = False
+    compile: bool = False
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False

@@ -40,6 +40,8 @@ NOT_IN_PIXELS = {
     "model.attention_backend": "the same sums in another order",
     "model.compile": "the same sums in another order",
     "vae.micro_batch_size": "the same work in different portions",
+    "vae.channels_last": "the same sums in another order",
+    "vae.compile": "the same sums in another order",
     "text_encoder.offload": "when weights are freed",
     **{f"{section}.cache_dir": "where downloads are kept" for section in ("model", "vae", "text_encoder")},
     **{f"{section}.local_files_only": "whether the network is used" for section in ("model", "vae", "text_encoder")},
@@ -149,7 +151,7 @@ def _default(field: Field[Any]) -> Any:
 # Of a cache they compared everything.
 _SECTIONS_OF_VERSION_1 = {
     "model": ("type", "from_pretrained", "quantize"),
-    "vae": ("from_pretrained", "micro_frame_size"),
+    "vae": ("from_pretrained", "micro_frame_size", "tiling"),
     "text_encoder": ("from_pretrained", "model_max_length", "dtype", "quantize"),
 }
 

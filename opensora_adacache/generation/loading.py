@@ -18,6 +18,8 @@ from opensora_adacache.models.quantization import check_quantization, quantize_l
 from opensora_adacache.models.structure import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
 
+# Latents a side of the tiles that `vae.tiling` decodes: 512 pixels, the size of a picture the spatial part is made for.
+TILE_SIZE = 64
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -182,8 +184,13 @@ def load_vae(settings: VaeSettings, dtype: torch.dtype, device: torch.device) ->
         micro_frame_size=settings.micro_frame_size,
         micro_batch_size=settings.micro_batch_size,
         spatial_vae=settings.spatial_vae or SPATIAL_HUB_NAME,
+        tile_size=TILE_SIZE if settings.tiling else None,
         **hub_options(settings),
     )
+    if settings.channels_last:
+        vae.use_channels_last()
+    if settings.compile:
+        vae.compile_decoder()
     return vae.to(device).eval()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from opensora_adacache.models.imports import quiet_imports
+
 
 def clean_prompt(text: str) -> str:
     """Apply the caption cleaning of DeepFloyd IF to `text`, twice as the reference implementation does.
@@ -20,7 +22,9 @@ def clean_prompt(text: str) -> str:
         The cleaned prompt; may be empty.
     """
     from bs4 import MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
-    from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import PixArtAlphaPipeline
+
+    with quiet_imports():
+        from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import PixArtAlphaPipeline
 
     # The method only reads a constant of its class, so the class can be passed as `self` without building a pipeline.
     pipeline: Any = PixArtAlphaPipeline

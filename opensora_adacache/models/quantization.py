@@ -6,7 +6,6 @@ result depends neither on the other tokens nor on the other videos of a batch, a
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.models.imports import quiet_imports
 
 LEAST_CAPABILITY = (8, 9)
 """Compute capability of the first GPUs that multiply float8 (Ada Lovelace, Hopper)."""
@@ -90,18 +90,14 @@ def _num_bytes(tensor: Any) -> int:
 
 def torchao_config(mode: str) -> Any:
     """Return torchao's settings of a mode."""
-    # torchao warns about each of its compiled extensions that this machine cannot load; none is needed here.
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        from torchao import quantization as ao
+        with quiet_imports():
+            from torchao import quantization as ao
     except ImportError as error:
         raise ConfigError(
             f"quantize='{mode}' needs torchao ({error}); pip install 'opensora-adacache[quantize]', or set "
             "quantize=None"
         ) from None
-    finally:
-        logging.disable(level)
     # torchao's recommended settings of the compiler would change the arithmetic of the whole process.
     options = {"granularity": ao.PerRow(), "set_inductor_config": False}
     configs = {

@@ -18,6 +18,7 @@ from torch import Tensor
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.cleaning import clean_prompt
 from opensora_adacache.models.config_json import building
+from opensora_adacache.models.imports import quiet_imports
 from opensora_adacache.models.quantization import quantize_linears
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class T5TextEncoder:
             OSError: the folder does not exist and the hub does not provide it, or a file is missing.
             ValueError: the weights do not fit config.json, or a file is corrupt.
         """
-        from transformers import T5Config, T5EncoderModel
+        with quiet_imports():
+            from transformers import T5Config, T5EncoderModel
 
         hub = checkpoint.HubOptions(revision, cache_dir, local_files_only)
         folder = checkpoint.resolve(folder_or_hub_name, patterns=HUB_PATTERNS, hub=hub)

@@ -22,7 +22,9 @@ from opensora_adacache.errors.family import CheckpointError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.config_json import build_structure, building
+from opensora_adacache.models.imports import quiet_imports
 from opensora_adacache.models.temporal_vae import TemporalVAE, TemporalVAEConfig, sample_posterior
+from opensora_adacache.models.tiling import decode_tiles
 
 SPATIAL_SCALE = 0.18215
 SPATIAL_PREFIX = "spatial_vae.module."
@@ -114,12 +116,15 @@ class SpatialVAE(nn.Module):
     Everything inside, attention included, is diffusers' `AutoencoderKL`.
     """
 
-    def __init__(self, config: OpenSoraVAEConfig, micro_batch_size: int | None) -> None:
+    def __init__(self, config: OpenSoraVAEConfig, micro_batch_size: int | None, tile_size: int | None = None) -> None:
         super().__init__()
-        from diffusers import AutoencoderKL
+        with quiet_imports():
+            from diffusers import AutoencoderKL
 
         num_levels = len(config.block_out_channels)
+        self.factor = 2 ** (num_levels - 1)
         self.micro_batch_size = micro_batch_size
+        self.tile_size = tile_size
         self.module: Any = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * num_levels,
             up_block_types=("UpDecoderBlock2D",) * num_levels,
@@ -141,7 +146,15 @@ class SpatialVAE(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Decode latents [B, 4, F, h, w] to frames [B, 3, F, H, W]."""
-        return self._by_frames(lambda frames: self.module.decode(frames / SPATIAL_SCALE).sample, z)
+
+        def decode_frames(frames: Tensor) -> Tensor:
+            return self.module.decode(frames / SPATIAL_SCALE).sample
+
+        def decode_by_tiles(frames: Tensor) -> Tensor:
+            size = self.tile_size or max(frames.shape[-2:])
+            return decode_tiles(decode_frames, frames, size, max(size // 4, 1), self.factor)
+
+        return self._by_frames(decode_by_tiles, z)
 
     def _by_frames(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         frames = rearrange(x, "b c f h w -> (b f) c h w")
@@ -161,21 +174,31 @@ class OpenSoraVAE(nn.Module):
         micro_frame_size: frames per chunk; None for the whole video at once. The published model was trained with
             chunks of 17 frames.
         micro_batch_size: frames that the spatial part processes at a time; None for all. Fewer take less memory.
+        tile_size: decode pictures with more latents per side in tiles of this size; neighbours share a quarter and are
+            blended linearly. None decodes whole pictures. Tiles bound the memory of the spatial part. Inside a tile,
+            group norms and attention see that tile alone, so colours can shift compared with whole pictures
+            (docs/results/vae_decoding.md). The temporal part and the encoder process whole pictures.
     """
 
     shift: Tensor
     scale: Tensor
 
     def __init__(
-        self, config: OpenSoraVAEConfig, micro_frame_size: int | None = 17, micro_batch_size: int | None = 4
+        self,
+        config: OpenSoraVAEConfig,
+        micro_frame_size: int | None = 17,
+        micro_batch_size: int | None = 4,
+        tile_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (("micro_frame_size", micro_frame_size), ("micro_batch_size", micro_batch_size)):
-            if size is not None and size < 1:
-                raise ValueError(f"VAE: {name} must be at least 1, or None for no limit; got {size}")
+        sizes = {"micro_frame_size": micro_frame_size, "micro_batch_size": micro_batch_size, "tile_size": tile_size}
+        for name, size in sizes.items():
+            least = 2 if name == "tile_size" else 1
+            if size is not None and size < least:
+                raise ValueError(f"VAE: {name} must be at least {least}, or None for no limit; got {size}")
         self.config = config
         self.micro_frame_size = micro_frame_size
-        self.spatial_vae = SpatialVAE(config, micro_batch_size)
+        self.spatial_vae = SpatialVAE(config, micro_batch_size, tile_size)
         self.temporal_vae = TemporalVAE(config.temporal)
         for name in ("shift", "scale"):
             self.register_buffer(name, torch.tensor(getattr(config, name)).reshape(1, -1, 1, 1, 1))
@@ -188,6 +211,7 @@ class OpenSoraVAE(nn.Module):
         micro_frame_size: int | None = 17,
         micro_batch_size: int | None = 4,
         spatial_vae: str | Path = SPATIAL_HUB_NAME,
+        tile_size: int | None = None,
         *,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -205,6 +229,7 @@ class OpenSoraVAE(nn.Module):
             spatial_vae: source of the spatial part if the checkpoint has none: a hub name, or a local folder of a
                 diffusers `AutoencoderKL` or of a pipeline with a ``vae/`` folder. Its config.json then defines its
                 structure.
+            tile_size: number of latents per side that the spatial part decodes at a time.
             revision: of the checkpoint; see `checkpoint.HubOptions`.
             cache_dir: for both parts; see `checkpoint.HubOptions`.
             local_files_only: for both parts; see `checkpoint.HubOptions`.
@@ -226,7 +251,7 @@ class OpenSoraVAE(nn.Module):
             state.update({SPATIAL_PREFIX + name: tensor for name, tensor in spatial_state.items()})
             source = f"{source} with the spatial part of {spatial_vae}"
         with building(path), torch.device("meta"):
-            model = cls(OpenSoraVAEConfig.from_dict(values), micro_frame_size, micro_batch_size)
+            model = cls(OpenSoraVAEConfig.from_dict(values), micro_frame_size, micro_batch_size, tile_size)
         return checkpoint.load_into(model, state, source=source, dtype=dtype).eval().requires_grad_(False)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -255,7 +280,7 @@ class OpenSoraVAE(nn.Module):
         H / 8 and W / 8 rounded down, so a decoded video can be a few pixels smaller than the encoded one.
         """
         num_frames, height, width = size
-        factor = 2 ** (len(self.config.block_out_channels) - 1)
+        factor = self.spatial_vae.factor
         num_latents = sum(map(self.temporal_vae.num_latent_frames, self._chunk_lengths(num_frames)))
         return num_latents, height // factor, width // factor
 
@@ -295,6 +320,22 @@ class OpenSoraVAE(nn.Module):
                 "pass the number of frames that the latents were made for"
             )
         return torch.cat([self._decode_video(latents, num_frames) for latents in z.to(self.shift).split(1)])
+
+    def use_channels_last(self) -> OpenSoraVAE:
+        """Lay the weights of convolutions out with channels last, which some GPUs prefer; return self."""
+        self.spatial_vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.temporal_vae.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return self
+
+    def compile_decoder(self, backend: str | Callable = "inductor") -> OpenSoraVAE:
+        """Compile both decoders when they next run, one graph for each size of their input; return self.
+
+        Args:
+            backend: of torch.compile.
+        """
+        for decoder in (self.spatial_vae.module.decoder, self.temporal_vae.decoder):
+            decoder.compile(fullgraph=True, dynamic=False, backend=backend)
+        return self
 
     def _encode_video(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         frames = self.spatial_vae.encode(x, generator)

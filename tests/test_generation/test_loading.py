@@ -28,6 +28,7 @@ def test_loads_in_the_wanted_type(tiny_checkpoints):
     assert load_transformer(settings, torch.bfloat16, CPU).dtype == torch.bfloat16
     vae = load_vae(VaeSettings(str(tiny_checkpoints / "vae"), micro_frame_size=8), torch.bfloat16, CPU)
     assert (vae.dtype, vae.micro_frame_size) == (torch.bfloat16, 8)
+    assert vae.spatial_vae.tile_size is None
     name = str(tiny_checkpoints / "text_encoder")
     for own, expected in (("fp32", torch.float32), (None, torch.bfloat16)):
         encoder = load_text_encoder(TextEncoderSettings(name, dtype=own), torch.bfloat16, CPU)
@@ -126,3 +127,10 @@ def test_what_cannot_be_quantized_is_said_before_anything_is_loaded(tmp_path, ti
     assert said == []
     with pytest.raises(ConfigError, match="text_encoder.quantize"):
         configure(tmp_path, tiny_config, **{"text_encoder.quantize": "int8"})
+
+
+def test_the_vae_is_tiled_and_laid_out_as_the_config_says(tiny_checkpoints):
+    vae = load_vae(VaeSettings(str(tiny_checkpoints / "vae"), tiling=True, channels_last=True), torch.float32, CPU)
+    assert vae.spatial_vae.tile_size == 64
+    weight = vae.spatial_vae.module.decoder.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from opensora_adacache.models import checkpoint
 from opensora_adacache.models.temporal_vae import TemporalVAEConfig
@@ -254,3 +255,63 @@ def test_one_number_stands_for_all_channels():
 def test_micro_sizes_below_one_are_an_error(options):
     with pytest.raises(ValueError, match="must be at least 1, or None for no limit"):
         make_vae(**options)
+
+
+def test_tiles_of_the_whole_picture_change_nothing(vae):
+    z = vae.encode(clip(5, height=32, width=48))
+    assert torch.equal(make_vae(tile_size=6).decode(z, 5), vae.decode(z, 5))
+
+
+def test_tiles_are_decoded_alone_and_blended_linearly():
+    """Two tiles of 6 of 8 latents: 2 to 6 overlap by 4, the weights of 1 latent at each edge are ramps."""
+    tiled = make_vae(tile_size=6)
+    frames = torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(0))
+    decode = tiled.spatial_vae.module.decode
+    left, right = (decode(part / 0.18215).sample for part in (frames[..., :6], frames[..., 2:]))
+    ramp = (torch.arange(8) + 0.5) / 8
+    out = tiled.spatial_vae.decode(frames.transpose(0, 1)[None])[0].transpose(0, 1)
+    pixels = {
+        0: left[..., :16],
+        16: (left[..., 16:24] + ramp * right[..., :8]) / (1 + ramp),
+        24: (left[..., 24:40] + right[..., 8:24]) / 2,
+        40: (ramp.flip(0) * left[..., 40:] + right[..., 24:32]) / (ramp.flip(0) + 1),
+        48: right[..., 32:],
+    }
+    torch.testing.assert_close(out, torch.cat(list(pixels.values()), dim=-1), rtol=0, atol=1e-5)
+
+
+def test_tiled_videos_keep_shape_and_dtype(vae):
+    z = vae.encode(clip(5, height=24, width=40))
+    tiled = make_vae(tile_size=2).bfloat16().decode(z, 5)
+    assert tiled.dtype == torch.bfloat16 and tiled.shape == (1, 3, 5, 24, 40)
+    assert torch.isfinite(tiled).all()
+
+
+def test_channels_last_changes_the_layout_only(vae):
+    other = make_vae().use_channels_last()
+    weight = other.spatial_vae.module.decoder.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert other.temporal_vae.decoder.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    x = clip(7)
+    z = vae.encode(x)
+    torch.testing.assert_close(other.encode(x), z, rtol=0, atol=1e-5)
+    torch.testing.assert_close(other.decode(z, 7), vae.decode(z, 7), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_compiled_decoders_are_a_graph_each(vae):
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = make_vae(micro_batch_size=17).compile_decoder(counter)
+    z = vae.encode(clip(17))
+    for _ in range(2):
+        torch.testing.assert_close(compiled.decode(z, 17), vae.decode(z, 17), rtol=0, atol=1e-5)
+    torch._dynamo.reset()
+    assert counter.frame_count == 2
+    assert compiled.state_dict().keys() == vae.state_dict().keys()
+
+
+@pytest.mark.parametrize("name, value", [("micro_batch_size", 0), ("tile_size", 1)])
+def test_sizes_that_are_too_small_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be at least {value + 1}, or None for no limit; got {value}"):
+        make_vae(**{name: value})
