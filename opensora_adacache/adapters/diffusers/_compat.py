@@ -1,4 +1,4 @@
-"""The private names of diffusers that the adapters need, in one place; tried with diffusers 0.35 to 0.42.
+"""The private names of diffusers that the adapters need, in one place; tried with diffusers 0.35.0 and 0.42.1.
 
 diffusers tells its caches two things through hooks in a model's registry: the guidance branch that a pipeline names
 (``cache_context``), and that a pipeline ended. A hook also replaces the model's `forward`, which other hooks replace
