@@ -112,7 +112,7 @@ class ResultRow:
         path = folder / self.video
         if not path.is_file():
             raise FileNotFoundError(
-                f"'{path}' is named by results.jsonl but does not exist; remove its line and run scripts/compare.py "
+                f"'{path}' is listed in results.jsonl but does not exist; remove its line and run scripts/compare.py "
                 "again"
             )
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -197,7 +197,7 @@ class _RowError(ValueError):
 
 def _row(content: Any) -> ResultRow:
     if not isinstance(content, dict):
-        raise _RowError("no object")
+        raise _RowError("not a JSON object")
     for name, field in _FIELDS.items():
         if name not in content and field.default is MISSING:
             raise _RowError(f"'{name}' is missing")

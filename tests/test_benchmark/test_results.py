@@ -70,7 +70,7 @@ def changed(line: str, **values: object) -> str:
         (lambda line: changed(line, distances=[None, "x"] * 3), "'distances'.1. must be a finite number, got 'x'"),
         (lambda line: changed(line, checks={"colour": [2, 1]}), "checks.'colour'. must be .right, asked., got .2, 1"),
         (lambda line: changed(line, checks=[1]), "'checks' must be a dict"),
-        (lambda line: changed(line, title=None), "'title' must be a text, got None"),
+        (lambda line: changed(line, title=None), "'title' must be a string, got None"),
         (lambda line: "[" * 100_000, "line 2 is not a result .not JSON"),
         (lambda line: line, "lines 1 and 2 hold the same video"),
     ],

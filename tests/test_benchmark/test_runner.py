@@ -104,12 +104,16 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
     [
         (SETTINGS.replace("Static", "Statik"), [], "cache.type is 'Statik', did you mean 'Static'"),
         ("metrics = ('pnsr',)\n" + SETTINGS, [], "unknown metric 'pnsr', did you mean 'psnr'"),
-        (SETTINGS, ["--limit", "0"], "--limit must be at least 1, got 0"),
+        (SETTINGS, ["--limit", "0"], "--limit: expected a whole number of at least 1, got '0'"),
         ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(num_frames=34)))\n", [], "num_frames"),
     ],
 )
 def test_mistakes(compare, write_comparison, tmp_path, capsys, text, arguments, message):
-    assert compare([str(write_comparison(text)), "--out", str(tmp_path / "out"), *arguments]) == 2
+    try:
+        status = compare([str(write_comparison(text)), "--out", str(tmp_path / "out"), *arguments])
+    except SystemExit as end:  # from the parser
+        status = end.code
+    assert status == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""All private names of diffusers that the adapter needs; tested with diffusers 0.35 to 0.42.
+"""All private names of diffusers that the adapter needs; tested with diffusers 0.35.0 and 0.42.1.
 
 diffusers informs its caches through hooks in a model's registry: about the guidance branch that a pipeline names
 (``cache_context``), and about the end of a pipeline. A hook also replaces the model's `forward`, which other hooks
