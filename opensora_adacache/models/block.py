@@ -31,7 +31,7 @@ class BlockInputs:
     Attributes:
         text: keys and values of the text for each block [blocks, 2, B, H, L, D] (see `Conditioning`).
         text_mask: bool [B, 1, 1, L], true at real tokens; None when all are.
-        modulation: six vectors per row and frame [6, B, T or 1, 1, C].
+        modulation: six vectors per row and frame [B, T or 1, 6, C].
         rotary: cosines and sines [T, D / 2] of the frames.
         num_frames: T.
         frame_size: rows and columns of patches; S is their product.
@@ -45,9 +45,9 @@ class BlockInputs:
     frame_size: tuple[int, int]
 
     def rows(self, index: Tensor) -> BlockInputs:
-        """Return the inputs of the rows named by `index` (int64 [R])."""
+        """Return the inputs of the rows named by `index` (int64 [R]), with the strides that all rows have."""
         mask = None if self.text_mask is None else self.text_mask[index]
-        return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[:, index])
+        return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[index])
 
 
 class STDiT3Block(nn.Module):
@@ -113,9 +113,11 @@ class STDiT3Block(nn.Module):
         text, mask = inputs.text[self.place], inputs.text_mask
         if self.compiler is not None:
             function = _compiled(function, self.compiler)
-            _let_vary(text, 3)
+            _let_vary(x, 0)
+            _let_vary(inputs.modulation, 0)
+            _let_vary(text, 1, 3)
             if mask is not None:
-                _let_vary(mask, 3)
+                _let_vary(mask, 0, 3)
         return function(self, x, _OwnInputs(text, mask, inputs.modulation, inputs.rotary, inputs.num_frames))
 
 
@@ -135,9 +137,14 @@ def _compiled(function: Callable, compiler: Compiler) -> Callable:
     return torch.compile(function, fullgraph=True, dynamic=False, backend=compiler)
 
 
-def _let_vary(tensor: Tensor, axis: int) -> None:
-    """Let graphs take any length along an axis: prompts have many lengths, and each would need graphs of its own."""
-    torch._dynamo.maybe_mark_dynamic(tensor, axis)
+def _let_vary(tensor: Tensor, *axes: int) -> None:
+    """Let graphs take any length along some axes.
+
+    Prompts have many lengths, and where each video decides for itself, the rows that compute change from step to step:
+    each would need graphs of its own. (One row, without guidance, has one: dynamo always tells 1 from more.)
+    """
+    for axis in axes:
+        torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
 def allow_variants() -> None:
@@ -183,8 +190,8 @@ def _modulated_input(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
 
 def _vectors(block: STDiT3Block, own: _OwnInputs, first: int) -> tuple[Tensor, ...]:
     """Return shift, scale and gate, each [B, T or 1, 1, C]: of the attention (first = 0) or of the MLP (3)."""
-    table = block.scale_shift_table[first : first + 3, None, None, None]
-    return (table + own.modulation[first : first + 3]).unbind(0)
+    chosen = slice(first, first + 3)
+    return (block.scale_shift_table[chosen] + own.modulation[:, :, chosen]).unsqueeze(-2).unbind(2)
 
 
 def _modulated_norm(x: Tensor, own: _OwnInputs, shift: Tensor, scale: Tensor) -> Tensor:

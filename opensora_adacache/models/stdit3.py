@@ -181,7 +181,7 @@ class STDiT3(nn.Module):
         inputs = BlockInputs(
             text=conditioning.text,
             text_mask=conditioning.text_mask,
-            modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
+            modulation=modulation.unflatten(-1, (6, -1)),
             rotary=conditioning.rotary,
             num_frames=num_frames,
             frame_size=(rows, columns),
