@@ -216,7 +216,7 @@ class SelfAttention(nn.Module):
         rows would give a compiled graph for each number of them.
         """
         parts = [part.flatten(2, 3).transpose(1, 2).split(MAX_ATTENTION_HEADS, 1) for part in (q, k, v)]
-        outs = [attend(*heads, backend=self.backend) for heads in zip(*parts, strict=True)]
+        outs = [attend(q, k, v, backend=self.backend) for q, k, v in zip(*parts, strict=True)]
         out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
         return out.transpose(1, 2).unflatten(2, (-1, self.num_heads))
 
