@@ -21,7 +21,7 @@ from opensora_adacache.models.structure import STDiT3Config
 Compiler: TypeAlias = "str | Callable"
 """A backend of torch.compile."""
 COMPILED_VARIANTS = 64
-"""Graphs that dynamo may keep of one function: spatial or temporal, times numbers of rows and sizes of video."""
+"""Graphs that dynamo may keep of one function: spatial or temporal, masked or not, times sizes of video."""
 
 
 @dataclass(frozen=True)

@@ -204,8 +204,8 @@ class STDiT3(nn.Module):
     def compile_blocks(self, backend: Compiler = "inductor") -> None:
         """Compile the blocks when they next run, each kind into one graph that all blocks share.
 
-        Further graphs are made for another number of rows or size of video, not for another length of text. A cache
-        may be attached before or after.
+        Further graphs are made for another size of video, and once each for a text mask, clean frames, and a single row;
+        not for another number of rows or length of text. A cache may be attached before or after.
 
         Args:
             backend: of torch.compile.
