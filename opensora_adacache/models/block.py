@@ -21,7 +21,7 @@ from opensora_adacache.models.structure import STDiT3Config
 Compiler: TypeAlias = "str | Callable"
 """A backend of torch.compile."""
 COMPILED_VARIANTS = 64
-"""Number of graphs that dynamo may keep per function: spatial or temporal, times numbers of rows and video sizes."""
+"""Number of graphs that dynamo may keep per function: spatial or temporal, masked or not, times video sizes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BlockInputs:
     Attributes:
         text: keys and values of the text for each block [blocks, 2, B, H, L, D] (see `Conditioning`).
         text_mask: bool [B, 1, 1, L], true for real tokens; None if all tokens are real.
-        modulation: six vectors per row and frame [6, B, T or 1, 1, C].
+        modulation: six vectors per row and frame [B, T or 1, 6, C].
         rotary: cosines and sines [T, D / 2] of the frames.
         num_frames: T.
         frame_size: rows and columns of patches; their product is S.
@@ -45,9 +45,9 @@ class BlockInputs:
     frame_size: tuple[int, int]
 
     def rows(self, index: Tensor) -> BlockInputs:
-        """Return the inputs of the rows given by `index` (int64 [R])."""
+        """Return the inputs of the rows given by `index` (int64 [R]), with the strides that all rows have."""
         mask = None if self.text_mask is None else self.text_mask[index]
-        return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[:, index])
+        return replace(self, text=self.text[:, :, index], text_mask=mask, modulation=self.modulation[index])
 
 
 class STDiT3Block(nn.Module):
@@ -113,9 +113,11 @@ class STDiT3Block(nn.Module):
         text, mask = inputs.text[self.place], inputs.text_mask
         if self.compiler is not None:
             function = _compiled(function, self.compiler)
-            _let_vary(text, 3)
+            _let_vary(x, 0)
+            _let_vary(inputs.modulation, 0)
+            _let_vary(text, 1, 3)
             if mask is not None:
-                _let_vary(mask, 3)
+                _let_vary(mask, 0, 3)
         return function(self, x, _OwnInputs(text, mask, inputs.modulation, inputs.rotary, inputs.num_frames))
 
 
@@ -135,9 +137,15 @@ def _compiled(function: Callable, compiler: Compiler) -> Callable:
     return torch.compile(function, fullgraph=True, dynamic=False, backend=compiler)
 
 
-def _let_vary(tensor: Tensor, axis: int) -> None:
-    """Let graphs accept any length along an axis. Prompts have many lengths, and each would need another graph."""
-    torch._dynamo.maybe_mark_dynamic(tensor, axis)
+def _let_vary(tensor: Tensor, *axes: int) -> None:
+    """Let graphs accept any length along some axes.
+
+    Prompts have many lengths, and where each video decides for itself, the number of rows that compute changes from
+    step to step. Each would need a graph of its own. (A single row, without guidance, has one: dynamo always
+    distinguishes 1 from larger numbers.)
+    """
+    for axis in axes:
+        torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
 def allow_variants() -> None:
@@ -183,8 +191,8 @@ def _modulated_input(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
 
 def _vectors(block: STDiT3Block, own: _OwnInputs, first: int) -> tuple[Tensor, ...]:
     """Return shift, scale and gate, each [B, T or 1, 1, C], of the attention (first = 0) or the MLP (first = 3)."""
-    table = block.scale_shift_table[first : first + 3, None, None, None]
-    return (table + own.modulation[first : first + 3]).unbind(0)
+    chosen = slice(first, first + 3)
+    return (block.scale_shift_table[chosen] + own.modulation[:, :, chosen]).unsqueeze(-2).unbind(2)
 
 
 def _modulated_norm(x: Tensor, own: _OwnInputs, shift: Tensor, scale: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from opensora_adacache.models import frame_attention, linear_gelu
 
 ATTENTION_BACKENDS = ("auto", "sdpa", "no-flash", "xformers")
-MAX_ATTENTION_BATCH = 65535
-"""Largest number of batch rows that CUDA attention kernels support, because rows are an axis of the kernel's grid."""
+MAX_ATTENTION_HEADS = 65535
+"""Largest number of heads that CUDA attention kernels support, because heads are an axis of the kernel's grid."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
@@ -209,14 +209,16 @@ class SelfAttention(nn.Module):
         q, k, v = (part.flatten(0, 1).transpose(1, 2) for part in (q, k, v))  # [B·T, H, S, D]
         return attend(q, k, v, backend=self.backend).transpose(1, 2).unflatten(0, (-1, num_frames))
 
-    def _over_frames(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend row by row through views [S, H, T, D]; no view has the positions of several rows as a single axis."""
-        rows = []
-        for row in zip(queries, keys, values, strict=True):
-            parts = [part.permute(1, 2, 0, 3).split(MAX_ATTENTION_BATCH) for part in row]
-            outs = [attend(q, k, v, backend=self.backend) for q, k, v in zip(*parts, strict=True)]
-            rows.append((outs[0] if len(outs) == 1 else torch.cat(outs)).permute(2, 0, 1, 3))
-        return torch.stack(rows)
+    def _over_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend with the heads of all places as heads of one row, through views [B, S·H, T, D].
+
+        Rows and places together are not a single axis of any view, and a loop over rows would need a compiled graph for
+        each number of rows.
+        """
+        parts = [part.flatten(2, 3).transpose(1, 2).split(MAX_ATTENTION_HEADS, 1) for part in (q, k, v)]
+        outs = [attend(q, k, v, backend=self.backend) for q, k, v in zip(*parts, strict=True)]
+        out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+        return out.transpose(1, 2).unflatten(2, (-1, self.num_heads))
 
 
 class CrossAttention(nn.Module):

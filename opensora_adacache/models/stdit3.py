@@ -182,7 +182,7 @@ class STDiT3(nn.Module):
         inputs = BlockInputs(
             text=conditioning.text,
             text_mask=conditioning.text_mask,
-            modulation=rearrange(modulation, "B T (six C) -> six B T 1 C", six=6),
+            modulation=modulation.unflatten(-1, (6, -1)),
             rotary=conditioning.rotary,
             num_frames=num_frames,
             frame_size=(rows, columns),
@@ -205,8 +205,8 @@ class STDiT3(nn.Module):
     def compile_blocks(self, backend: Compiler = "inductor") -> None:
         """Compile the blocks when they next run, each kind into one graph that all blocks share.
 
-        Another number of rows or another video size creates further graphs; another text length does not. A cache may
-        be attached before or after.
+        Another video size creates further graphs, and so do a text mask, clean frames and a single row, once each;
+        another number of rows or text length does not. A cache may be attached before or after.
 
         Args:
             backend: backend of torch.compile.

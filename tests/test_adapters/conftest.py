@@ -1,4 +1,4 @@
-"""Real diffusers classes at tiny size with random weights, and a small sampling loop over them."""
+"""Real diffusers classes at tiny size, a small sampling loop over them; settings and runs of every policy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+
+from opensora_adacache import AdaCacheConfig
+from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dpcache import DPCacheConfig
+from opensora_adacache.caching.policies.easycache import EasyCacheConfig
+from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.lemica import LeMiCaConfig
+from opensora_adacache.caching.policies.magcache import MagCacheConfig
+from opensora_adacache.caching.policies.pab import PABConfig
+from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
+from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
+from opensora_adacache.caching.policies.teacache import TeaCacheConfig
+from opensora_adacache.caching.policies.tgate import TGATEConfig
+from opensora_adacache.schedulers import RFLOW
 
 FRAMES, SIZE, TEXT = 4, 8, 6
 WIDTH, HEADS = 32, 2
@@ -241,3 +257,86 @@ def tiny(request) -> Tiny:
 def tiny_models() -> dict[str, Tiny]:
     """All models by name, plus an image model."""
     return {**TINY, "flux": FLUX}
+
+
+STEPS = 12
+"""Steps of `sample`, for which the settings are."""
+RATIOS = (1.0,) * (STEPS - 1)
+# name -> (setting that computes every step, setting that skips some)
+SETTINGS = {
+    "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
+    "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
+    "DeltaDiT": (
+        DeltaDiTConfig(interval=1, early=(1, 2)),
+        DeltaDiTConfig(interval=3, gate_step=5, early=(2, 3), late=(0, 0)),
+    ),
+    "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
+    "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "ForecastCache": (
+        ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
+        ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
+    ),
+    "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
+    "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
+    "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
+    "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
+    "PlannedForecast": (
+        PlannedForecastConfig(steps=range(1, STEPS + 1)),
+        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
+    ),
+    "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
+    "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
+    "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
+    "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),
+}
+
+
+@pytest.fixture(scope="session")
+def policy_settings() -> dict[str, tuple]:
+    """By the name of each policy a setting that computes every step and one that skips some, for 12 steps."""
+    return SETTINGS
+
+
+class RandomText:
+    """Random text features of the small STDiT3, others for each prompt of a batch."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def encode(self, prompts):
+        y = torch.randn(len(prompts), 1, 12, 32, generator=generator(1))
+        return {"y": y, "mask": torch.ones(len(prompts), 12, dtype=torch.long)}
+
+    def null(self, n):
+        return self.model.y_embedder.y_embedding[None, None].expand(n, 1, -1, -1)
+
+
+@pytest.fixture(scope="session")
+def random_text() -> type[RandomText]:
+    """A text encoder of a model, without text."""
+    return RandomText
+
+
+@pytest.fixture(scope="session")
+def sample() -> Callable:
+    """Denoises videos with an STDiT3 as small as that of the reference vectors."""
+
+    def sample(model, num_videos=1):
+        z = torch.randn(num_videos, 4, 3, 8, 8, generator=generator(0))
+        size = {"height": 64.0, "width": 64.0, "fps": 8.0}
+        size = {name: torch.full((num_videos,), value) for name, value in size.items()}
+        sampler = RFLOW(STEPS, cfg_scale=4.0, use_timestep_transform=False)
+        return sampler.sample(model, RandomText(model), z, ["prompt"] * num_videos, "cpu", size)
+
+    return sample
+
+
+@pytest.fixture
+def fresh_dynamo():
+    """Forgets what was compiled, before and after."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    yield torch._dynamo
+    torch._dynamo.reset()

@@ -252,15 +252,6 @@ def test_tokens_that_do_not_tell_their_frames(tiny_models):
         model(**arguments, video_coords=coordinates)
 
 
-@pytest.fixture
-def fresh_dynamo():
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    yield torch._dynamo
-    torch._dynamo.reset()
-
-
 def test_compiled_blocks_are_not_compiled_anew_per_step(tiny_models, fresh_dynamo):
     from torch._dynamo.testing import CompileCounter
 

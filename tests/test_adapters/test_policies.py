@@ -11,17 +11,7 @@ import torch
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.stdit3.sites import block_sites
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
-from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
-from opensora_adacache.caching.policies.dpcache import DPCacheConfig
-from opensora_adacache.caching.policies.easycache import EasyCacheConfig
-from opensora_adacache.caching.policies.fbcache import FBCacheConfig
-from opensora_adacache.caching.policies.lemica import LeMiCaConfig
-from opensora_adacache.caching.policies.magcache import MagCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
-from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
-from opensora_adacache.caching.policies.seacache import SeaCacheConfig
-from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
-from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.caching.residuals.corrector import Corrector
@@ -31,79 +21,27 @@ from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.schedulers import RFLOW
 
 STEPS = 12
-RATIOS = (1.0,) * (STEPS - 1)
-# name -> (setting that computes every step, setting that skips some)
-SETTINGS = {
-    "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
-    "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
-    "DeltaDiT": (
-        DeltaDiTConfig(interval=1, early=(1, 2)),
-        DeltaDiTConfig(interval=3, gate_step=5, early=(2, 3), late=(0, 0)),
-    ),
-    "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
-    "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
-    "ForecastCache": (
-        ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
-        ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
-    ),
-    "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
-    "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
-    "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
-    "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),
-    "PlannedForecast": (
-        PlannedForecastConfig(steps=range(1, STEPS + 1)),
-        PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
-    ),
-    "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
-    "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
-    "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
-    "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
-    "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),
-}
-SITE_POLICIES = [name for name, (_, setting) in SETTINGS.items() if isinstance(setting, SiteCacheConfig)]
+SITE_POLICIES = [name for name in POLICIES if issubclass(config_class(name), SiteCacheConfig)]
 
 
-class Text:
-    """Random text features."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def encode(self, prompts):
-        y = torch.randn(len(prompts), 1, 12, 32, generator=torch.Generator().manual_seed(1))
-        return {"y": y, "mask": torch.ones(len(prompts), 12, dtype=torch.long)}
-
-    def null(self, n):
-        return self.model.y_embedder.y_embedding[None, None].expand(n, 1, -1, -1)
+def test_every_policy_is_tried(policy_settings):
+    assert policy_settings.keys() == POLICIES.keys()
+    assert all(type(setting) is config_class(name) for name, pair in policy_settings.items() for setting in pair)
 
 
-def sample(model):
-    z = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    size = {
-        key: torch.full((1,), value) for key, value in zip(("height", "width", "fps"), (64.0, 64.0, 8.0), strict=True)
-    }
-    sampler = RFLOW(STEPS, cfg_scale=4.0, use_timestep_transform=False)
-    return sampler.sample(model, Text(model), z, ["prompt"], "cpu", size)
-
-
-def test_every_policy_is_tried():
-    assert SETTINGS.keys() == POLICIES.keys()
-    assert all(type(setting) is config_class(name) for name, pair in SETTINGS.items() for setting in pair)
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_cheapest_setting_is_bit_identical_to_no_cache(golden_model, name):
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_cheapest_setting_is_bit_identical_to_no_cache(golden_model, name, policy_settings, sample):
     plain = sample(golden_model)
-    with apply_cache(golden_model, SETTINGS[name][0], STEPS) as session:
+    with apply_cache(golden_model, policy_settings[name][0], STEPS) as session:
         cached = sample(golden_model)
     assert torch.equal(plain, cached) and len(computed_steps(session.trace)) == STEPS
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - SITE_POLICIES))
-def test_skipped_steps_run_no_block(golden_model, name):
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - SITE_POLICIES))
+def test_skipped_steps_run_no_block(golden_model, name, policy_settings, sample):
     calls = []
     golden_model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
-    with apply_cache(golden_model, SETTINGS[name][1], STEPS) as session:
+    with apply_cache(golden_model, policy_settings[name][1], STEPS) as session:
         first = sample(golden_model)
         second = sample(golden_model)
     steps = computed_steps(session.trace)
@@ -123,8 +61,8 @@ def count_calls(model):
 
 @pytest.mark.parametrize("decision", ["batch", "sample"])
 @pytest.mark.parametrize("name", SITE_POLICIES)
-def test_reused_sites_run_nothing(golden_model, name, decision):
-    config = replace(SETTINGS[name][1], decision=decision)
+def test_reused_sites_run_nothing(golden_model, name, decision, policy_settings, sample):
+    config = replace(policy_settings[name][1], decision=decision)
     calls = count_calls(golden_model)
     timesteps = RFLOW(STEPS, use_timestep_transform=False).timesteps()
     sites = [site for _, site in block_sites(golden_model)]
@@ -167,7 +105,7 @@ def test_reused_sites_add_what_they_added_before(golden_model):
     assert torch.equal(cached[0], by_hand[0]) and torch.equal(cached[1], by_hand[1])
 
 
-def test_a_schedule_that_reuses_every_site_counts_as_reused(golden_model):
+def test_a_schedule_that_reuses_every_site_counts_as_reused(golden_model, sample):
     config = PABConfig(spatial=2, temporal=2, cross=2, window=(0, 1001), mlp_timesteps=(1000,), mlp_layers=range(4))
     with apply_cache(golden_model, config, STEPS) as session:
         sample(golden_model)
@@ -177,12 +115,12 @@ def test_a_schedule_that_reuses_every_site_counts_as_reused(golden_model):
 
 
 @pytest.mark.parametrize(("name", "reads"), [("PAB", True), ("TGATE", False), ("DeltaDiT", False)])
-def test_only_schedules_of_timesteps_read_them(name, reads):
-    assert SETTINGS[name][1].build(STEPS, [[0, 1]]).needs_timestep == reads
+def test_only_schedules_of_timesteps_read_them(name, reads, policy_settings):
+    assert policy_settings[name][1].build(STEPS, [[0, 1]]).needs_timestep == reads
 
 
 @pytest.mark.parametrize("name", SITE_POLICIES)
-def test_clean_frames_and_masks_work(golden_model, name):
+def test_clean_frames_and_masks_work(golden_model, name, policy_settings, random_text):
     """With frames kept clean, each reused residual contains the gate of its frame."""
     z = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     size = {key: torch.full((1,), 64.0) for key in ("height", "width", "fps")}
@@ -192,9 +130,11 @@ def test_clean_frames_and_masks_work(golden_model, name):
         generator = torch.Generator().manual_seed(2)
         mask = torch.tensor([[0.0, 1.0, 0.5]])
         with apply_cache(golden_model, config, STEPS):
-            return sampler.sample(golden_model, Text(golden_model), z, ["p"], "cpu", size, mask, generator=generator)
+            return sampler.sample(
+                golden_model, random_text(golden_model), z, ["p"], "cpu", size, mask, generator=generator
+            )
 
-    plain, cached = (run(config) for config in SETTINGS[name])
+    plain, cached = (run(config) for config in policy_settings[name])
     assert torch.equal(cached[:, :, 0], z[:, :, 0]) and not torch.equal(cached, plain)
     assert (cached - plain).norm() < 0.5 * plain.norm()
 

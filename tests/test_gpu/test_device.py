@@ -16,7 +16,7 @@ from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, ran
 from opensora_adacache.benchmark.reference_vectors import exact_float32, forward_errors, recorded_runs
 from opensora_adacache.costs.flops import count_cache_bytes, count_tokens
 from opensora_adacache.models import frame_attention
-from opensora_adacache.models.layers import MAX_ATTENTION_BATCH, FeedForward, RotaryEmbedding, SelfAttention
+from opensora_adacache.models.layers import MAX_ATTENTION_HEADS, FeedForward, RotaryEmbedding, SelfAttention
 from opensora_adacache.models.quantization import LEAST_CAPABILITY, quantize_linears
 from opensora_adacache.models.structure import STDiT3Config
 
@@ -63,10 +63,10 @@ def test_recorded_runs_of_the_reference(cuda):
 
 
 def test_attention_over_frames_of_many_places(cuda):
-    """CUDA's attention kernels take 65535 rows at most."""
+    """CUDA's attention kernels take 65535 heads at most."""
     torch.manual_seed(0)
     attention, rope = SelfAttention(16, 2, True, "auto"), RotaryEmbedding(8)
-    x = torch.randn(1, 2, MAX_ATTENTION_BATCH + 5, 16)
+    x = torch.randn(1, 2, MAX_ATTENTION_HEADS + 5, 16)
     expected = attention(x, rope(2))
     out = attention.to(cuda)(x.to(cuda), rope.to(cuda)(2)).cpu()
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,171 @@
+"""Time a computed step beside upstream's: ``python scripts/experiments/step_time.py [--upstream DIR] [--out FILE]``.
+
+Upstream's STDiT3, ours and ours compiled run in turns with the same weights and inputs, on one thread of the processor,
+in both dtypes and with both lengths of text. A Markdown table gives the ratios of the steps of each turn: the median,
+and the quartiles. DIR is a source tree of Open-Sora v1.2.0; those of its dependencies that a step does not need are
+replaced, and without DIR ours is compared with itself compiled. The machine must do nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+from types import ModuleType, SimpleNamespace
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
+LATENTS = (4, 18, 32)
+TOKENS = (30, 300)
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upstream", type=Path, metavar="DIR", help="source tree of Open-Sora v1.2.0")
+    parser.add_argument("--depth", type=int, default=4, help="pairs of blocks (4)")
+    parser.add_argument("--repeats", type=int, default=30, help="turns that are timed (30)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
+    return run_command(time_steps, parser.parse_args(arguments))
+
+
+def time_steps(options):
+    """Print the table."""
+    import torch
+
+    if options.repeats < 2 or options.depth < 1:
+        raise ValueError("expected --repeats of at least 2 and --depth of at least 1")
+    torch.set_num_threads(1)
+    upstream = None if options.upstream is None else import_upstream(options.upstream)
+    names = [*(["upstream"] if upstream else []), "eager", "compiled"]
+    pairs = [(over, under) for index, under in enumerate(names) for over in names[index + 1 :]]
+    lines = [f"| dtype | text tokens | {names[0]}, s | {' | '.join(f'{a} / {b}' for a, b in pairs)} | error |"]
+    lines.append("|" + " --- |" * (4 + len(pairs)))
+    for dtype in DTYPES:
+        for num_tokens in TOKENS:
+            steps = make_steps(upstream, getattr(torch, DTYPES[dtype]), num_tokens, options.depth)
+            with torch.no_grad():
+                outs = {name: step() for name, step in steps.items()}  # this compiles
+                turns = [{name: seconds(step) for name, step in steps.items()} for _ in range(options.repeats)]
+            ratios = [summary([turn[over] / turn[under] for turn in turns]) for over, under in pairs]
+            error = max(float((out - outs[names[0]]).norm() / outs[names[0]].norm()) for out in outs.values())
+            first = median(turn[names[0]] for turn in turns)
+            lines.append(f"| {dtype} | {num_tokens} | {first:.2f} | {' | '.join(ratios)} | {error:.1e} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    table = "\n".join(lines)
+    print(table)
+    if options.out:
+        options.out.write_text(table + "\n", encoding="utf-8")
+
+
+def make_steps(upstream, dtype, num_tokens, depth):
+    """Return by name a call of each implementation on both guidance branches, all with the same weights."""
+    import torch
+
+    from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
+    from opensora_adacache.models import STDiT3, STDiT3Config
+
+    torch.manual_seed(0)
+    eager = random_model(STDiT3Config(depth=depth), torch.device("cpu"), dtype)
+    with torch.device("meta"):
+        compiled = STDiT3(eager.config).eval()
+    compiled.load_state_dict(eager.state_dict(), assign=True)
+    compiled.compile_blocks()
+    video = RandomVideo(eager, VideoSize(144, 256, 13, LATENTS), num_tokens)
+    steps = {"eager": video.step()}
+    video.model = compiled
+    steps["compiled"] = video.step()
+    if upstream is None:
+        return steps
+    theirs = upstream.STDiT3(upstream.STDiT3Config(depth=depth)).eval().to(dtype)
+    theirs.load_state_dict(eager.state_dict(), strict=False)
+    x, timestep = torch.cat([video.z] * 2).to(dtype), torch.full((2,), 700.0)
+    y = torch.cat([video.y, video.null(1)]).to(dtype)
+    size = {name: video.conditions[name].repeat(2).to(dtype) for name in ("fps", "height", "width")}
+    return {"upstream": lambda: theirs(x, timestep, y, mask=video.mask, **size), **steps}
+
+
+def seconds(step):
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def summary(ratios):
+    """Return the median with the quartiles."""
+    first, middle, third = quantiles(ratios, n=4, method="inclusive")
+    return f"{middle:.3f} ({first:.3f}-{third:.3f})"
+
+
+def import_upstream(folder):
+    """Import upstream's STDiT3 from its source tree, past what its packages import for other models."""
+    import importlib
+
+    import torch
+    from torch import nn
+
+    if not (folder / "opensora/models/stdit/stdit3.py").is_file():
+        raise ValueError(f"'{folder}' has no opensora/models/stdit/stdit3.py: give a source tree of Open-Sora v1.2.0")
+
+    class Mlp(nn.Module):
+        def __init__(self, in_features, hidden_features, out_features=None, act_layer=nn.GELU, drop=0.0):
+            super().__init__()
+            self.fc1, self.act = nn.Linear(in_features, hidden_features), act_layer()
+            self.fc2 = nn.Linear(hidden_features, out_features or in_features)
+
+        def forward(self, x):
+            return self.fc2(self.act(self.fc1(x)))
+
+    class Rotary(nn.Module):
+        """Rotates pairs of features of [..., T, D]; its tables are made once, as the package caches them."""
+
+        def __init__(self, dim):
+            super().__init__()
+            self.freqs, self.tables = nn.Parameter(10000.0 ** (-torch.arange(0, dim, 2).float() / dim)), None
+
+        def rotate_queries_or_keys(self, x):
+            if self.tables is None:
+                angles = torch.arange(x.shape[-2]).to(self.freqs)[:, None] * self.freqs
+                self.tables = [table.repeat_interleave(2, -1) for table in (angles.cos(), angles.sin())]
+            even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+            return (x * self.tables[0] + torch.stack([-odd, even], -1).flatten(-2) * self.tables[1]).to(x.dtype)
+
+    def attention(q, k, v, p, attn_bias):
+        """Attend row by row, as xformers does with the mask of rows that lie one after the other."""
+        queries, keys = attn_bias
+        parts = (part[0].split(sizes) for part, sizes in ((q, queries), (k, keys), (v, keys)))
+        rows = ([part.transpose(0, 1) for part in row] for row in zip(*parts, strict=True))
+        outs = [nn.functional.scaled_dot_product_attention(*row) for row in rows]
+        return torch.cat([out.transpose(0, 1) for out in outs])[None]
+
+    mask = SimpleNamespace(from_seqlens=lambda queries, keys: (queries, keys))
+    ops = {"memory_efficient_attention": attention, "fmha": SimpleNamespace(BlockDiagonalMask=mask)}
+    add_module("xformers", ops=add_module("xformers.ops", **ops))
+    for name, members in {
+        "timm": {},
+        "timm.models": {},
+        "timm.models.layers": {"DropPath": nn.Identity},
+        "timm.models.vision_transformer": {"Mlp": Mlp},
+        "rotary_embedding_torch": {"RotaryEmbedding": Rotary},
+        "opensora.utils.ckpt_utils": {"load_checkpoint": None},
+    }.items():
+        add_module(name, **members)
+    for name in ("", ".models", ".models.stdit", ".models.layers", ".acceleration", ".utils"):
+        add_module(f"opensora{name}", __path__=[str(folder / f"opensora{name}".replace(".", "/"))])
+    return importlib.import_module("opensora.models.stdit.stdit3")
+
+
+def add_module(name, **members):
+    """Let a name be imported as a module with these members; return it."""
+    module = sys.modules[name] = ModuleType(name)
+    vars(module).update(members)
+    return module
+
+
+if __name__ == "__main__":
+    sys.exit(main())
