@@ -47,6 +47,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, second.state_dict()[name]) for name, a in first.state_dict().items())
 
 
+@pytest.mark.slow
 def test_interrupted_vae_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     spatial, temporal = SpatialRecipe(clips=2, frames=1), TemporalRecipe(clips=1, frames=2)
     vaes = []
@@ -69,6 +70,7 @@ def fake_pool(seed: int = 0) -> Pool:
     return Pool(encode, Renderer(CPU, SIZE), 2 * CHUNK, seed)
 
 
+@pytest.mark.slow
 def test_interrupted_transformer_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     recipe = GeneratorRecipe(batch=2, warm_up=2, tag_steps=2, renew_every=2)
     whole = train_generator(recipe, fake_pool(), tmp_path / "whole", Budget(steps=4))

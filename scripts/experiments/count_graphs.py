@@ -7,6 +7,7 @@ source: its blocks are compiled one by one where the model has no `compile_block
 
 from __future__ import annotations
 
+import argparse
 from contextlib import nullcontext
 
 import torch
@@ -37,8 +38,9 @@ class Text:
         return torch.zeros(n, 1, 300, 64)
 
 
-def main():
+def main(arguments=None):
     """Print a line for each cache."""
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)  # there are no flags but --help
     for name, cache in CACHES.items():
         torch._dynamo.reset()
         counters.clear()

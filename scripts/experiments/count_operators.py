@@ -7,6 +7,8 @@ older version of the package, run it with PYTHONPATH=FOLDER of its source.
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -45,8 +47,9 @@ class Text:
         return torch.zeros(n, 1, 300, 64)
 
 
-def main():
+def main(arguments=None):
     """Print a line for each depth."""
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)  # there are no flags but --help
     for depth in (2, 4, 28):
         model = STDiT3(STDiT3Config(depth=depth, hidden_size=96, num_heads=4, caption_channels=64)).eval()
         values = {"height": 64.0, "width": 96.0, "num_frames": 17.0, "fps": 24.0}

@@ -17,6 +17,8 @@ from opensora_adacache.config import load_config
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import load_models
 
+QUICK = ("AdaCache", "ForecastCache", "PAB")
+"""Policies that the fast tests compile; the others are marked slow."""
 CONFIGS = Path(__file__).parents[2] / "configs/shapes"
 STEPS = 12
 SIZE = VideoSize(64, 96, 17, (3, 8, 12))
@@ -70,7 +72,9 @@ def run_cached(model, sample, config, num_videos=1):
 
 @torch.no_grad()
 @pytest.mark.parametrize("depth", ["golden", pytest.param(28, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in POLICIES]
+)
 def test_every_policy_keeps_its_schedule_and_compiles_in_two_steps(request, policy_settings, sample, name, depth):
     model = request.getfixturevalue("golden_model" if depth == "golden" else "deep_model")
     config = policy_settings[name][1]
@@ -131,7 +135,7 @@ def test_a_cache_that_was_detached_leaves_whole_blocks(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["sample_adacache_moreg", "sample_forecast"])
+@pytest.mark.parametrize("name", ["sample_forecast", pytest.param("sample_adacache_moreg", marks=pytest.mark.slow)])
 def test_the_bundled_model(name, tmp_path):
     overrides = {"scheduler.num_sampling_steps": STEPS, "save_dir": str(tmp_path)}
     config = load_config(CONFIGS / f"{name}.py", overrides)

@@ -50,7 +50,7 @@ def clip(tmp_path_factory):
 STARTS = st.integers(-18, 17)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(STARTS, st.integers(-10, 9), st.integers(1, 12), st.sampled_from([None, 5]))
 def test_a_clip_gets_what_the_whole_video_would_give_it(run, encode, clip, start, target, length, align):
     config = run(align=align)

@@ -93,6 +93,7 @@ def test_a_row_does_not_depend_on_the_batch(model, mode):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", INT8)
 def test_compiled_blocks_stay_one_graph(model, mode):
     torch._dynamo.reset()
