@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev  ## the fast tests
 # Left out: `cache_context(step_index=…)` came with diffusers 0.41; one test expects torch's version without its build's
 # name; one needs two videos whose schedules differ, and here they are alike; one replaces a function that torchmetrics
 # has since 1.8, and reads weights in a way that torch 2.5 warns of.
-OLDEST_WITHOUT := test_adapters/test_diffusers_host.py::test_a_step_index_tells_a_new_run \
+OLDEST_WITHOUT := test_adapters/test_diffusers_adapter.py::test_a_step_index_tells_a_new_run \
 	test_generation/test_run.py::test_files_records_and_trace \
 	test_generation/test_pipeline.py::test_a_clip_does_not_depend_on_its_batch[adacache] \
 	test_metrics/test_quality.py::test_lpips_is_that_of_torchmetrics
