@@ -130,11 +130,6 @@ class Listener(ModelHook):
 
         return detach
 
-    @property
-    def is_live(self) -> bool:
-        """Whether a session is listening; False in a copy of a model."""
-        return self.on_end is not _nothing
-
 
 def hooks_of_caches(model: nn.Module) -> Iterator[str]:
     """Yield the names of other caches' hooks (those that keep state) on a model and its submodules."""
