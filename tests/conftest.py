@@ -86,6 +86,37 @@ scheduler = dict(type="rflow", num_sampling_steps=8, cfg_scale=7.0, use_timestep
 """
 
 
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns the folder of a family's small diffusers pipeline, which is written once."""
+    from opensora_adacache.testing.pipelines import save_pipeline
+
+    folders: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in folders:
+            folders[name] = save_pipeline(name, tmp_path_factory.mktemp(name))
+        return folders[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline_config(pipeline_folder: Callable[[str], Path]) -> Callable[..., str]:
+    """Returns the text of a config that runs a family's small pipeline: 32x32, 5 frames, 6 steps."""
+    from opensora_adacache.testing.pipelines import call_arguments
+
+    def text(name: str, **call: object) -> str:
+        arguments = {**call_arguments(name), "num_inference_steps": 6, **call}
+        del arguments["output_type"]
+        return (
+            f'save_fps = 8\nseed = 7\nverbose = 0\nprompt = ["a red circle", "a blue square", "a green triangle"]\n'
+            f'pipeline = dict(from_pretrained="{pipeline_folder(name)}", torch_dtype="fp32", call={arguments})\n'
+        )
+
+    return text
+
+
 @pytest.fixture
 def write_comparison(tiny_config: str, tmp_path: Path) -> Callable[[str], Path]:
     """Writes a comparison of those settings, of 8-step runs of two prompts."""

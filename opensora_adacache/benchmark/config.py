@@ -18,9 +18,11 @@ from typing import Any, Literal
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.load import load_config, locate
 from opensora_adacache.config.section import build
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 
 BASELINE = "baseline"
+# Oracles that plan each video.
+_PLANNING = ("video", "budget")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
@@ -126,7 +128,7 @@ class _SettingKeys:
     oracle: Literal["static", "video", "budget"] | None = None
 
     def __post_init__(self) -> None:
-        plans = self.oracle in ("video", "budget")
+        plans = self.oracle in _PLANNING
         if plans and (self.cache is not None or self.computed_steps is None):
             raise ValueError(f"oracle '{self.oracle}' plans from the videos: it needs computed_steps and no cache")
         if not plans and self.cache is None:
@@ -184,6 +186,11 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         _check_computed_steps(values.computed_steps, config, where)
+        if values.oracle in _PLANNING and not isinstance(config, OpenSoraConfig):
+            raise ValueError(
+                f"{where}: oracle '{values.oracle}' plans each video, which needs Open-Sora's models; with a diffusers "
+                "pipeline use oracle='static'"
+            )
         title = values.title or name
         settings.append(Setting(name, config, title, values.paper, values.computed_steps, values.oracle))
     title = keys.title or path.stem
@@ -197,6 +204,6 @@ def _refuse_cache(overrides: Mapping[str, Any], where: str) -> None:
 
 
 def _check_computed_steps(steps: float | None, config: RunConfig, where: str) -> None:
-    num_steps = config.scheduler.num_sampling_steps
+    num_steps = config.num_sampling_steps
     if steps is not None and not 1 <= steps <= num_steps:
         raise ValueError(f"{where}.computed_steps must lie in 1..{num_steps}, the steps of the run, got {steps:g}")

@@ -8,11 +8,9 @@ from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.paper import PaperRow, PaperTable, find_table
 from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.sites import SiteCacheConfig
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.costs import flops
 from opensora_adacache.costs import run as run_flops
-
-BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 SHORT_PROMPT_TOKENS = 20
 """Text tokens assumed beside a table of the paper: the reference drops padding first, and its prompts are short."""
@@ -46,27 +44,26 @@ def comparison_rows(comparison: Comparison, num_text_tokens: int | None = None) 
             row.update(cache_gb_stack=0.0, cache_gb_block=0.0)
         paper = table.row(setting.paper) if table and setting.paper else None
         rows.append({**row, **_quoted(paper, table), "videos": videos * comparison.num_seeds})
-        if table is not None and table.row(BASELINE).tflops:
-            rows[-1].update(_as_published(setting, num_text_tokens, rows[-1]))
+        if table is not None and table.row(BASELINE).tflops and isinstance(setting.config, OpenSoraConfig):
+            rows[-1].update(_as_published(setting, setting.config, num_text_tokens, rows[-1]))
     return rows
 
 
 def _row(
     config: RunConfig, name: str, title: str, computed_steps: float | None, num_text_tokens: int | None
 ) -> dict[str, Any]:
-    structure, latents = run_flops.structure(config.model), run_flops.latent_size(config)
-    num_tokens = flops.count_tokens(latents, structure.patch_size)
+    size = run_flops.step_size(config, num_text_tokens)
     step = run_flops.step_flops(config, num_text_tokens)
-    num_steps = config.scheduler.num_sampling_steps
+    num_steps = config.num_sampling_steps
     every_step = step.run(num_steps, num_steps)
     total = run_flops.count_run(config, computed_steps, num_text_tokens)
     row: dict[str, Any] = {
         "config": config.name,
         "setting": name,
         "title": title,
-        "size": f"{config.image_size[0]}x{config.image_size[1]}x{config.num_frames}",
-        "tokens": num_tokens,
-        "text_tokens": config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens,
+        "size": _shown_size(config),
+        "tokens": size.num_tokens,
+        "text_tokens": size.num_text_tokens,
         "steps": num_steps,
         "computed_steps": _computed_steps(config, computed_steps),
         "tflops_step": step.computed / 1e12,
@@ -77,14 +74,20 @@ def _row(
         "paper_tflops": None,
         "paper_ratio": None,
     }
-    for granularity, num_residuals in _count_residuals(config, structure.depth).items():
+    for granularity, num_residuals in _count_residuals(config, size.depth).items():
         row[f"cache_gb_{granularity}"] = None
         if num_residuals is not None:
+            num_residuals *= size.num_models
             num_bytes = flops.count_cache_bytes(
-                num_residuals, num_tokens, structure.hidden_size, BYTES_PER_VALUE[config.dtype]
+                num_residuals, size.num_tokens, size.hidden_size, size.bytes_per_value, size.num_rows
             )
             row[f"cache_gb_{granularity}"] = num_bytes / 1e9
     return row
+
+
+def _shown_size(config: RunConfig) -> str:
+    height, width = config.image_size or ("?", "?")
+    return f"{height}x{width}x{config.num_frames or '?'}"
 
 
 def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
@@ -112,7 +115,8 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     probes = 1 if cache is None else cache.num_extra_residuals
     return {
         "stack": flops.count_residuals("stack", depth, probes),
-        "block": flops.count_residuals("block", depth, probes),
+        # Single blocks can only be reused in Open-Sora's models.
+        "block": flops.count_residuals("block", depth, probes) if isinstance(config, OpenSoraConfig) else None,
     }
 
 
@@ -129,12 +133,13 @@ def _quoted(paper: PaperRow | None, table: PaperTable | None) -> dict[str, Any]:
     }
 
 
-def _as_published(setting: Setting, num_text_tokens: int | None, row: dict[str, Any]) -> dict[str, Any]:
+def _as_published(
+    setting: Setting, config: OpenSoraConfig, num_text_tokens: int | None, row: dict[str, Any]
+) -> dict[str, Any]:
     """Return the FLOPs of a row counted as the published figures seem to be (see `flops`), and what those imply.
 
     The "implied" values are the computed steps that give the paper's ratio, by our count and by the published one.
     """
-    config = setting.config
     whole = config.scheduler.num_sampling_steps
     step = run_flops.step_flops(config, num_text_tokens, attention_products=False)
     decoding = run_flops.decoding_flops(config, attention_products=False)

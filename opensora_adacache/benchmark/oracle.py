@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opensora_adacache.caching.contract import CacheConfig
     from opensora_adacache.caching.trace import StepRecord
-    from opensora_adacache.config.settings import RunConfig
+    from opensora_adacache.config.settings import OpenSoraConfig
     from opensora_adacache.generation.jobs import VideoJob
 
 
@@ -39,7 +39,7 @@ def budget_settings(comparison: Comparison) -> list[Setting]:
     Raises:
         ValueError: there is no such setting.
     """
-    steps = comparison.run.scheduler.num_sampling_steps
+    steps = comparison.run.num_sampling_steps
     budgets = [(setting, getattr(setting.config.cache, "budget", None)) for setting in comparison.settings]
     found = [setting for setting, budget in budgets if budget and budget(steps)]
     if not found:
@@ -55,7 +55,7 @@ class Bench:
         jobs: videos to make, in one batch.
     """
 
-    def __init__(self, config: RunConfig, jobs: Sequence[VideoJob]) -> None:
+    def __init__(self, config: OpenSoraConfig, jobs: Sequence[VideoJob]) -> None:
         from opensora_adacache.generation.loading import load_models
 
         self.models = load_models(config, [text for job in jobs for text in job.texts])

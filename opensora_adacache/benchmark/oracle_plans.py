@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from opensora_adacache.benchmark.config import Setting
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.calibration.planning import plan_least_total, split_budget
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.costs.run import step_lengths
 from opensora_adacache.media.files import write_file
 
 if TYPE_CHECKING:
-    from opensora_adacache.config.settings import RunConfig
+    from opensora_adacache.generation.clip import RunModels
     from opensora_adacache.generation.loading import LoadedModels
 
 # The longest interval between computed steps in an oracle's schedule.
@@ -23,7 +24,7 @@ _LONGEST_GAP = 12
 
 
 def plan_oracles(
-    settings: Sequence[Setting], tasks: Sequence[Task], run: RunConfig, models: LoadedModels, folder: Path
+    settings: Sequence[Setting], tasks: Sequence[Task], run: RunConfig, models: RunModels, folder: Path
 ) -> dict[tuple[str, str], tuple[int, ...]]:
     """Return (setting, task) → computed steps, for the settings that are oracles and plan each video.
 
@@ -37,7 +38,13 @@ def plan_oracles(
     oracles = [setting for setting in settings if setting.oracle in ("video", "budget")]
     if not oracles:
         return {}
-    n, plans = run.scheduler.num_sampling_steps, {}
+    n, plans = run.num_sampling_steps, {}
+    from opensora_adacache.generation.loading import LoadedModels
+
+    if not (isinstance(run, OpenSoraConfig) and isinstance(models, LoadedModels)):
+        raise ValueError(
+            "an oracle that plans each video needs Open-Sora's models; use oracle='static' with a pipeline"
+        )
     costs = [_reuse_costs(task, run, models, folder / f"{task.name}.json") for task in tasks]
     for setting in oracles:
         budget = setting.computed_steps or n  # the config ensures that it is given
@@ -49,7 +56,7 @@ def plan_oracles(
     return plans
 
 
-def _reuse_costs(task: Task, run: RunConfig, models: LoadedModels, path: Path) -> dict[tuple[int, int], float]:
+def _reuse_costs(task: Task, run: OpenSoraConfig, models: LoadedModels, path: Path) -> dict[tuple[int, int], float]:
     """Return what it costs this video to reuse a residual over each interval, read from the file or measured."""
     from opensora_adacache.adapters.recorder import record_stack
     from opensora_adacache.calibration.step_costs import StepMeasurements, reuse_costs

@@ -76,12 +76,12 @@ class ComparisonRun:
         Args:
             progress: function to call after each video.
         """
-        from opensora_adacache.generation.loading import load_models
+        from opensora_adacache.generation.models import load_run
 
         write_comparison(self.folder / DESCRIPTION, self.describe())
         if not self.num_missing:
             return
-        models = load_models(self.comparison.run, [text for task in self.tasks for text in task.job.texts])
+        models = load_run(self.comparison.run, [task.job for task in self.tasks])
         maker = VideoMaker(self.comparison, self.tasks, models, self.metrics[0], self.folder)
         for number, task in enumerate(self.tasks):
             missing = [n for n in self.settings if (n, task.job.index, task.seed) not in self.done]

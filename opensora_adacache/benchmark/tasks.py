@@ -56,7 +56,7 @@ def check_pairs(comparison: Comparison) -> None:
     """Raise ValueError if the videos of a setting cannot be paired with the baseline videos."""
     for setting in comparison.settings:
         for name in ("image_size", "num_frames", "loop", "seed"):
-            ours, theirs = getattr(setting.config, name), getattr(comparison.run, name)
+            ours, theirs = getattr(setting.config, name, None), getattr(comparison.run, name, None)
             if ours != theirs:
                 raise ValueError(
                     f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: compared "

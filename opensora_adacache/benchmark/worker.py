@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opensora_adacache.config.settings import RunConfig
-    from opensora_adacache.generation.loading import LoadedModels
-    from opensora_adacache.generation.pipeline import Clip
+    from opensora_adacache.generation.clip import Clip, RunModels
     from opensora_adacache.metrics.quality import Metric
     from opensora_adacache.shapes.scene import SceneSpec
 
@@ -74,15 +73,14 @@ class VideoMaker:
         self,
         comparison: Comparison,
         tasks: Sequence[Task],
-        models: LoadedModels,
+        models: RunModels,
         measures: dict[str, Metric],
         folder: Path,
     ) -> None:
         self.models, self.measures, self.folder = models, measures, folder
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
-        # The first run selects kernels and fills memory pools, so it is not timed.
-        models.pipeline(comparison.run).denoise([tasks[0].job], models.features)
+        models.maker(comparison.run).warm_up([tasks[0].job])  # which is not timed
         self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder / "costs")
 
     def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
@@ -102,14 +100,14 @@ class VideoMaker:
         if (name, task.name) in self.plans:
             config = replace(config, cache=PlannedConfig(steps=self.plans[name, task.name]))
         with MemoryPeak(self.models.device) as memory:
-            clip = self.models.pipeline(config).generate([task.job], self.models.features)[0]
+            clip = self.models.maker(config).make([task.job])[0]
         path = self.folder / "videos" / name / f"{task.name}.mp4"
         write_video(path, clip.frames, config.save_fps)
         return _Made(config, clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)
 
     def _row(self, name: str, task: Task, made: _Made, reference: _Frames) -> ResultRow:
         clip, config = made.clip, made.config
-        num_steps = config.scheduler.num_sampling_steps * config.loop
+        num_steps = clip.num_steps
         records = [record for trace in clip.traces for record in trace]
         computed = [record.computed for record in records] or [True] * num_steps
         measured = {} if name == BASELINE else self._quality(made.frames, reference)

@@ -16,7 +16,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import LONGEST_INTERVAL_FRACTION
 from opensora_adacache.caching.trace import StepRecord, computed_steps
 from opensora_adacache.calibration.step_costs import StepMeasurements
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.loading import LoadedModels
 from opensora_adacache.metrics.quality import psnr
@@ -34,7 +34,7 @@ class CalibrationRuns:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: OpenSoraConfig,
         models: LoadedModels,
         jobs: Sequence[VideoJob],
         on_run: Callable[[], Any] = lambda: None,

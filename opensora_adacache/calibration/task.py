@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from opensora_adacache.caching.checks import check_positive, is_number
 from opensora_adacache.caching.registry import command_name, named_class
 from opensora_adacache.config import load_config
+from opensora_adacache.config.settings import OpenSoraConfig
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.contract import CacheConfig
     from opensora_adacache.calibration.calibrator import Calibrator
     from opensora_adacache.calibration.results import Found
-    from opensora_adacache.config.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CalibrationTask:
         for_psnr: whether the targets are PSNRs.
     """
 
-    config: RunConfig
+    config: OpenSoraConfig
     starts: tuple[CacheConfig, ...]
     targets: tuple[float, ...]
     for_psnr: bool
@@ -83,6 +83,8 @@ def read_task(
     if not targets:
         raise ValueError("expected a target: --speedup or --psnr")
     config = load_config(path, {"prompt_path": prompt_path} if prompt_path else {})
+    if not isinstance(config, OpenSoraConfig):
+        raise ValueError(f"'{path}' runs a diffusers pipeline; calibrate it with scripts/calibrate_pipeline.py")
     if config.loop > 1:
         raise ValueError(f"calibration takes single clips, got loop {config.loop}; set loop=1")
     if policies:

@@ -2,6 +2,7 @@
 
 from opensora_adacache.config.load import load_config
 from opensora_adacache.config.paths import locate
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.pipeline import PipelineConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 
-__all__ = ["RunConfig", "load_config", "locate"]
+__all__ = ["OpenSoraConfig", "PipelineConfig", "RunConfig", "load_config", "locate"]

@@ -7,9 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from opensora_adacache.config.pipeline import FIELD_KEYS, PipelineSettings
 from opensora_adacache.config.settings import (
     ModelSettings,
-    RunConfig,
+    OpenSoraConfig,
     SchedulerSettings,
     TextEncoderSettings,
     VaeSettings,
@@ -19,20 +20,23 @@ LOADED: dict[str, type[Any]] = {"model": ModelSettings, "vae": VaeSettings, "tex
 # Keys of the reference that only its training or its other launchers read.
 IDLE_KEYS = {"model": ("freeze_y_embedder",), "text_encoder": ("shardformer",)}
 
-# Keys at the top level: fields of RunConfig, and keys that are resolved into them.
+# Keys at the top level: fields of OpenSoraConfig, and keys that are resolved into them.
 CHECKED_KEYS = ("llm_refine", "multi_resolution")
 _INPUT_TEXTS = ("resolution", "aspect_ratio")
-_INPUT_KEYS = (*_INPUT_TEXTS, "frame_interval", "prompt", "end_index", "logdate_dir")
+_PROMPT_KEYS = ("prompt", "end_index", "logdate_dir")
+_INPUT_KEYS = (*_INPUT_TEXTS, "frame_interval", *_PROMPT_KEYS)
 KNOWN_KEYS = (
-    *(field.name for field in fields(RunConfig) if field.name not in ("path", "prompts")),
+    *(field.name for field in fields(OpenSoraConfig) if field.name not in ("path", "prompts")),
     *_INPUT_KEYS,
     *CHECKED_KEYS,
 )
+# The same for the run of a pipeline.
+PIPELINE_KEYS = (*FIELD_KEYS, *_PROMPT_KEYS)
 
 
 def text_keys() -> list[str]:
     """Return the dotted keys that take one string."""
-    return [*_INPUT_TEXTS, *_hinted(str, str | None, Path)]
+    return [*_INPUT_TEXTS, "pipeline.call.negative_prompt", *_hinted(str, str | None, Path)]
 
 
 def text_list_keys() -> list[str]:
@@ -41,8 +45,9 @@ def text_list_keys() -> list[str]:
 
 
 def _hinted(*types: Any) -> Iterator[str]:
-    sections = {"": RunConfig, "image.": RunConfig, "scheduler.": SchedulerSettings}
-    for prefix, section in (sections | {f"{name}.": section for name, section in LOADED.items()}).items():
+    sections: dict[str, type[Any]] = {"": OpenSoraConfig, "image.": OpenSoraConfig, "scheduler.": SchedulerSettings}
+    sections |= {f"{name}.": section for name, section in LOADED.items()} | {"pipeline.": PipelineSettings}
+    for prefix, section in sections.items():
         for name, hint in get_type_hints(section).items():
             if hint in types:
                 yield prefix + name

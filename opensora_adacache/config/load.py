@@ -1,4 +1,4 @@
-"""Read a config file, apply the command line, check everything, and return a `RunConfig`.
+"""Read a config file, apply the command line, check everything, and return an `OpenSoraConfig` or a `PipelineConfig`.
 
 This module loads and writes nothing and does not import torch, so errors appear at once. The rest of the package only
 sees dataclasses.
@@ -17,10 +17,10 @@ from typing import Any
 
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import POLICIES, config_class
-from opensora_adacache.config import dialect, prompts, resolutions
+from opensora_adacache.config import dialect, pipeline, prompts, resolutions
 from opensora_adacache.config.calibrated import fill_in
 from opensora_adacache.config.file import read_file
-from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED
+from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED, PIPELINE_KEYS
 from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
 from opensora_adacache.config.paths import locate, refuse_url
 from opensora_adacache.config.section import build, check_keys, convert
@@ -28,6 +28,7 @@ from opensora_adacache.config.settings import (
     LARGEST_SIDE,
     VAE_STRIDE,
     ModelSettings,
+    OpenSoraConfig,
     RunConfig,
     SchedulerSettings,
 )
@@ -74,6 +75,8 @@ def load_config(
     path = Path(path)
     values = read_file(path)
     defaults, overrides = plain_copy(dict(defaults or {})), plain_copy(dict(overrides or {}))
+    if pipeline.is_pipeline(values):
+        return _load_pipeline_run(path, values, overrides, defaults, image)
     dialect.check_variables(values)
     for key, value in defaults.items():
         if get_value(values, key) is None:
@@ -93,6 +96,30 @@ def load_config(
     config = _build(path, values, image)
     _check_cache(config)
     return config
+
+
+def _load_pipeline_run(
+    path: Path, values: dict[str, Any], overrides: Mapping[str, Any], defaults: Mapping[str, Any], image: bool
+) -> pipeline.PipelineConfig:
+    """Return the run of a diffusers pipeline. Defaults for keys that such runs lack are left out."""
+    if image:
+        raise ConfigError(f"config '{path}' runs a diffusers pipeline, which needs no first frames: make videos only")
+    for key, value in defaults.items():
+        if key.split(".")[0] in PIPELINE_KEYS and get_value(values, key) is None:
+            set_value(values, key, value)
+    if "prompt_path" in overrides:
+        values.pop("prompt", None)
+    for key, value in overrides.items():
+        pipeline.forward_override(values, key, value)
+    check_keys(values, PIPELINE_KEYS, "")
+    section = _with_local_path(_plain_section(values["pipeline"], "pipeline"), "pipeline")
+    settings = build(pipeline.PipelineSettings, section, "pipeline")
+    cache = _build_cache(values.get("cache"), settings.num_inference_steps)
+    values |= {"pipeline": settings, "image_size": settings.image_size, "num_frames": settings.num_frames}
+    values["cache"] = cache
+    _resolve_prompts(values)
+    _resolve_save_dir(values, path.stem)
+    return build(pipeline.PipelineConfig, {"path": path, **values}, "")
 
 
 def _yield_to(changes: Mapping[str, Any], values: dict[str, Any]) -> None:
@@ -125,7 +152,7 @@ def _check_sections(values: Mapping[str, Any]) -> None:
         )
 
 
-def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
+def _build(path: Path, values: dict[str, Any], image: bool) -> OpenSoraConfig:
     """Resolve names and paths, then build the dataclasses."""
     values = dict(values)
     for key, section in LOADED.items():
@@ -135,10 +162,11 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> RunConfig:
     values["cache"] = _build_cache(values.get("cache"), values["scheduler"].num_sampling_steps)
     _resolve_size(values)
     _resolve_prompts(values)
-    _resolve_paths(values, path.stem, image)
+    _resolve_references(values, path.stem, image)
+    _resolve_save_dir(values, path.stem)
     for key in CHECKED_KEYS:
         values.pop(key, None)
-    config = build(RunConfig, {"path": path, **values}, "")
+    config = build(OpenSoraConfig, {"path": path, **values}, "")
     if config.cache is None:
         return config
     return replace(config, cache=config.cache.for_frames(config.num_latent_frames))
@@ -248,9 +276,9 @@ def _resolve_prompts(values: dict[str, Any]) -> None:
     values["start_index"] = start
 
 
-def _resolve_paths(values: dict[str, Any], name: str, image: bool) -> None:
-    """Fill in ``{config}`` and ``{prompts}`` in folders, and turn values that may be one string or many into tuples."""
-    templates = {"{config}": name, "{prompts}": Path(values.get("prompt_path") or "prompt").stem}
+def _resolve_references(values: dict[str, Any], name: str, image: bool) -> None:
+    """Turn references and mask strategies, one string or many, into tuples. Images are written where videos read."""
+    templates = _templates(values, name)
     references = _text_list(values.get("reference_path"), "reference_path")
     references = tuple(_fill(reference, templates) for reference in references)
     for path in (path for reference in references for path in reference.split(";")):
@@ -264,11 +292,19 @@ def _resolve_paths(values: dict[str, Any], name: str, image: bool) -> None:
         values["prompts"] = tuple(prompts.extract_options(prompt)[0] for prompt in values["prompts"])
     values["reference_path"] = references
     values["mask_strategy"] = _text_list(values.get("mask_strategy"), "mask_strategy") or ("",)
+
+
+def _resolve_save_dir(values: dict[str, Any], name: str) -> None:
     folder = convert(values.get("save_dir"), str | None, "save_dir") or _SAVE_DIR
     refuse_url(folder, "save_dir")
-    values["save_dir"] = Path(os.path.expanduser(_fill(folder, templates)))
+    values["save_dir"] = Path(os.path.expanduser(_fill(folder, _templates(values, name))))
     if convert(values.pop("logdate_dir", None), bool | None, "logdate_dir"):
         values["save_dir"] /= datetime.now().strftime("%y%m%d-%H%M%S")
+
+
+def _templates(values: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return what ``{config}`` and ``{prompts}`` in folders stand for."""
+    return {"{config}": name, "{prompts}": Path(values.get("prompt_path") or "prompt").stem}
 
 
 def _fill(text: str, templates: Mapping[str, str]) -> str:
@@ -283,7 +319,7 @@ def _text_list(value: Any, where: str) -> tuple[str, ...]:
     return tuple(text or "" for text in convert(values, tuple[str | None, ...], where))
 
 
-def _check_cache(config: RunConfig) -> None:
+def _check_cache(config: OpenSoraConfig) -> None:
     """Check the cache against the steps of the run and, if it is known, the depth of the model."""
     if config.cache is None:
         return

@@ -5,6 +5,7 @@ They hold plain values, check them on construction, and do not import torch. `co
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -147,36 +148,24 @@ class SchedulerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """A run: its models, prompts, sizes and output files.
+class RunConfig(ABC):
+    """A run of any kind: prompts, cache and output files.
+
+    `OpenSoraConfig` describes runs of this package's models, and `config.pipeline.PipelineConfig` runs of a diffusers
+    pipeline.
 
     Attributes:
         path: the config file.
-        model: settings of the transformer.
-        vae: settings of the autoencoder.
-        text_encoder: settings of the text encoder.
-        scheduler: settings of the sampler.
         cache: settings of a caching policy, or None for the baseline.
-        image_size: height and width in pixels.
-        num_frames: frames per clip; 1 makes images.
-        fps: frame rate that the model is conditioned on. Images use 120 instead.
+        image_size: height and width in pixels. None if a pipeline chooses them.
+        num_frames: frames per clip; 1 makes images. None if a pipeline chooses the number.
         save_fps: frames per second of the files.
-        dtype: of transformer and VAE.
         prompts: the prompts of this run as written, including options and loops.
         start_index: index of the first prompt. File names and seeds count from it.
         prompt_path: file that the prompts were read from, or None.
         seed: video `index` has its own random stream, seeded with ``seed + index``.
         batch_size: number of videos to denoise together.
         num_sample: number of videos per prompt.
-        reference_path: for each prompt its references, separated by ";". Or one entry, or one folder, for all prompts.
-        mask_strategy: for each prompt its mask strategy, or one entry for all prompts.
-        loop: number of clips to generate one after the other, each conditioned on the end of the previous one.
-        condition_frame_length: number of latents of a clip that condition the next, a multiple of 5 (17 frames).
-        condition_frame_edit: edit ratio of those latents.
-        align: starts in mask strategies are rounded to multiples of this.
-        aes: aesthetic score to append to prompts, or None.
-        flow: motion score to append to prompts, or None.
-        camera_motion: camera motion to append to prompts, or None.
         save_dir: folder of the videos.
         sample_name: prefix of the file names; None is "sample".
         prompt_as_path: name videos by their prompts.
@@ -186,22 +175,109 @@ class RunConfig:
     """
 
     path: Path
-    model: ModelSettings
-    vae: VaeSettings
-    text_encoder: TextEncoderSettings
-    scheduler: SchedulerSettings
     cache: CacheConfig | None = None
-    image_size: tuple[int, int]
-    num_frames: int
-    fps: int | float
+    image_size: tuple[int, int] | None
+    num_frames: int | None
     save_fps: int | float
-    dtype: Dtype = "fp32"
     prompts: tuple[str, ...]
     start_index: int = 0
     prompt_path: str | None = None
     seed: int = 1024
     batch_size: int = 1
     num_sample: int = 1
+    save_dir: Path
+    sample_name: str | None = None
+    prompt_as_path: bool = False
+    overwrite: bool = False
+    watermark: bool = False
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self, "batch_size", "num_sample")
+        _check_fps(self, "save_fps")
+        for name in ("seed", "start_index"):
+            if not 0 <= getattr(self, name) < 2**31:
+                raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
+        if self.num_frames is not None:
+            _positive(self, "num_frames")
+        if self.sample_name is not None:
+            _check_name(self.sample_name)
+        if self.image_size is not None:
+            self._check_size(*self.image_size)
+
+    def _check_size(self, height: int, width: int) -> None:
+        if not VAE_STRIDE <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
+            raise ConfigError(
+                f"image_size must have {VAE_STRIDE} to {LARGEST_SIDE} pixels each way, got {shown(self.image_size)}"
+            )
+        num_frames = self.num_frames or 1
+        if height * width > MOST_PIXELS or height * width * num_frames > MOST_PIXELS_OF_CLIP:
+            raise ConfigError(
+                f"{num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these "
+                "models can make; pass a smaller --image-size or fewer --num-frames"
+            )
+
+    @property
+    @abstractmethod
+    def num_sampling_steps(self) -> int:
+        """Number of denoising steps of a clip."""
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips that make a video."""
+        return 1
+
+    @property
+    def num_steps(self) -> int:
+        """Number of denoising steps of a video."""
+        return self.num_sampling_steps * self.num_clips
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether the run makes images."""
+        return self.num_frames == 1
+
+    @property
+    def decides_per_batch(self) -> bool:
+        """Whether a video depends on the other videos in its batch."""
+        return self.batch_size > 1 and self.cache is not None and self.cache.decision == "batch"
+
+    @property
+    def name(self) -> str:
+        """Stem of the config file."""
+        return self.path.stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSoraConfig(RunConfig):
+    """A run of Open-Sora 1.2 or of the bundled model.
+
+    Attributes:
+        model: settings of the transformer.
+        vae: settings of the autoencoder.
+        text_encoder: settings of the text encoder.
+        scheduler: settings of the sampler.
+        fps: frame rate that the model is conditioned on. Images use 120 instead.
+        dtype: of transformer and VAE.
+        reference_path: for each prompt its references, separated by ";". Or one entry, or one folder, for all prompts.
+        mask_strategy: for each prompt its mask strategy, or one entry for all prompts.
+        loop: number of clips to generate one after the other, each conditioned on the end of the previous one.
+        condition_frame_length: number of latents of a clip that condition the next, a multiple of 5 (17 frames).
+        condition_frame_edit: edit ratio of those latents.
+        align: starts in mask strategies are rounded to multiples of this.
+        aes: aesthetic score to append to prompts, or None.
+        flow: motion score to append to prompts, or None.
+        camera_motion: camera motion to append to prompts, or None.
+    """
+
+    model: ModelSettings
+    vae: VaeSettings
+    text_encoder: TextEncoderSettings
+    scheduler: SchedulerSettings
+    image_size: tuple[int, int]
+    num_frames: int
+    fps: int | float
+    dtype: Dtype = "fp32"
     reference_path: tuple[str, ...] = ()
     mask_strategy: tuple[str, ...] = ("",)
     loop: int = 1
@@ -211,42 +287,17 @@ class RunConfig:
     aes: float | None = None
     flow: float | None = None
     camera_motion: str | None = None
-    save_dir: Path
-    sample_name: str | None = None
-    prompt_as_path: bool = False
-    overwrite: bool = False
-    watermark: bool = False
-    verbose: int = 1
 
     def __post_init__(self) -> None:
-        _positive(self, "num_frames", "batch_size", "num_sample", "loop", "condition_frame_length")
+        super().__post_init__()
+        _positive(self, "loop", "condition_frame_length")
         if self.align is not None:
             _positive(self, "align")
-        for name in ("fps", "save_fps"):
-            if not SLOWEST <= getattr(self, name) <= FASTEST:
-                raise ConfigError(f"{name} must lie in {SLOWEST}..{FASTEST}, got {shown(getattr(self, name))}")
-        for name in ("seed", "start_index"):
-            if not 0 <= getattr(self, name) < 2**31:
-                raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
+        _check_fps(self, "fps")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
             raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
-        self._check_size()
-        if self.sample_name is not None:
-            _check_name(self.sample_name)
         if self.loop > 1:
             self._check_loop()
-
-    def _check_size(self) -> None:
-        height, width = self.image_size
-        if not VAE_STRIDE <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
-            raise ConfigError(
-                f"image_size must have {VAE_STRIDE} to {LARGEST_SIDE} pixels each way, got {shown(self.image_size)}"
-            )
-        if height * width > MOST_PIXELS or height * width * self.num_frames > MOST_PIXELS_OF_CLIP:
-            raise ConfigError(
-                f"{self.num_frames} x {height} x {width} (frames, height, width) are more pixels than any of these "
-                "models can make; pass a smaller --image-size or fewer --num-frames"
-            )
 
     def _check_loop(self) -> None:
         length = self.condition_frame_length
@@ -272,25 +323,23 @@ class RunConfig:
         return self.latents_of(self.num_frames)
 
     @property
-    def makes_images(self) -> bool:
-        """Whether the run makes images."""
-        return self.num_frames == 1
+    def num_sampling_steps(self) -> int:
+        return self.scheduler.num_sampling_steps
 
     @property
-    def decides_per_batch(self) -> bool:
-        """Whether a video depends on the other videos in its batch."""
-        return self.batch_size > 1 and self.cache is not None and self.cache.decision == "batch"
-
-    @property
-    def name(self) -> str:
-        """Stem of the config file."""
-        return self.path.stem
+    def num_clips(self) -> int:
+        return self.loop
 
 
 def _positive(settings: object, *names: str) -> None:
     for name in names:
         if not 1 <= getattr(settings, name) <= MOST:
             raise ConfigError(f"{name} must be at least 1 and at most {MOST}, got {shown(getattr(settings, name))}")
+
+
+def _check_fps(settings: object, name: str) -> None:
+    if not SLOWEST <= getattr(settings, name) <= FASTEST:
+        raise ConfigError(f"{name} must lie in {SLOWEST}..{FASTEST}, got {shown(getattr(settings, name))}")
 
 
 def _check_name(name: str) -> None:

@@ -108,7 +108,7 @@ def count_step(
     def step() -> None:
         model(torch.empty(rows, config.in_channels, *latent_size), torch.empty(rows), conditioning=conditioning)
 
-    counts = _count(model, step, attention_products)
+    counts = count_modules(model, step, attention_products)
     # The counter has an entry per module of any depth. Take each module of a block as a whole, not its parts.
     sites: dict[tuple[str, str], int] = {}
     for axis, blocks in zip("st", BLOCK_LISTS, strict=True):
@@ -132,7 +132,7 @@ def count_decoding(vae: Any, latent_size: Sequence[int], num_frames: int, attent
 
     _check_meta(vae)
     latents = (1, vae.out_channels, *latent_size)
-    return _count(vae, lambda: vae.decode(torch.empty(latents), num_frames), attention_products)[""]
+    return count_modules(vae, lambda: vae.decode(torch.empty(latents), num_frames), attention_products)[""]
 
 
 def _check_meta(model: Any) -> None:
@@ -140,8 +140,8 @@ def _check_meta(model: Any) -> None:
         raise ValueError("FLOPs are counted on the meta device; build the model under torch.device('meta')")
 
 
-def _count(model: Any, call: Callable[[], object], attention_products: bool) -> dict[str, int]:
-    """Return module name → FLOPs of a call; "" is the whole model."""
+def count_modules(model: Any, call: Callable[[], object], attention_products: bool) -> dict[str, int]:
+    """Return module name → FLOPs of a call on the meta device; "" is the whole model."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -190,12 +190,14 @@ def count_residuals(granularity: str, depth: int, num_probe_sites: int = 1) -> i
     return 1 + num_probe_sites if granularity == "stack" else 4 * depth
 
 
-def count_cache_bytes(num_residuals: int, num_tokens: int, hidden_size: int, bytes_per_value: int) -> int:
-    """Return the bytes of the cached residuals of one video, for both guidance branches.
+def count_cache_bytes(
+    num_residuals: int, num_tokens: int, hidden_size: int, bytes_per_value: int, num_rows: int = NUM_GUIDANCE_ROWS
+) -> int:
+    """Return the bytes of the cached residuals of one video, for both guidance branches unless `num_rows` says else.
 
     For Open-Sora 1.2 at 480p and 2 s in bf16, cached like in the reference:
 
     >>> round(count_cache_bytes(112, 23850, 1152, 2) / 1e9, 1)
     12.3
     """
-    return num_residuals * NUM_GUIDANCE_ROWS * num_tokens * hidden_size * bytes_per_value
+    return num_residuals * num_rows * num_tokens * hidden_size * bytes_per_value

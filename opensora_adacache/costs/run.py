@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.config.load import locate
-from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, RunConfig
-from opensora_adacache.costs.flops import StepFlops, count_decoding, count_step
+from opensora_adacache.config.pipeline import PipelineConfig
+from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, OpenSoraConfig, RunConfig
+from opensora_adacache.costs.flops import NUM_GUIDANCE_ROWS, StepFlops, count_decoding, count_step, count_tokens
+from opensora_adacache.costs.pipeline import count_pipeline_step
 
 if TYPE_CHECKING:
     from opensora_adacache.models import STDiT3Config
+
+
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What a denoising step of one video works on, including guidance.
+
+    Attributes:
+        num_tokens: video tokens N of a batch row.
+        num_text_tokens: text tokens of a batch row.
+        num_rows: batch rows of a step.
+        hidden_size: channels C of a token.
+        depth: number of layers.
+        bytes_per_value: bytes of a value of a residual.
+        num_models: number of transformers that share the steps, each with residuals of its own.
+    """
+
+    num_tokens: int
+    num_text_tokens: int
+    num_rows: int
+    hidden_size: int
+    depth: int
+    bytes_per_value: int
+    num_models: int = 1
 
 
 def count_run(
@@ -27,17 +55,17 @@ def count_run(
         config: config of the run, including its cache.
         computed_steps: measured or expected number of computed steps, for a policy that decides during the run. A
             fixed schedule does not need it.
-        num_text_tokens: number of text tokens that cross-attention reads. None is the maximum length of a prompt.
+        num_text_tokens: number of text tokens that the model reads. None is the maximum length of a prompt.
         attention_products: see `flops.count_step`.
 
     Returns:
         The FLOPs, or None if the number of computed steps is unknown.
     """
     step = step_flops(config, num_text_tokens, attention_products)
-    num_steps = config.scheduler.num_sampling_steps
+    num_steps = config.num_sampling_steps
     if config.cache is None:
         return step.run(num_steps, num_steps)
-    if isinstance(config.cache, SiteCacheConfig):
+    if isinstance(config.cache, SiteCacheConfig) and isinstance(config, OpenSoraConfig):
         return step.run_sites(config.cache, timesteps(config))
     fixed = fixed_steps(config)
     number = computed_steps if fixed is None else fixed
@@ -47,12 +75,12 @@ def count_run(
 def fixed_steps(config: RunConfig) -> int | None:
     """Return the number of computed steps of a stack policy if its schedule is known before the run, else None."""
     if config.cache is None:
-        return config.scheduler.num_sampling_steps
-    steps = config.cache.fixed_steps(config.scheduler.num_sampling_steps)
+        return config.num_sampling_steps
+    steps = config.cache.fixed_steps(config.num_sampling_steps)
     return None if steps is None else len(steps)
 
 
-def timesteps(config: RunConfig) -> list[float]:
+def timesteps(config: OpenSoraConfig) -> list[float]:
     """Return the timesteps of a run, transformed by its size if the config says so."""
     from opensora_adacache.schedulers import RFLOW
 
@@ -63,7 +91,7 @@ def timesteps(config: RunConfig) -> list[float]:
     return sampler.timesteps(*config.image_size, config.num_frames)
 
 
-def step_lengths(config: RunConfig) -> dict[int, float]:
+def step_lengths(config: OpenSoraConfig) -> dict[int, float]:
     """Return step → length of that step of the sampler, t_s − t_{s+1}, as a fraction of the whole range."""
     walked = [*timesteps(config), 0.0]
     steps = range(1, len(walked))
@@ -71,9 +99,47 @@ def step_lengths(config: RunConfig) -> dict[int, float]:
 
 
 def step_flops(config: RunConfig, num_text_tokens: int | None = None, attention_products: bool = True) -> StepFlops:
-    """Count one step of a run (see `count_run`) from a single layer of the model, because all layers cost the same."""
+    """Count one step of a run (see `count_run`).
+
+    Of Open-Sora's models only a single layer is executed, because all layers cost the same.
+    """
+    if isinstance(config, PipelineConfig):
+        return count_pipeline_step(config.pipeline, num_text_tokens, attention_products).flops
+    config = _open_sora(config)
     tokens = config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens
     return _step_flops(structure(config.model), latent_size(config), tokens, attention_products)
+
+
+def step_size(config: RunConfig, num_text_tokens: int | None = None) -> StepSize:
+    """Return what a step of a run works on; see `count_run`."""
+    if isinstance(config, PipelineConfig):
+        step = count_pipeline_step(config.pipeline, num_text_tokens)
+        dtype = config.pipeline.dtype_of("transformer")
+        return StepSize(
+            step.num_tokens,
+            step.num_text_tokens,
+            step.num_rows,
+            step.hidden_size,
+            step.depth,
+            BYTES_PER_VALUE[dtype],
+            step.num_models,
+        )
+    config = _open_sora(config)
+    model = structure(config.model)
+    return StepSize(
+        num_tokens=count_tokens(latent_size(config), model.patch_size),
+        num_text_tokens=config.text_encoder.model_max_length if num_text_tokens is None else num_text_tokens,
+        num_rows=NUM_GUIDANCE_ROWS,
+        hidden_size=model.hidden_size,
+        depth=model.depth,
+        bytes_per_value=BYTES_PER_VALUE[config.dtype],
+    )
+
+
+def _open_sora(config: RunConfig) -> OpenSoraConfig:
+    if not isinstance(config, OpenSoraConfig):
+        raise TypeError(f"expected an OpenSoraConfig or a PipelineConfig, got {type(config).__name__}")
+    return config
 
 
 @cache
@@ -91,7 +157,7 @@ def _step_flops(
     return replace(step, computed=computed, depth=model.depth)
 
 
-def decoding_flops(config: RunConfig, attention_products: bool = True) -> int:
+def decoding_flops(config: OpenSoraConfig, attention_products: bool = True) -> int:
     """Count the FLOPs of decoding one clip with the published VAE."""
     return _decoding_flops(latent_size(config), config.num_frames, attention_products)
 
@@ -108,7 +174,7 @@ def _decoding_flops(latents: tuple[int, int, int], num_frames: int, attention_pr
     return count_decoding(vae, latents, num_frames, attention_products)
 
 
-def latent_size(config: RunConfig) -> tuple[int, int, int]:
+def latent_size(config: OpenSoraConfig) -> tuple[int, int, int]:
     """Return the size (T, H, W) of a clip's latents."""
     height, width = config.image_size
     return config.num_latent_frames, height // VAE_STRIDE, width // VAE_STRIDE

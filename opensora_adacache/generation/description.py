@@ -1,7 +1,7 @@
 """Describe what the pixels of a video depend on, as plain JSON values.
 
 The description is part of the record beside the video, so that a run with different settings does not mistake an old
-video for its own. It is derived from `RunConfig` itself: it contains every field except those listed here with the
+video for its own. It is derived from the config itself: it contains every field except those listed here with the
 reason why they cannot change the pixels.
 """
 
@@ -13,8 +13,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.generation.jobs import VideoJob
+
+_LOADED = ("model", "vae", "text_encoder", "pipeline")
 
 NOT_IN_PIXELS = {
     "path": "the content of the config file is compared instead",
@@ -43,10 +45,11 @@ NOT_IN_PIXELS = {
     "vae.channels_last": "the same sums in another order",
     "vae.compile": "the same sums in another order",
     "text_encoder.offload": "when weights are freed",
-    **{f"{section}.cache_dir": "where downloads are kept" for section in ("model", "vae", "text_encoder")},
-    **{f"{section}.local_files_only": "whether the network is used" for section in ("model", "vae", "text_encoder")},
+    "pipeline.offload": "where weights are kept while they are not needed",
+    **{f"{section}.cache_dir": "where downloads are kept" for section in _LOADED},
+    **{f"{section}.local_files_only": "whether the network is used" for section in _LOADED},
 }
-"""Dotted names of fields of `RunConfig` -> why they cannot change the pixels of a video beyond rounding."""
+"""Dotted names of fields of configs -> why they cannot change the pixels of a video beyond rounding."""
 
 _ONLY_IN_LOOPS = ("condition_frame_length", "condition_frame_edit")
 
@@ -61,9 +64,9 @@ def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
         "masks": [str(mask) for mask in job.masks],
         **_describe_section(config),
     }
-    if config.loop == 1:
+    if config.num_clips == 1:
         for name in _ONLY_IN_LOOPS:
-            del settings[name]
+            settings.pop(name, None)
     if config.cache is not None:
         # Not the name in configs, because a policy may be a user's own class.
         settings["cache"] = {"type": type(config.cache).__name__.removesuffix("Config"), **settings["cache"]}
@@ -84,7 +87,7 @@ def find_difference(old: Mapping[str, Any], version: int, job: VideoJob, config:
         config: the current config.
     """
     new = describe(job, config)
-    if version == 1:
+    if version == 1 and isinstance(config, OpenSoraConfig):
         new = _as_version_1(new)
     return first_difference(_with_defaults(old, new, config), new)
 

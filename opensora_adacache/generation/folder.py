@@ -32,7 +32,7 @@ from opensora_adacache.media.watermark import add_watermark
 from opensora_adacache.media.writing import encode_image, encode_video
 
 if TYPE_CHECKING:
-    from opensora_adacache.generation.pipeline import Clip
+    from opensora_adacache.generation.clip import Clip
 
 
 class RunFolder:
@@ -90,7 +90,6 @@ class RunFolder:
         Raises:
             OSError: the folder is not writable, the disk is full, or another run has taken over the folder.
         """
-        num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
         record = VideoRecord(
             video=job.path.name,
             run=self.run,
@@ -99,12 +98,13 @@ class RunFolder:
             index=job.index,
             sample=job.sample,
             settings=describe(job, self.config),
-            num_steps=num_steps,
-            computed_steps=sum(len(computed_steps(trace)) for trace in clip.traces) if clip.traces else num_steps,
+            num_steps=clip.num_steps,
+            computed_steps=sum(len(computed_steps(trace)) for trace in clip.traces) if clip.traces else clip.num_steps,
             batch_size=batch_size,
             seconds={"denoising": clip.denoising_seconds, "decoding": clip.decoding_seconds},
             peak_cache_bytes=clip.peak_cache_bytes,
             traces=[trace_to_json(trace) for trace in clip.traces],
+            branches=list(clip.branches),
         )
         frames = add_watermark(clip.frames) if self.config.watermark else clip.frames
         content = encode_image(frames) if self.config.makes_images else encode_video(frames, self.config.save_fps)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opensora_adacache.config import prompts
 from opensora_adacache.config.mask_strategy import MaskStrategy, parse_mask_strategy
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError, MissingFileError
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.records import record_path
@@ -68,21 +68,7 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
         ConfigError: a prompt, a mask strategy or the pairing of references is invalid.
         MissingFileError: a reference does not exist.
     """
-    num_prompts = len(config.prompts)
-    if len(config.mask_strategy) not in (1, num_prompts):
-        raise ConfigError(
-            f"mask_strategy has {len(config.mask_strategy)} entries for {counted(num_prompts, 'prompt')}; "
-            "expected one for all or one per prompt"
-        )
-    shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
-    strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
-    for position, prompt in enumerate(config.prompts):
-        _warn_of_unused_loops(config, config.start_index + position, prompt, strategies[position])
-    jobs = [
-        _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
-        for position, prompt in enumerate(config.prompts)
-        for sample in range(config.num_sample)
-    ]
+    jobs = _open_sora_jobs(config) if isinstance(config, OpenSoraConfig) else _text_jobs(config)
     taken: dict[Path, VideoJob] = {}
     for job in jobs:
         other = taken.setdefault(job.path, job)
@@ -94,7 +80,44 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     return jobs
 
 
-def _warn_of_unused_loops(config: RunConfig, index: int, written: str, strategy: str) -> None:
+def _text_jobs(config: RunConfig) -> list[VideoJob]:
+    """Return the jobs of a pipeline, which takes nothing but texts."""
+    jobs = []
+    for index, written in enumerate(config.prompts, start=config.start_index):
+        prompt, options = prompts.extract_options(written)
+        _check_prompt(index, prompt)
+        for option in options:
+            raise ConfigError(f"{_show(index, prompt)} has {option}, which runs of a diffusers pipeline do not take")
+        for sample in range(config.num_sample):
+            path = config.save_dir / _file_name(config, index, sample, prompt)
+            jobs.append(VideoJob(index, sample, prompt, (prompt,), (), (), config.seed + index, path))
+    return jobs
+
+
+def _open_sora_jobs(config: OpenSoraConfig) -> list[VideoJob]:
+    num_prompts = len(config.prompts)
+    if len(config.mask_strategy) not in (1, num_prompts):
+        raise ConfigError(
+            f"mask_strategy has {len(config.mask_strategy)} entries for {counted(num_prompts, 'prompt')}; "
+            "expected one for all or one per prompt"
+        )
+    shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
+    strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
+    for position, prompt in enumerate(config.prompts):
+        _warn_of_unused_loops(config, config.start_index + position, prompt, strategies[position])
+    return [
+        _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
+        for position, prompt in enumerate(config.prompts)
+        for sample in range(config.num_sample)
+    ]
+
+
+def _check_prompt(index: int, prompt: str) -> None:
+    if not prompt:
+        raise ConfigError(f"prompt {index} is empty; write some text")
+
+
+def _warn_of_unused_loops(config: OpenSoraConfig, index: int, written: str, strategy: str) -> None:
     """Warn about texts and masks for loops that the run does not have."""
     if config.makes_images:  # images use the text of a video's first loop
         return
@@ -105,7 +128,7 @@ def _warn_of_unused_loops(config: RunConfig, index: int, written: str, strategy:
     if found is None and beyond is not None:
         found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run with --loop {config.loop} lacks"
     if found is not None:
-        warnings.warn(f"{_show(index, prompt)} {found}", AdaCacheWarning, stacklevel=3)
+        warnings.warn(f"{_show(index, prompt)} {found}", AdaCacheWarning, stacklevel=4)
 
 
 def _show(index: int, prompt: str) -> str:
@@ -113,11 +136,10 @@ def _show(index: int, prompt: str) -> str:
 
 
 def _plan_job(
-    config: RunConfig, shelf: ReferenceShelf, index: int, sample: int, written: str, strategy: str
+    config: OpenSoraConfig, shelf: ReferenceShelf, index: int, sample: int, written: str, strategy: str
 ) -> VideoJob:
     prompt, options = prompts.extract_options(written)
-    if not prompt:
-        raise ConfigError(f"prompt {index} is empty; write some text")
+    _check_prompt(index, prompt)
     masks = tuple(parse_mask_strategy(options.get("mask_strategy", strategy)))
     masks = tuple(mask for mask in masks if mask.loop < config.loop)
     references: tuple[Path, ...] = ()
@@ -141,7 +163,7 @@ def _plan_job(
 
 
 def _check_references(
-    config: RunConfig,
+    config: OpenSoraConfig,
     shelf: ReferenceShelf,
     index: int,
     prompt: str,

@@ -1,4 +1,4 @@
-"""Load the models of a run. Runs, benchmarks and calibration all use this loader."""
+"""Load Open-Sora's models for a run. Runs, benchmarks and calibration all use this loader (see `models.load_run`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from opensora_adacache.config.settings import ModelSettings, RunConfig, TextEncoderSettings, VaeSettings
+from opensora_adacache.config.settings import ModelSettings, OpenSoraConfig, RunConfig, TextEncoderSettings, VaeSettings
+from opensora_adacache.generation.jobs import VideoJob
+from opensora_adacache.generation.maker import OpenSoraMaker
 from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.generation.text_features import TextFeatures
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
@@ -47,9 +49,23 @@ class LoadedModels:
     loading_seconds: float
     encoding_seconds: float
 
-    def pipeline(self, config: RunConfig) -> Pipeline:
+    def pipeline(self, config: OpenSoraConfig) -> Pipeline:
         """Return a pipeline with these models for a run, which may have a different cache, steps and prompts."""
         return Pipeline(config, self.transformer, self.vae, self.device)
+
+    def maker(self, config: RunConfig) -> OpenSoraMaker:
+        """Return a maker of clips for a run, which may have a different cache, steps and prompts."""
+        if not isinstance(config, OpenSoraConfig):
+            raise TypeError(f"expected an OpenSoraConfig, got {type(config).__name__}")
+        return OpenSoraMaker(self.pipeline(config), self.features_of)
+
+    def warnings_of(self, job: VideoJob) -> list[str]:
+        """Return lines about what the text encoder does not read of the texts of a job."""
+        limit = self.text_encoder.model_max_length
+        cut = dict.fromkeys(self.cut_texts[text] for text in job.texts if text in self.cut_texts)
+        return [
+            f"prompt {job.index} is longer than {limit} tokens; the model does not see its end '{lost}'" for lost in cut
+        ]
 
     def features_of(self, texts: Iterable[str]) -> TextFeatures:
         """Return the features of texts. They are encoded now if the text encoder was kept, else looked up."""
@@ -57,7 +73,7 @@ class LoadedModels:
 
 
 def load_models(
-    config: RunConfig,
+    config: OpenSoraConfig,
     texts: Iterable[str],
     device: torch.device | None = None,
     *,

@@ -18,12 +18,16 @@ _CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Storage size cal
 def check_memory(config: RunConfig) -> None:
     """Check that the frames of one batch, which are collected as float32, fit into the machine's memory.
 
+    Nothing is checked for a pipeline that chooses the size itself.
+
     Raises:
         TooLargeError: they do not.
     """
+    if config.image_size is None or config.num_frames is None:
+        return
     height, width = config.image_size
     num_videos = min(config.batch_size, len(config.prompts) * config.num_sample)
-    num_frames = num_videos * config.loop * config.num_frames
+    num_frames = num_videos * config.num_clips * config.num_frames
     needed = num_frames * 3 * height * width * 4
     there = physical_memory()
     if needed > there:

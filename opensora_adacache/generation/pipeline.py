@@ -16,7 +16,8 @@ from torch import Tensor
 from opensora_adacache.adapters import apply_cache
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.config.mask_strategy import MaskStrategy
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig
+from opensora_adacache.generation.clip import Clip
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.masks import apply_mask_strategy
 from opensora_adacache.generation.reference_latents import encode_references
@@ -33,27 +34,6 @@ StepCallback = Callable[[SampledStep], object]
 IMAGE_FPS = 120
 # 5 latents are 17 frames.
 LATENTS_PER_CHUNK, FRAMES_PER_CHUNK = 5, 17
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video before it is written.
-
-    Attributes:
-        frames: frames [3, F, H, W] in -1..1, on the CPU.
-        traces: trace of each loop; empty without a cache.
-        denoising_seconds: seconds in the denoising loop, for the whole batch.
-        decoding_seconds: seconds in the decoder of the VAE.
-        peak_cache_bytes: peak size of the cached residuals of the whole batch.
-        defect: why the video is unusable (values that are NaN or infinite), or None.
-    """
-
-    frames: Tensor = field(repr=False)
-    traces: list[list[StepRecord]]
-    denoising_seconds: float
-    decoding_seconds: float
-    peak_cache_bytes: int
-    defect: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +78,7 @@ class Pipeline:
         device: device to compute on.
     """
 
-    def __init__(self, config: RunConfig, transformer: STDiT3, vae: OpenSoraVAE, device: torch.device) -> None:
+    def __init__(self, config: OpenSoraConfig, transformer: STDiT3, vae: OpenSoraVAE, device: torch.device) -> None:
         self.config = config
         self.transformer = transformer
         self.vae = vae
@@ -152,9 +132,16 @@ class Pipeline:
                 runs.append(self._denoise(videos, loop, text_encoder, callback))
                 for row, video in enumerate(videos):
                     self._finish_loop(video, loop, row, runs[-1])
-        seconds, peak_bytes = sum(run.seconds for run in runs), max(run.peak_cache_bytes for run in runs)
         return [
-            Clip(self._join(video), video.traces, seconds, video.decoding_seconds, peak_bytes, video.defect)
+            Clip(
+                frames=self._join(video),
+                traces=video.traces,
+                denoising_seconds=sum(run.seconds for run in runs),
+                decoding_seconds=video.decoding_seconds,
+                peak_cache_bytes=max(run.peak_cache_bytes for run in runs),
+                num_steps=self.config.num_steps,
+                defect=video.defect,
+            )
             for video in videos
         ]
 

@@ -22,7 +22,17 @@ from opensora_adacache.errors.family import RecordError
 
 VERSION = 2
 RUN_NAME = "run.json"
-_PACKAGES = ("torch", "diffusers", "transformers", "mmengine-lite", "mmengine", "einops", "av", "safetensors")
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "mmengine-lite",
+    "mmengine",
+    "einops",
+    "av",
+    "safetensors",
+)
 # Fields of a video's record that run.json repeats.
 _LISTED = (
     *("video", "prompt", "seed", "index", "sample"),
@@ -60,12 +70,13 @@ class VideoRecord:
         index: index of the prompt.
         sample: number of the video among those of the same prompt.
         settings: everything that the pixels depend on (`generation.description.describe`).
-        num_steps: number of denoising steps of all loops.
+        num_steps: number of denoising steps of all its traces, or of all calls of a pipeline's transformers.
         computed_steps: number of computed steps.
         batch_size: number of videos that were denoised together.
         seconds: seconds of denoising (for the whole batch) and of decoding.
         peak_cache_bytes: peak size of the cached residuals of the whole batch.
-        traces: records of the steps of each loop; empty without a cache.
+        traces: records of the steps of each run that made it (see `Clip.traces`); empty without a cache.
+        branches: name of each trace, such as "transformer cond"; empty if the traces are those of loops.
     """
 
     version: int = VERSION
@@ -83,6 +94,7 @@ class VideoRecord:
     seconds: dict[str, float]
     peak_cache_bytes: int
     traces: list[Any] = field(default_factory=list)
+    branches: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _check_name(self.video)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opensora_adacache.config.mask_strategy import MaskStrategy
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.generation.masks import resolve_start
 from opensora_adacache.media.reading import check_reference, count_frames, read_chunks
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def encode_references(
-    paths: Sequence[Path], masks: Iterable[MaskStrategy], config: RunConfig, encode: Callable[[Tensor], Tensor]
+    paths: Sequence[Path], masks: Iterable[MaskStrategy], config: OpenSoraConfig, encode: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
     """Return the latents [C, T, H, W] of the references of a video, with zeros where no mask strategy uses them.
 
@@ -38,7 +38,7 @@ def encode_references(
     return [_encode(path, _uses(masks, index), config, encode) for index, path in enumerate(paths)]
 
 
-def check_references(paths: Sequence[Path], masks: Iterable[MaskStrategy], config: RunConfig) -> None:
+def check_references(paths: Sequence[Path], masks: Iterable[MaskStrategy], config: OpenSoraConfig) -> None:
     """Decode the parts of each reference that its mask strategies use. Raises the errors of `encode_references`."""
     masks = list(masks)
     for index, path in enumerate(paths):
@@ -47,7 +47,7 @@ def check_references(paths: Sequence[Path], masks: Iterable[MaskStrategy], confi
         check_reference(path, None if chunks is None else (max(chunks, default=0) + 1) * config.vae.micro_frame_size)
 
 
-def _encode(path: Path, uses: list[MaskStrategy], config: RunConfig, encode: Callable[[Tensor], Tensor]) -> Tensor:
+def _encode(path: Path, uses: list[MaskStrategy], config: OpenSoraConfig, encode: Callable[[Tensor], Tensor]) -> Tensor:
     import torch
 
     length = config.latents_of(count_frames(path)) if _needs_length(uses, config) else None
@@ -75,12 +75,12 @@ def _uses(masks: list[MaskStrategy], reference: int) -> list[MaskStrategy]:
     return [mask for mask in masks if mask.reference == reference and mask.edit_ratio < 1]
 
 
-def _needs_length(uses: list[MaskStrategy], config: RunConfig) -> bool:
+def _needs_length(uses: list[MaskStrategy], config: OpenSoraConfig) -> bool:
     """Return whether starts depend on the reference's length: they count from its end or are aligned (0 stays 0)."""
     return any(use.reference_start < 0 or (use.reference_start > 0 and config.align is not None) for use in uses)
 
 
-def _chunks(uses: list[MaskStrategy], num_latents: int | None, config: RunConfig) -> set[int]:
+def _chunks(uses: list[MaskStrategy], num_latents: int | None, config: OpenSoraConfig) -> set[int]:
     """Return the chunks of a reference that are used. `num_latents` is its length, or None if it is not needed."""
     per_chunk = config.latents_of(config.vae.micro_frame_size)
     chunks: set[int] = set()

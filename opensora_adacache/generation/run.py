@@ -6,13 +6,13 @@ import contextlib
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.trace import summarize
-from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import VideoError
 from opensora_adacache.generation.batches import Batch
 from opensora_adacache.generation.folder import RunFolder, warn
@@ -24,8 +24,7 @@ from opensora_adacache.generation.reference_latents import check_references
 from opensora_adacache.parallel import ProcessGroup
 
 if TYPE_CHECKING:
-    from opensora_adacache.generation.loading import LoadedModels
-    from opensora_adacache.generation.pipeline import Clip
+    from opensora_adacache.generation.clip import Clip, RunModels
 
 
 @dataclass(frozen=True)
@@ -112,24 +111,22 @@ class _Worker:
         if self.group.is_first:
             self.folder.write_run("running", self._device, [self.seconds], self.failed)
         check_memory(self.config)
-        for references, masks in sorted(
-            {(job.references, job.masks) for batch in batches for job in batch.jobs}, key=str
-        ):
-            check_references(references, masks, self.config)
+        if isinstance(self.config, OpenSoraConfig):
+            used = {(job.references, job.masks) for batch in batches for job in batch.jobs}
+            for references, masks in sorted(used, key=str):
+                check_references(references, masks, self.config)
 
     def make(self, batches: Sequence[Batch]) -> int:
         """Load the models, make the videos of the batches and return how many were written."""
         if not batches:
             return 0
         total = sum(len(batch.wanted) for batch in batches)
-        num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
         models = self._load(batches)
-        with models.pipeline(self.config) as pipeline, self._bar(total, "videos") as videos:
+        with models.maker(self.config) as maker, self._bar(total, "videos") as videos:
             for batch in batches:
-                with self._timing("text"):
-                    features = models.features_of(batch.texts)
-                with self._bar(num_steps, "denoising", leave=False) as steps:
-                    clips = pipeline.generate(batch.jobs, features, lambda _, steps=steps: steps.update())  # type: ignore[misc]
+                with self._bar(self.config.num_steps, "denoising", leave=False) as steps:
+                    clips = maker.make(batch.jobs, lambda _, steps=steps: steps.update())  # type: ignore[misc]
+                self.seconds["text"] += clips[0].text_seconds
                 self.seconds["denoising"] += clips[0].denoising_seconds
                 self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
                 for job, clip in zip(batch.jobs, clips, strict=True):
@@ -163,24 +160,21 @@ class _Worker:
             with contextlib.suppress(OSError, KeyboardInterrupt):
                 self.folder.write_run(state, self._device, [self.seconds], self.failed)
 
-    def _load(self, batches: Sequence[Batch]) -> LoadedModels:
+    def _load(self, batches: Sequence[Batch]) -> RunModels:
         import torch
 
-        from opensora_adacache.generation.loading import load_models
+        from opensora_adacache.generation.models import load_run
 
         device = torch.device("cpu")
         if torch.cuda.is_available():
             device = torch.device("cuda", self.group.local_rank)
         self._device = describe_device(device)
-        texts = [text for batch in batches for text in batch.texts]
-        offload = self.config.text_encoder.offload
-        models = load_models(self.config, texts, device, keep_text_encoder=not offload, say=self._say)
+        jobs = [job for batch in batches for job in batch.jobs]
+        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._say)
         self.seconds["loading"] += models.loading_seconds
         self.seconds["text"] += models.encoding_seconds
-        for job in (job for batch in batches for job in batch.jobs):
-            for lost in dict.fromkeys(models.cut_texts[text] for text in job.texts if text in models.cut_texts):
-                limit = self.config.text_encoder.model_max_length
-                warn(f"prompt {job.index} is longer than {limit} tokens; the model does not see its end '{lost}'")
+        for line in (line for job in jobs for line in models.warnings_of(job)):
+            warn(line)
         return models
 
     def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
@@ -206,9 +200,3 @@ class _Worker:
         from tqdm import tqdm
 
         return tqdm(total=total, desc=name, leave=leave, disable=not self._bars)
-
-    @contextlib.contextmanager
-    def _timing(self, part: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.seconds[part] += time.perf_counter() - begin

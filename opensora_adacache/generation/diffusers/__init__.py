@@ -1,0 +1,1 @@
+"""Make videos with a diffusers pipeline: loading, running, its steps and seconds."""

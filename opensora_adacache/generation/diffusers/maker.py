@@ -1,0 +1,136 @@
+"""Make clips with a diffusers pipeline: its call with the prompts and random streams of the jobs, and its traces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.adapters.branches import BranchedSession
+from opensora_adacache.adapters.diffusers.experts import attach_to_transformers, transformers_of
+from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.config.pipeline import PipelineConfig
+from opensora_adacache.generation.clip import Clip
+from opensora_adacache.generation.diffusers.calls import PipelineCalls, watched_calls
+from opensora_adacache.generation.jobs import VideoJob
+
+
+class PipelineMaker:
+    """A pipeline with the settings of a run. In a ``with`` block, the cache is attached once.
+
+    Args:
+        config: config of the run.
+        pipeline: the loaded pipeline.
+        device: device that it computes on.
+    """
+
+    def __init__(self, config: PipelineConfig, pipeline: Any, device: torch.device) -> None:
+        self.config = config
+        self.pipeline = pipeline
+        self.device = device
+        self._sessions: dict[str, BranchedSession] = {}
+        self._depth = 0
+
+    def __enter__(self) -> PipelineMaker:
+        if self._depth == 0 and self.config.cache is not None:
+            self._sessions = attach_to_transformers(self.pipeline, self.config.cache)
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            for session in self._sessions.values():
+                session.detach()
+            self._sessions = {}
+
+    def warm_up(self, jobs: Sequence[VideoJob]) -> None:
+        """Denoise a batch once and throw it away."""
+        with self:
+            self.pipeline(**self.arguments(jobs), output_type="latent")
+            self._reset()
+
+    def make(self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None) -> list[Clip]:
+        """Make the clips of a batch.
+
+        A clip depends only on its own job, unless a cache decides for the whole batch. (Rounding may differ, because
+        sums over a larger batch can be computed in another order.)
+
+        Args:
+            jobs: jobs of one run.
+            callback: function to call after each denoising step, if the pipeline takes a callback.
+
+        Raises:
+            ValueError: the pipeline refuses an argument, or its output is no video.
+        """
+        with self, watched_calls(self.pipeline, list(transformers_of(self.pipeline).values()), self.device) as calls:
+            output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
+        videos = [_as_frames(video) for video in output.frames]
+        if len(videos) != len(jobs):
+            raise ValueError(
+                f"the pipeline made {len(videos)} videos of {len(jobs)} prompts; leave num_videos out of call"
+            )
+        clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
+        self._reset()
+        return clips
+
+    def arguments(self, jobs: Sequence[VideoJob]) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call for some jobs, without those that concern its output.
+
+        The random streams are on the CPU, so that the noise is the same for every device.
+        """
+        prompts = [job.texts[0] for job in jobs]
+        generators = [torch.Generator().manual_seed(job.loop_seed(0)) for job in jobs]
+        one = len(jobs) == 1
+        return {
+            "prompt": prompts[0] if one else prompts,
+            "generator": generators[0] if one else generators,
+            **self.config.pipeline.call,
+        }
+
+    def _reset(self) -> None:
+        for session in self._sessions.values():
+            session.reset()
+
+    def _callback(self, callback: Callable[[Any], object] | None) -> dict[str, Any]:
+        name = "callback_on_step_end"
+        if callback is None or name not in inspect.signature(type(self.pipeline).__call__).parameters:
+            return {}
+
+        def after_step(pipeline: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
+            callback(index)
+            return {}
+
+        return {name: after_step}
+
+    def _clip(self, row: int, video: Tensor, calls: PipelineCalls, num_videos: int) -> Clip:
+        traces = dict(self._traces(row))
+        finite = bool(torch.isfinite(video).all())
+        return Clip(
+            frames=video,
+            traces=list(traces.values()),
+            denoising_seconds=calls.denoising_seconds,
+            decoding_seconds=calls.decoding_seconds / num_videos,
+            peak_cache_bytes=sum(
+                branch.run_peak_bytes for session in self._sessions.values() for branch in session.branches.values()
+            ),
+            num_steps=sum(map(len, traces.values())) if traces else calls.num_steps,
+            defect=None if finite else "the pipeline returned values that are not finite (NaN or infinity)",
+            branches=tuple(traces),
+            text_seconds=calls.text_seconds,
+        )
+
+    def _traces(self, row: int) -> Iterator[tuple[str, list[StepRecord]]]:
+        """Yield the name and the trace of each transformer and guidance branch for a video of the batch."""
+        for transformer, session in self._sessions.items():
+            for branch, part in session.branches.items():
+                if traces := part.traces:
+                    yield f"{transformer} {branch}", traces[row % len(traces)]
+
+
+def _as_frames(video: Tensor) -> Tensor:
+    """Return a video [F, 3, H, W] in 0..1 as frames [3, F, H, W] in -1..1 on the CPU."""
+    return video.detach().float().cpu().transpose(0, 1) * 2 - 1
