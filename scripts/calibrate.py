@@ -4,7 +4,7 @@ This makes the videos of a few prompts without a cache. Then, for the policy in 
 named by --policy, it finds the settings that reach the target speedup (n / computed steps) or the target PSNR in dB
 against the uncached videos, on average. It prints each as a cache section. FILE.json stores them with model, steps,
 command and date; a config uses them with ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or any
-other path.
+other path. All settings are also added to the user's own calibrations, where ``apply_cache(…, speedup=X)`` finds them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ def calibrate(options: argparse.Namespace) -> int:
     """Find the settings, print and write each. A target that cannot be reached does not stop the others."""
     from tqdm import tqdm
 
-    from opensora_adacache.calibration.results import CalibratedOutput, describe
+    from opensora_adacache.calibration.results import CalibratedOutput, describe, own_calibrations
     from opensora_adacache.calibration.task import read_task
 
     task = read_task(options.config, options.speedup, options.psnr, options.policy, options.prompt_path)
-    config, num_steps, output = task.config, task.config.scheduler.num_sampling_steps, None
+    config, num_steps, outputs = task.config, task.config.scheduler.num_sampling_steps, []
     if options.out:
-        output = CalibratedOutput(options.out, config.model.from_pretrained, num_steps, options.command)
+        outputs.append(CalibratedOutput(options.out, config.model.from_pretrained, num_steps, options.command))
     bar = tqdm(desc="batches", disable=not sys.stderr.isatty())
     calibrator, missed = task.load(options.limit, on_run=bar.update), False
+    outputs.append(own_calibrations(calibrator.runs.identity, num_steps, options.command))
     for name, search in task.searches(calibrator):
         try:
             found = search()
@@ -54,11 +55,12 @@ def calibrate(options: argparse.Namespace) -> int:
             print_error(error, name)
             continue
         print(describe(name, found, num_steps), flush=True)
-        if output:
+        for output in outputs:
             output.add({name: found})
     for start in task.starts:
         for line in calibrator.notes(start):
             print(line)
+    print(f"apply_cache(…, speedup=X) finds these settings in {outputs[-1].path}")
     return 2 if missed else 0
 
 

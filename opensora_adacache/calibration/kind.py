@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -56,9 +57,18 @@ class CalibrationKind(ABC):
         found, value = search(self.family(cache), self.runs.mean_psnr, target)
         return Found(found, self.runs.mean_steps(found), value)
 
+    def num_runs(self, cache: CacheConfig, for_psnr: bool) -> float:
+        """Return about how many uncached runs of one video finding one target takes, for an estimate of the time."""
+        return len(self.runs.jobs) * bisection_runs(True)
+
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines about other findings that settings of this kind may need."""
         yield from ()
+
+
+def bisection_runs(makes_videos: bool) -> float:
+    """Return how many runs a bisection over `GRID` takes, each at about half the cost of an uncached one."""
+    return math.log2(len(GRID)) / 2 if makes_videos else 0.0
 
 
 def changed(cache: CacheConfig, **values: Any) -> Any:

@@ -34,15 +34,15 @@ class CalibrationTask:
     for_psnr: bool
 
     def load(self, limit: int, on_run: Callable[[], Any]) -> Calibrator:
-        """Return a calibrator with the models and the first prompts of the config; see `CalibrationRuns`."""
+        """Return a calibrator with the models and the first prompts of the config; see `STDiT3Runs`."""
         from opensora_adacache.calibration.calibrator import Calibrator
-        from opensora_adacache.calibration.runs import CalibrationRuns
+        from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
         from opensora_adacache.generation.jobs import plan_jobs
         from opensora_adacache.generation.loading import load_models
 
         jobs = plan_jobs(replace(self.config, cache=None, batch_size=1, overwrite=True))[:limit]
         models = load_models(self.config, [text for job in jobs for text in job.texts])
-        return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
+        return Calibrator(STDiT3Runs(self.config, models, jobs, on_run=on_run))
 
     def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
         """Yield a name for each policy and target, and a function that finds the settings."""

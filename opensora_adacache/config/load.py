@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +32,11 @@ from opensora_adacache.config.settings import (
     RunConfig,
     SchedulerSettings,
 )
+from opensora_adacache.config.speedup import find_section, identity_of_checkpoint
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import one_line, shown
+from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeline
 
 __all__ = ["RunConfig", "load_config", "locate"]
 
@@ -114,7 +116,8 @@ def _load_pipeline_run(
     check_keys(values, PIPELINE_KEYS, "")
     section = _with_local_path(_plain_section(values["pipeline"], "pipeline"), "pipeline")
     settings = build(pipeline.PipelineSettings, section, "pipeline")
-    cache = _build_cache(values.get("cache"), settings.num_inference_steps)
+    identity = identity_of_pipeline(settings.from_pretrained, None, None)
+    cache = _build_cache(values.get("cache"), settings.num_inference_steps, lambda: identity)
     values |= {"pipeline": settings, "image_size": settings.image_size, "num_frames": settings.num_frames}
     values["cache"] = cache
     _resolve_prompts(values)
@@ -159,7 +162,9 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> OpenSoraConfig:
         known = {name: value for name, value in values[key].items() if name not in IDLE_KEYS.get(key, ())}
         values[key] = build(section, _with_local_path(known, key), key)
     values["scheduler"] = build(SchedulerSettings, values["scheduler"], "scheduler")
-    values["cache"] = _build_cache(values.get("cache"), values["scheduler"].num_sampling_steps)
+    values["cache"] = _build_cache(
+        values.get("cache"), values["scheduler"].num_sampling_steps, lambda: identity_of_checkpoint(values["model"])
+    )
     _resolve_size(values)
     _resolve_prompts(values)
     _resolve_references(values, path.stem, image)
@@ -192,10 +197,13 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return section
 
 
-def _build_cache(section: Any, num_steps: int) -> CacheConfig | None:
+def _build_cache(section: Any, num_steps: int, identity: Callable[[], ModelIdentity]) -> CacheConfig | None:
     if section is None:
         return None
-    section = fill_in(_plain_section(section, "cache"), num_steps, "cache")
+    section = _plain_section(section, "cache")
+    if section.get("policy") is not None:
+        section = find_section(section, num_steps, identity())
+    section = fill_in(section, num_steps, "cache")
     kind = section.pop("type", "AdaCache")
     if not isinstance(kind, str) or kind not in POLICIES:
         raise ConfigError(

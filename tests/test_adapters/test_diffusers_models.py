@@ -110,7 +110,7 @@ def test_forecasts_on_every_model(tiny):
     config = ForecastCacheConfig(computed_steps=5, order=2, corrector=0.5, **profile)
     single = []
     for seed in (1, 2):
-        with apply_cache(model, config, STEPS) as session:
+        with apply_cache(model, config, STEPS, scheduler="rectified flow") as session:
             single.append(tiny.sample(model, [seed]))
             assert torch.equal(tiny.sample(model, [seed]), single[-1])
         branches = session.branches.values()
@@ -124,6 +124,6 @@ def test_forecasts_on_every_model(tiny):
         residual, output = rows * tokens * width * 4, rows * single[-1].numel() * 4
         assert all(branch.peak_cache_bytes <= 3.2 * residual + 2 * output for branch in branches)
     assert calls == [4 * 5 * len(branches)] * len(calls)
-    with apply_cache(model, config, STEPS):
+    with apply_cache(model, config, STEPS, scheduler="rectified flow"):
         together = tiny.sample(model, [1, 2])
     torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.config.calibrated import read_calibrated
+from opensora_adacache.presets.calibrated_file import read_calibrated
 from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 ROOT = Path(__file__).parents[2]
