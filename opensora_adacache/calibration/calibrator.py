@@ -71,6 +71,11 @@ class Calibrator:
         """
         return self.kind(cache).for_psnr(cache, target)
 
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        """Return the cost of a calibration in uncached runs of one video, as an estimate; 0 if there is none to make."""
+        kinds = (kind for kind in self._kinds if kind.takes(cache))
+        return next((kind.num_runs(cache, num_targets, for_psnr) for kind in kinds), 0.0)
+
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines about other findings of the runs; see `CalibrationKind.notes`."""
         for kind in self._kinds:

@@ -8,7 +8,7 @@ from typing import Any
 
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.replay import Recording
-from opensora_adacache.calibration.kind import GRID, CalibrationKind, bisection_runs, changed
+from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.search import calibrate, mean_computed_steps, scale_codebook
 
@@ -31,8 +31,8 @@ class Codebooks(CalibrationKind):
         """Return the recordings of all jobs and guidance branches. The probe must not change between calls."""
         return [one for of_job in self._by_job(cache) for one in of_job]
 
-    def num_runs(self, cache: CacheConfig, for_psnr: bool) -> float:
-        return len(self.runs.jobs) * (1 + bisection_runs(for_psnr))
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        return super().num_runs(cache, num_targets, for_psnr) if for_psnr else len(self.runs.jobs)
 
     def _by_job(self, cache: Any) -> list[list[Recording]]:
         if self._recordings is None:

@@ -10,7 +10,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.forecast.config import ORDERS, ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.forecast.schedule import first_steps
 from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile
-from opensora_adacache.calibration.kind import CalibrationKind, bisection_runs, changed, rounded
+from opensora_adacache.calibration.kind import CalibrationKind, changed, rounded
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 
@@ -57,12 +57,12 @@ class Forecasts(CalibrationKind):
         sensitivity, growth = self._profiles[kind]
         return changed(cache, sensitivity=sensitivity, growth=growth)
 
-    def num_runs(self, cache: Any, for_psnr: bool) -> float:
+    def num_runs(self, cache: Any, num_targets: int, for_psnr: bool) -> float:
         n, profiled, jobs = self.runs.num_steps, min(_PROFILE_JOBS, len(self.runs.jobs)), len(self.runs.jobs)
         profile = profiled * (1 + n / 2) + jobs * sum(1 / speedup for speedup in _PROFILE_SPEEDUPS)
         if cache.tolerance is None and not for_psnr:
-            return len(ORDERS) * (profile + jobs / 2) + jobs
-        return profile + jobs * bisection_runs(True)
+            return len(ORDERS) * (profile + num_targets * jobs / 2) + jobs
+        return profile + super().num_runs(cache, num_targets, for_psnr)
 
     def _measure(self, order: int, corrector: float) -> Profile:
         """Measure a profile on the first jobs only, because it takes a run for each step, from that step on."""

@@ -15,6 +15,8 @@ from opensora_adacache.calibration.search import search
 
 # Thresholds and codebook factors to try, 2.3 % apart.
 GRID = tuple(10 ** (exponent / 100) for exponent in range(-400, 201))
+BISECTION_RUNS = math.log2(len(GRID)) / 2
+"""Cost of a bisection over `GRID`, whose cached runs take about half as long as uncached ones."""
 
 
 class CalibrationKind(ABC):
@@ -57,18 +59,13 @@ class CalibrationKind(ABC):
         found, value = search(self.family(cache), self.runs.mean_psnr, target)
         return Found(found, self.runs.mean_steps(found), value)
 
-    def num_runs(self, cache: CacheConfig, for_psnr: bool) -> float:
-        """Return about how many uncached runs of one video finding one target takes, for an estimate of the time."""
-        return len(self.runs.jobs) * bisection_runs(True)
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        """Return the cost of finding settings for some targets, in uncached runs of one video, as an estimate."""
+        return len(self.runs.jobs) * (1 + num_targets * BISECTION_RUNS)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines about other findings that settings of this kind may need."""
         yield from ()
-
-
-def bisection_runs(makes_videos: bool) -> float:
-    """Return how many runs a bisection over `GRID` takes, each at about half the cost of an uncached one."""
-    return math.log2(len(GRID)) / 2 if makes_videos else 0.0
 
 
 def changed(cache: CacheConfig, **values: Any) -> Any:
