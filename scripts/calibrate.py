@@ -13,8 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from opensora_adacache.commands.main import print_error, run_command, typed_command
+from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
+from opensora_adacache.config import load_config
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,34 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    """Find the settings, print and write each. A target that cannot be reached does not stop the others."""
-    from tqdm import tqdm
-
-    from opensora_adacache.calibration.results import CalibratedOutput, describe, own_calibrations
+    """Find the settings, print and write each."""
     from opensora_adacache.calibration.task import read_task
+    from opensora_adacache.commands.calibrate import run_task
 
-    task = read_task(options.config, options.speedup, options.psnr, options.policy, options.prompt_path)
-    config, num_steps, outputs = task.config, task.config.scheduler.num_sampling_steps, []
-    if options.out:
-        outputs.append(CalibratedOutput(options.out, config.model.from_pretrained, num_steps, options.command))
-    bar = tqdm(desc="batches", disable=not sys.stderr.isatty())
-    calibrator, missed = task.load(options.limit, on_run=bar.update), False
-    outputs.append(own_calibrations(calibrator.runs.identity, num_steps, options.command))
-    for name, search in task.searches(calibrator):
-        try:
-            found = search()
-        except ValueError as error:
-            missed = True
-            print_error(error, name)
-            continue
-        print(describe(name, found, num_steps), flush=True)
-        for output in outputs:
-            output.add({name: found})
-    for start in task.starts:
-        for line in calibrator.notes(start):
-            print(line)
-    print(f"apply_cache(…, speedup=X) finds these settings in {outputs[-1].path}")
-    return 2 if missed else 0
+    config = load_config(options.config, {"prompt_path": options.prompt_path} if options.prompt_path else {})
+    task = read_task(config, options.speedup, options.psnr, options.policy)
+    return run_task(task, options.limit, options.out, options.command)
 
 
 if __name__ == "__main__":

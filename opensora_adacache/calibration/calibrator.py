@@ -61,6 +61,7 @@ class Calibrator:
         Raises:
             ValueError: the policy cannot be calibrated, or cannot reach this speedup.
         """
+        cache = self.runs.allowed(cache)
         return replace(self.kind(cache).for_speedup(cache, speedup), speedup=speedup)
 
     def for_psnr(self, cache: CacheConfig, target: float) -> Found:
@@ -69,10 +70,11 @@ class Calibrator:
         Raises:
             ValueError: the policy cannot be calibrated, or cannot reach this PSNR.
         """
+        cache = self.runs.allowed(cache)
         return self.kind(cache).for_psnr(cache, target)
 
     def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
-        """Return the cost of a calibration in uncached runs of one video, as an estimate; 0 if there is none to make."""
+        """Return about how many uncached runs of one video a calibration costs; 0 if there is nothing to calibrate."""
         kinds = (kind for kind in self._kinds if kind.takes(cache))
         return next((kind.num_runs(cache, num_targets, for_psnr) for kind in kinds), 0.0)
 

@@ -54,6 +54,10 @@ class CalibrationRuns(ABC):
     def identity(self) -> ModelIdentity:
         """What the model is recognised by."""
 
+    def allowed(self, cache: CacheConfig) -> CacheConfig:
+        """Return the settings without what the sampler of these runs does not allow."""
+        return cache
+
     @abstractmethod
     def denoise(
         self, cache: CacheConfig | None, jobs: Sequence[Any] | None = None

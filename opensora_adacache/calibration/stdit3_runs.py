@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +32,7 @@ class STDiT3Runs(CalibrationRuns):
         config: config of the run. Its cache is ignored.
         models: loaded models, with the features of the jobs' texts.
         jobs: videos to make, in one batch if each video decides for itself.
-        on_run: function to call after each batch, for a progress bar.
+        on_run: function to call with the seconds and the number of videos of each batch.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class STDiT3Runs(CalibrationRuns):
         config: OpenSoraConfig,
         models: LoadedModels,
         jobs: Sequence[VideoJob],
-        on_run: Callable[[], Any] = lambda: None,
+        on_run: Callable[[float, int], Any] = lambda seconds, num_videos: None,
     ) -> None:
         super().__init__(config.scheduler.num_sampling_steps, jobs)
         self.config = config
@@ -73,8 +74,9 @@ class STDiT3Runs(CalibrationRuns):
         if cache is not None:
             cache = replace(cache, decision="sample")
         pipeline = self.models.pipeline(replace(self.config, cache=cache))
+        begin = time.perf_counter()
         result = pipeline.denoise(jobs or self.jobs, self.models.features)
-        self.on_run()
+        self.on_run(time.perf_counter() - begin, len(jobs or self.jobs))
         return result
 
     def record(self, cache: CacheConfig | None, jobs: Sequence[VideoJob]) -> RecordedRun:

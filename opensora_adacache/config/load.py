@@ -114,6 +114,26 @@ def _load_pipeline_run(
     for key, value in overrides.items():
         pipeline.forward_override(values, key, value)
     check_keys(values, PIPELINE_KEYS, "")
+    return _build_pipeline_run(path, values)
+
+
+def pipeline_run(section: Mapping[str, Any], prompt_path: str, seed: int) -> pipeline.PipelineConfig:
+    """Return the run of a diffusers pipeline that no config file describes; its videos are not written.
+
+    Args:
+        section: the section ``pipeline`` of a config.
+        prompt_path: file of prompts.
+        seed: seed of the first prompt.
+
+    Raises:
+        MissingFileError: the prompt file or a local pipeline does not exist.
+        ConfigError: the section is invalid in any other way.
+    """
+    values = {"pipeline": section, "prompt_path": prompt_path, "seed": seed, "save_fps": 8}
+    return _build_pipeline_run(Path(str(section["from_pretrained"])), values)
+
+
+def _build_pipeline_run(path: Path, values: dict[str, Any]) -> pipeline.PipelineConfig:
     section = _with_local_path(_plain_section(values["pipeline"], "pipeline"), "pipeline")
     settings = build(pipeline.PipelineSettings, section, "pipeline")
     identity = identity_of_pipeline(settings.from_pretrained, None, None)

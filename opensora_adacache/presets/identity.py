@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from os import PathLike
 from pathlib import PurePath
 from typing import Any
 
@@ -50,7 +51,9 @@ def identity_of_stdit3(structure: Any) -> ModelIdentity:
     return ModelIdentity(None, digest_of("STDiT3", values), shown, command)
 
 
-def identity_of_pipeline(name: str, transformer: str | None, structure: Mapping[str, Any] | None) -> ModelIdentity:
+def identity_of_pipeline(
+    name: str | PathLike, transformer: str | None, structure: Mapping[str, Any] | None
+) -> ModelIdentity:
     """Return the identity of the transformer of a diffusers pipeline.
 
     Args:
@@ -58,6 +61,7 @@ def identity_of_pipeline(name: str, transformer: str | None, structure: Mapping[
         transformer: class of its transformer; None if it is not loaded yet.
         structure: config of its transformer; None if it is not loaded yet.
     """
+    name = str(name)
     known = transformer is not None and structure is not None
     digest = digest_of(transformer, structure) if known else None  # type: ignore[arg-type]
     shown = " of ".join(part for part in (transformer, f"'{name}'" if name else None) if part)

@@ -206,3 +206,29 @@ def test_what_a_cache_with_a_corrector_refuses():
         apply_cache(pipeline, CORRECTED)
     # nothing stays behind, and without a corrector any scheduler will do
     apply_cache(pipeline, ForecastCacheConfig(speedup=1.5, sensitivity=(2.0, 0.5))).detach()
+
+
+def test_experts_know_their_part_of_the_scheduler():
+    """Of two transformers, each corrects within its own steps, as one that is attached by itself does."""
+    from opensora_adacache.adapters.diffusers.experts import attach_to_transformers
+
+    pipeline = make_pipeline("wan-2.2")
+    pipeline.scheduler = diffusers.UniPCMultistepScheduler(**FLOW)
+    config = PlannedForecastConfig(steps=(1, 2, 4), corrector=0.5)
+    sessions = attach_to_transformers(pipeline, config)
+    corrected = generate(pipeline, "wan-2.2", 10)
+    numbers = [session.num_sampling_steps for session in sessions.values()]
+    for session in sessions.values():
+        session.detach()
+    assert sum(numbers) == 10 and min(numbers) >= 4
+    names = ("transformer", "transformer_2")
+    alone = [
+        apply_cache(getattr(pipeline, name), config, number, scheduler=pipeline.scheduler)
+        for name, number in zip(names, numbers, strict=True)
+    ]
+    assert torch.equal(generate(pipeline, "wan-2.2", 10), corrected)
+    for session in alone:
+        session.detach()
+    pipeline.scheduler = diffusers.LCMScheduler()
+    with pytest.raises(ValueError, match="got LCMScheduler"):
+        attach_to_transformers(pipeline, config)

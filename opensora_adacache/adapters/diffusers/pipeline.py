@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from opensora_adacache.adapters.branches import BranchedSession
@@ -40,15 +41,15 @@ def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int
         config = found.at_any() if num_sampling_steps is None else found.at(num_sampling_steps)
     else:
         config = requested.config
-    _check_corrector(pipeline, config)
+    check_corrector(pipeline, config)
     steps = (lambda: count_steps(pipeline)) if num_sampling_steps is None else num_sampling_steps
     session = attach_diffusers(transformer, config, steps)
     session.config_for = found.at if found is not None and num_sampling_steps is None else None
-    session.output_weights = lambda number: _weights(pipeline, number)
+    session.output_weights = partial(weights_of_run, pipeline)
     return session
 
 
-def _check_corrector(pipeline: Any, config: CacheConfig) -> None:
+def check_corrector(pipeline: Any, config: CacheConfig) -> None:
     """Raise ValueError if the settings have a corrector that the pipeline's scheduler does not allow."""
     if not config.corrector:
         return
@@ -58,12 +59,17 @@ def _check_corrector(pipeline: Any, config: CacheConfig) -> None:
     check_scheduler(pipeline.scheduler)
 
 
-def _weights(pipeline: Any, num_steps: int) -> tuple[float, ...]:
+def weights_of_run(pipeline: Any, num_steps: int, from_start: bool = False) -> tuple[float, ...]:
     """Return how far the output of each step of the run that begins moves the final latents.
 
-    A pipeline that starts from a video skips the first steps (`strength`), so a run has the last ones.
+    Args:
+        pipeline: the pipeline.
+        num_steps: number of steps of the run.
+        from_start: whether these are the scheduler's first timesteps, as for the first of two transformers. Otherwise
+            they are its last ones: all of them, or what is left when a pipeline starts from a video (`strength`).
     """
-    return output_weights(pipeline.scheduler, num_steps, max(len(pipeline.scheduler.timesteps) - num_steps, 0))
+    first = 0 if from_start else max(len(pipeline.scheduler.timesteps) - num_steps, 0)
+    return output_weights(pipeline.scheduler, num_steps, first)
 
 
 def count_steps(pipeline: Any) -> int:
