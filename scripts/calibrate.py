@@ -36,11 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Find the settings, print and write each."""
-    from opensora_adacache.calibration.task import read_task
+    from opensora_adacache.calibration.task import check_targets, plan_task
     from opensora_adacache.commands.calibrate import run_task
 
+    targets = check_targets(options.speedup, options.psnr)
     config = load_config(options.config, {"prompt_path": options.prompt_path} if options.prompt_path else {})
-    task = read_task(config, options.speedup, options.psnr, options.policy)
+    task = plan_task(config, targets, bool(options.psnr), options.policy)
     return run_task(task, options.limit, options.out, options.command)
 
 

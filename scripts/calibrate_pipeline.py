@@ -44,7 +44,7 @@ def calibrate_pipeline(options: argparse.Namespace) -> int:
     """Find the settings, print and write each."""
     import torch
 
-    from opensora_adacache.calibration.task import read_task
+    from opensora_adacache.calibration.task import plan_task
     from opensora_adacache.commands.calibrate import run_task
     from opensora_adacache.config.load import pipeline_run
 
@@ -56,7 +56,7 @@ def calibrate_pipeline(options: argparse.Namespace) -> int:
         "device_map": options.device_map,
     }
     config = pipeline_run(section, str(options.prompt_path), options.seed)
-    task = read_task(config, options.speedup, None, options.policy)
+    task = plan_task(config, tuple(options.speedup), False, options.policy)
     return run_task(task, options.limit, options.out, options.command)
 
 

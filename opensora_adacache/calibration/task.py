@@ -71,22 +71,15 @@ class CalibrationTask:
                 yield name, lambda start=start, target=target: search(start, target)  # type: ignore[misc]
 
 
-def read_task(
-    config: RunConfig,
-    speedups: Sequence[float] | None,
-    psnrs: Sequence[float] | None,
-    policies: Sequence[str] | None = None,
-) -> CalibrationTask:
-    """Return the calibration task, which is checked before anything is loaded.
+def check_targets(speedups: Sequence[float] | None, psnrs: Sequence[float] | None) -> tuple[float, ...]:
+    """Return the targets of a calibration.
 
     Args:
-        config: config of a run.
         speedups: target speedups, or None if the targets are PSNRs.
         psnrs: target PSNRs in dB, or None if the targets are speedups.
-        policies: names of the policies on the command line. None means the policy in the config's cache section.
 
     Raises:
-        ValueError: the arguments are invalid. The message is one line.
+        ValueError: a target is no sensible number, or there is none.
     """
     targets = tuple(speedups or psnrs or ())
     for target in targets:
@@ -95,9 +88,26 @@ def read_task(
         check_positive("--psnr", target)
     if not targets:
         raise ValueError("expected a target: --speedup or --psnr")
+    return targets
+
+
+def plan_task(
+    config: RunConfig, targets: tuple[float, ...], for_psnr: bool, policies: Sequence[str] | None = None
+) -> CalibrationTask:
+    """Return the calibration task, which is checked before anything is loaded.
+
+    Args:
+        config: config of a run.
+        targets: see `check_targets`.
+        for_psnr: whether the targets are PSNRs.
+        policies: names of the policies on the command line. None means the policy in the config's cache section.
+
+    Raises:
+        ValueError: the config makes several clips, or has no policy to calibrate.
+    """
     if config.num_clips > 1:
         raise ValueError(f"calibration takes single clips, got loop {config.num_clips}; set loop=1")
-    return CalibrationTask(config, _starts(config, policies), targets, not speedups)
+    return CalibrationTask(config, _starts(config, policies), targets, for_psnr)
 
 
 def _starts(config: RunConfig, policies: Sequence[str] | None) -> tuple[CacheConfig, ...]:

@@ -12,6 +12,7 @@ from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
+from opensora_adacache.caching.residuals.store import ResidualStore
 
 CONFIGS = {
     "AdaCache": AdaCacheConfig({0.3: 3, 1.0: 1}, moreg=MoRegConfig(steps=(0.2, 0.8))),
@@ -51,6 +52,35 @@ def test_the_same_outputs_of_diffusers_models(tiny_models, name):
         expected = tiny.sample(model, [1, 2])
     with apply_cache(model, replace(config, residual_device="cpu"), 7):
         assert torch.equal(tiny.sample(model, [1, 2]), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "computed", "reused"),
+    [
+        (AdaCacheConfig({1e9: 3, 1e10: 1}), (1, 2), (1, 0)),
+        (ForecastCacheConfig(computed_steps=5, sensitivity=(2.0, 0.5)), (2, 2), (2, 0)),
+        (ForecastCacheConfig(computed_steps=5, order=2, sensitivity=(2.0, 0.5)), (3, 3), (3, 0)),
+    ],
+)
+def test_residuals_that_a_step_moves(golden_model, sample, monkeypatch, config, computed, reused):
+    """To the device and back: the table in docs/guide/policies.md."""
+    moves, steps = {"get": 0, "put": 0}, []
+    for name in moves:
+        original = getattr(ResidualStore, name)
+
+        def counted(self, *args, original=original, name=name):
+            moves[name] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(ResidualStore, name, counted)
+    with apply_cache(golden_model, replace(config, residual_device="cpu"), 12) as session:
+        session.on_step = lambda step: steps.append((step.computed[0], moves["get"], moves["put"]))
+        sample(golden_model)
+    found = {
+        (did, gets - before[1], puts - before[2])
+        for before, (did, gets, puts) in zip(steps[3:], steps[4:], strict=False)  # once all differences are there
+    }
+    assert found == {(True, *computed), (False, *reused)}
 
 
 def test_other_devices_are_refused():
