@@ -66,15 +66,18 @@ class PipelineMaker:
         Raises:
             ValueError: the pipeline refuses an argument, or its output is no video.
         """
-        with self, watched_calls(self.pipeline, list(transformers_of(self.pipeline).values()), self.device) as calls:
-            output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
-        videos = [_as_frames(video) for video in output.frames]
-        if len(videos) != len(jobs):
-            raise ValueError(
-                f"the pipeline made {len(videos)} videos of {len(jobs)} prompts; leave num_videos out of call"
-            )
-        clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
-        self._reset()
+        with self:
+            transformers = list(transformers_of(self.pipeline).values())
+            with watched_calls(self.pipeline, transformers, self.device) as calls:
+                output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
+            videos = [_as_frames(video) for video in output.frames]
+            if len(videos) != len(jobs):
+                raise ValueError(
+                    f"the pipeline made {len(videos)} videos of {len(jobs)} prompts; leave "
+                    "num_videos_per_prompt out of pipeline.call"
+                )
+            clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
+            self._reset()
         return clips
 
     def arguments(self, jobs: Sequence[VideoJob]) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class PipelineMaker:
         for transformer, session in self._sessions.items():
             for branch, part in session.branches.items():
                 if traces := part.traces:
-                    yield f"{transformer} {branch}", traces[row % len(traces)]
+                    yield f"{transformer} {branch}".strip(), traces[row % len(traces)]
 
 
 def _as_frames(video: Tensor) -> Tensor:
