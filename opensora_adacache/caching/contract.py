@@ -154,6 +154,13 @@ class CacheConfig(ABC):
 
     # What can be known before a run
 
+    def most_lenient(self) -> CacheConfig:
+        """Return these settings such that they skip as much as they ever can where nothing changes.
+
+        The default is the settings themselves.
+        """
+        return self
+
     def for_frames(self, num_latent_frames: int) -> CacheConfig:
         """Return the settings for clips with this many latent frames; raise ValueError if the clip is too short."""
         return self
