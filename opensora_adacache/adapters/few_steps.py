@@ -17,8 +17,8 @@ def warn_of_few_steps(config: CacheConfig, num_sampling_steps: int) -> None:
     if num_sampling_steps > FEW_STEPS:
         return
     policy = type(config).__name__.removesuffix("Config")
-    least = _fewest(config, num_sampling_steps)
-    if least is None or least == num_sampling_steps and _fewest(config, LONG_RUN) in (None, LONG_RUN):
+    least = fewest_steps(config, num_sampling_steps)
+    if least is None or least == num_sampling_steps and _computes_all(config, num_sampling_steps):
         return
     most = f"so it makes this model at most {num_sampling_steps / least:.2f} times as fast"
     if least == num_sampling_steps:
@@ -30,9 +30,7 @@ def warn_of_few_steps(config: CacheConfig, num_sampling_steps: int) -> None:
     )
 
 
-def _fewest(config: CacheConfig, num_sampling_steps: int) -> int | None:
-    """Return the smallest number of computed steps, or None where a policy cannot decide without a model."""
-    try:
-        return fewest_steps(config, num_sampling_steps)
-    except Exception:  # a policy from outside may expect anything of a model
-        return None
+def _computes_all(config: CacheConfig, num_sampling_steps: int) -> bool:
+    """Return whether the settings are a plan that skips nothing, or skip nothing in a long run either."""
+    is_plan = config.fixed_steps(num_sampling_steps) is not None
+    return is_plan or fewest_steps(config, LONG_RUN) == LONG_RUN
