@@ -11,10 +11,14 @@ from opensora_adacache.caching.session import CacheSession
 
 if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
+    from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
 
 def apply_cache(
-    model: Any, config: CacheConfig, num_sampling_steps: int | None = None
+    model: Any,
+    config: CacheConfig,
+    num_sampling_steps: int | None = None,
+    adapter: TransformerAdapter | None = None,
 ) -> CacheSession | BranchedSession:
     """Attach a cache to a model from outside and return its session.
 
@@ -27,6 +31,7 @@ def apply_cache(
         config: settings of a policy: an `AdaCacheConfig` or any other `CacheConfig`, including your own.
         num_sampling_steps: number of denoising steps of the sampler. With diffusers it is the length of the scheduler's
             `timesteps`; for a pipeline it may be omitted and is then read at each call.
+        adapter: describes a transformer of a class that the package does not know; see `TransformerAdapter`.
 
     Raises:
         ValueError: the settings do not fit the model or the run, or the model already has a cache.
@@ -35,6 +40,8 @@ def apply_cache(
         given = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise ValueError(f"apply_cache expects the settings of a policy, an instance of a CacheConfig, got {given}")
     num_sampling_steps = None if num_sampling_steps is None else plain(num_sampling_steps)
+    if adapter is not None:
+        return _attach_described(model, config, num_sampling_steps, adapter)
     if _is_of(model, "diffusers", "DiffusionPipeline"):
         from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
 
@@ -55,7 +62,7 @@ def apply_cache(
         from opensora_adacache.adapters.opensora.attach import attach_opensora
 
         return attach_opensora(model, config, num_sampling_steps)
-    hint = ""
+    hint = "; describe a transformer of another class with adapter=TransformerAdapter(…)"
     if hasattr(model, "transformer"):
         hint = "; give it the pipeline's transformer"
     elif hasattr(model, "_orig_mod"):
@@ -64,6 +71,29 @@ def apply_cache(
         "apply_cache knows opensora_adacache.models.STDiT3, upstream's STDiT3 and transformers of diffusers, "
         f"got {type(model).__name__}{hint}"
     )
+
+
+def _attach_described(
+    model: Any, config: CacheConfig, num_sampling_steps: int | None, adapter: TransformerAdapter
+) -> BranchedSession:
+    """Attach a session to a model that the user describes.
+
+    Raises:
+        ValueError: the model is not a torch module, or a number of steps or a `TransformerAdapter` is missing.
+    """
+    from torch import nn
+
+    from opensora_adacache.adapters.diffusers.attach import attach_diffusers
+    from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
+
+    if not isinstance(adapter, TransformerAdapter):
+        raise ValueError(f"adapter must be a TransformerAdapter, got {type(adapter).__name__}")
+    if not isinstance(model, nn.Module) or num_sampling_steps is None:
+        raise ValueError(
+            "adapter describes a transformer: pass the transformer itself, a torch module, and num_sampling_steps, got "
+            f"{type(model).__name__} and {num_sampling_steps}"
+        )
+    return attach_diffusers(model, config, num_sampling_steps, adapter)
 
 
 def _is_of(model: Any, module: str, name: str) -> bool:

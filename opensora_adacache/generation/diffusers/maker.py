@@ -53,8 +53,14 @@ class PipelineMaker:
             self.pipeline(**self.arguments(jobs), output_type="latent")
             self._reset()
 
-    def make(self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None) -> list[Clip]:
-        """Make the clips of a batch.
+    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
+        """Make the clips of a batch; see `denoise`."""
+        return self.denoise(jobs)()
+
+    def denoise(
+        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+    ) -> Callable[[], list[Clip]]:
+        """Make the clips of a batch, and return a function that returns them: the pipeline's call decodes too.
 
         A clip depends only on its own job, unless a cache decides for the whole batch. (Rounding may differ, because
         sums over a larger batch can be computed in another order.)
@@ -78,7 +84,7 @@ class PipelineMaker:
                 )
             clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
             self._reset()
-        return clips
+        return lambda: clips
 
     def arguments(self, jobs: Sequence[VideoJob]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call for some jobs, without those that concern its output.
