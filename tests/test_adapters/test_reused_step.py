@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.benchmark.random_video import SIZES, TINY, RandomVideo, random_model
 from opensora_adacache.schedulers import RFLOW
 
+ROOT = Path(__file__).parents[2]
 # Operators that only create views, and the reading of a timestep that is on the CPU anyway.
 FREE = ("view", "squeeze", "expand", "permute", "transpose", "slice", "select", "unbind", "alias", "detach", "split")
 FREE += ("local_scalar_dense",)
@@ -57,3 +60,19 @@ def test_operators_of_a_reused_step(depth):
     reused = [names for computed, names in steps if not computed]
     assert reused == [sum(REUSED_STEP.values(), [])] * 4
     assert all(len(names) > 40 * depth for computed, names in steps if computed)
+
+
+@pytest.fixture
+def list_kernels():
+    """The function of a script that lists the kernels of each step, as the profiler sees them."""
+    return runpy.run_path(str(ROOT / "scripts/experiments/count_kernels.py"))["list_kernels"]
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_a_reused_step_launches_no_compiled_block(list_kernels):
+    model = random_model(replace(TINY, depth=2), torch.device("cpu"), torch.float32)
+    model.compile_blocks("eager")
+    steps = list_kernels(model)
+    assert [computed for computed, _ in steps] == [True, False, False, True, False, False, True, True]
+    assert [names for computed, names in steps if not computed] == [sum(REUSED_STEP.values(), [])] * 4
+    assert all(len(names) > 80 for computed, names in steps if computed)
