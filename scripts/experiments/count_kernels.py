@@ -107,14 +107,14 @@ def kernels(event) -> Iterator[str]:
 
 @cache
 def is_composite(namespace: str, operator: str) -> bool:
-    """Return whether an operator only calls others."""
+    """Return whether an operator, in all its forms that return a new tensor, only calls others."""
     packet = getattr(getattr(torch.ops, namespace), operator, None)
     if packet is None:
         return True
     key = torch._C.DispatchKey.CompositeImplicitAutograd
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    overloads = [getattr(packet, overload) for overload in packet.overloads() if not overload.endswith("out")]
     known = [overload for overload in overloads if torch._C._dispatch_has_kernel(overload.name())]
-    return any(overload.has_kernel_for_dispatch_key(key) for overload in known)
+    return all(overload.has_kernel_for_dispatch_key(key) for overload in known)
 
 
 if __name__ == "__main__":
