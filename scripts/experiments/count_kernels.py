@@ -2,9 +2,9 @@
 
 Prints for models of three depths, eager and compiled by Inductor, how many kernels a computed and a reused step launch
 on the CPU, from the end of one call of the model to the end of the next. PyTorch's profiler counts the launches: of
-functions that Inductor generated, and of operators, except for those that only look at a tensor in another way. To count
-those of an older version of the package, run it with PYTHONPATH=FOLDER of its source: its blocks are compiled one by
-one where the model has no `compile_blocks`.
+functions that Inductor generated, and of operators, except for those that only look at a tensor in another way. To
+count those of an older version of the package, run it with PYTHONPATH=FOLDER of its source: its blocks are compiled one
+by one where the model has no `compile_blocks`.
 """
 
 from __future__ import annotations
@@ -107,12 +107,14 @@ def kernels(event) -> Iterator[str]:
 
 @cache
 def is_composite(namespace: str, operator: str) -> bool:
-    """Return whether an operator only calls others."""
+    """Return whether an operator, in all its forms that return a new tensor, only calls others."""
     packet = getattr(getattr(torch.ops, namespace), operator, None)
     if packet is None:
         return True
     key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return any(getattr(packet, overload).has_kernel_for_dispatch_key(key) for overload in packet.overloads())
+    overloads = [getattr(packet, overload) for overload in packet.overloads() if not overload.endswith("out")]
+    known = [overload for overload in overloads if torch._C._dispatch_has_kernel(overload.name())]
+    return all(overload.has_kernel_for_dispatch_key(key) for overload in known)
 
 
 if __name__ == "__main__":

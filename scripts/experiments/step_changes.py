@@ -1,8 +1,8 @@
 """Time a computed step with single changes undone: ``python scripts/experiments/step_changes.py [--before DIR]``.
 
-The step as it is now and the step with one change undone run in turns with the same weights and inputs, on one thread of
-the processor, in both dtypes. A Markdown table gives the ratios of the steps of each turn to the step now: the median,
-and the quartiles. DIR is a source tree of an older version of the package; its steps, eager and with compiled blocks,
+The step as it is now and the step with one change undone run in turns with the same weights and inputs, on one thread
+of the processor, in both dtypes. A Markdown table gives the ratios to the step now in each turn: the median, and
+the quartiles. DIR is a source tree of an older version of the package; its steps, eager and with compiled blocks,
 are timed in the same turns by a process of its own. The machine must do nothing else.
 """
 

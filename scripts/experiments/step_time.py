@@ -2,8 +2,8 @@
 
 Upstream's STDiT3, ours and ours compiled run in turns with the same weights and inputs, on one thread of the processor,
 in both dtypes and with both lengths of text. A Markdown table gives the ratios of the steps of each turn: the median,
-and the quartiles. DIR is a source tree of Open-Sora v1.2.0 (see `upstream_stdit3.py`); without it, ours is compared with
-itself compiled. The machine must do nothing else.
+and the quartiles. DIR is a source tree of Open-Sora v1.2.0 (see `upstream_stdit3.py`); without it, ours is compared
+with itself compiled. The machine must do nothing else.
 """
 
 from __future__ import annotations
