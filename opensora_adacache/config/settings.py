@@ -82,6 +82,7 @@ class VaeSettings:
             `models.vae.OpenSoraVAE`).
         channels_last: store the weights of convolutions with channels last, which some GPUs prefer.
         compile: compile the decoder with torch.compile. The first video takes longer.
+        decode_ahead: decode and write a batch while the next one is denoised (see `generation.decode_ahead`).
         revision: branch, tag or commit of a hub name. None takes the newest.
         cache_dir: folder for downloads. None takes the hub's default.
         local_files_only: use only files that were downloaded before, without network access.
@@ -95,6 +96,7 @@ class VaeSettings:
     tiling: bool = False
     channels_last: bool = False
     compile: bool = False
+    decode_ahead: bool = False
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False

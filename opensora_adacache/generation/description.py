@@ -42,6 +42,7 @@ NOT_IN_PIXELS = {
     "vae.micro_batch_size": "the same work in different portions",
     "vae.channels_last": "the same sums in another order",
     "vae.compile": "the same sums in another order",
+    "vae.decode_ahead": "when videos are decoded",
     "text_encoder.offload": "when weights are freed",
     **{f"{section}.cache_dir": "where downloads are kept" for section in ("model", "vae", "text_encoder")},
     **{f"{section}.local_files_only": "whether the network is used" for section in ("model", "vae", "text_encoder")},

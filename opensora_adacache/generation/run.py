@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from opensora_adacache.parallel import ProcessGroup
 
 if TYPE_CHECKING:
     from opensora_adacache.generation.loading import LoadedModels
-    from opensora_adacache.generation.pipeline import Clip
+    from opensora_adacache.generation.pipeline import Clip, DenoisedBatch, Pipeline
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,27 @@ class _Worker:
         """Load the models, make the videos of the batches and return how many were written."""
         if not batches:
             return 0
+        from opensora_adacache.generation.decode_ahead import DecodeAhead
+
         total = sum(len(batch.wanted) for batch in batches)
         num_steps = self.config.scheduler.num_sampling_steps * self.config.loop
         models = self._load(batches)
-        with models.pipeline(self.config) as pipeline, self._bar(total, "videos") as videos:
+        with (
+            models.pipeline(self.config) as pipeline,
+            self._bar(total, "videos") as videos,
+            DecodeAhead(models.device, self.config.vae.decode_ahead) as decoder,
+        ):
             for batch in batches:
                 with self._timing("text"):
                     features = models.features_of(batch.texts)
                 with self._bar(num_steps, "denoising", leave=False) as steps:
-                    clips = pipeline.generate(batch.jobs, features, lambda _, steps=steps: steps.update())  # type: ignore[misc]
-                self.seconds["denoising"] += clips[0].denoising_seconds
-                self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
-                for job, clip in zip(batch.jobs, clips, strict=True):
-                    if job.path in batch.wanted:
-                        self._save(job, clip, len(batch.jobs))
-                        videos.update()
+
+                    def on_step(_: object, steps: Any = steps) -> None:
+                        steps.update()
+                        decoder.check()
+
+                    denoised = pipeline.denoise_batch(batch.jobs, features, on_step)
+                decoder.submit(partial(self._write, pipeline, batch, denoised, videos))
         return total - len(self.failed)
 
     def finish(self) -> None:
@@ -182,6 +189,16 @@ class _Worker:
                 limit = self.config.text_encoder.model_max_length
                 warn(f"prompt {job.index} is longer than {limit} tokens; the model does not see its end '{lost}'")
         return models
+
+    def _write(self, pipeline: Pipeline, batch: Batch, denoised: DenoisedBatch, videos: Any) -> None:
+        """Decode a batch and write the videos that are wanted of it."""
+        clips = pipeline.decode_batch(denoised)
+        self.seconds["denoising"] += clips[0].denoising_seconds
+        self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
+        for job, clip in zip(batch.jobs, clips, strict=True):
+            if job.path in batch.wanted:
+                self._save(job, clip, len(batch.jobs))
+                videos.update()
 
     def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
         """Write a video, unless it is defective, and print a line about it."""
