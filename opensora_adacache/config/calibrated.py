@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.config.paths import SHIPPED
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.media.files import write_file
 
 FORMAT_VERSION = 1
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "calibrated"
+FOLDER = SHIPPED / "configs" / "calibrated"
 
 
 @dataclass(frozen=True)
