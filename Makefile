@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
+WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 
-.PHONY: demo bench test test-oldest test-slow test-gpu check format clean
+.PHONY: demo bench test test-oldest test-slow test-gpu test-wheel check check-gpu wheel format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -40,6 +41,27 @@ test-slow: $(VENV)/.installed-dev  ## the slow tests, such as pages in a headles
 test-gpu:  ## tests that need a CUDA device, with $(PYTHON): needs torch, einops, safetensors, tqdm and pytest
 	$(PYTHON) -m pytest -q -W default -m gpu --noconftest tests/test_gpu
 
+check-gpu:  ## measure the GPU with $(PYTHON) and fail if it is less accurate or slower than the stored report
+	mkdir -p outputs
+	$(PYTHON) scripts/gpu_report.py outputs/gpu_report.json --baseline docs/results/gpu/h200.json
+
+wheel: $(VENV)/.installed-dev  ## build wheel and source distribution into dist, and inspect them
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	@for file in dist/*; do \
+		size=$$(wc -c < $$file); echo "$$file: $$size bytes"; \
+		[ $$size -lt 60000000 ] || { echo "$$file has 60 MB or more" >&2; exit 1; }; \
+	done
+
+test-wheel:  ## install dist/*.whl into an empty environment outside the clone and make a video there
+	rm -rf $(WHEEL_TEST)
+	$(PYTHON) -m venv $(WHEEL_TEST)/venv
+	$(WHEEL_TEST)/venv/bin/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) dist/*.whl
+	cd $(WHEEL_TEST) && venv/bin/opensora-adacache sample shapes/sample_adacache --end-index 2 --save-dir videos
+	cd $(WHEEL_TEST) && venv/bin/opensora-adacache doctor shapes/sample
+	[ "$$(ls $(WHEEL_TEST)/videos/*.mp4 | wc -l)" = 2 ]
+
 check: $(VENV)/.installed-dev  ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,7 +73,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) outputs build *.egg-info
+	rm -rf $(VENV) outputs build dist *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

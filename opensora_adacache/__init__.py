@@ -15,12 +15,14 @@ __all__ = [
     "CachePolicy",
     "ForecastCacheConfig",
     "MoRegConfig",
+    "TransformerAdapter",
     "__version__",
     "apply_cache",
 ]
 
 if TYPE_CHECKING:
     from opensora_adacache.adapters import apply_cache
+    from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
     from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.contract import CacheConfig, CachePolicy
     from opensora_adacache.caching.forecast.config import ForecastCacheConfig
@@ -32,6 +34,7 @@ _HOMES = {
     "CachePolicy": "opensora_adacache.caching.contract",
     "ForecastCacheConfig": "opensora_adacache.caching.forecast.config",
     "MoRegConfig": "opensora_adacache.caching.moreg",
+    "TransformerAdapter": "opensora_adacache.adapters.transformer_adapter",
     "apply_cache": "opensora_adacache.adapters",
 }
 

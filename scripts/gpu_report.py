@@ -9,6 +9,7 @@ for the section on decoding.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -24,19 +25,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--budget", type=float, default=200.0, help="seconds after which no further section starts")
     parser.add_argument("--tiny", action="store_true", help="do a dry run with a small model on the CPU")
+    parser.add_argument(
+        "--baseline", type=Path, help="stored report: fail if this one is less accurate or slower (benchmark.gpu_gates)"
+    )
     parser.add_argument("--attention-backend", default="auto", help="as in a config's model section (default: auto)")
     return run_command(report, parser.parse_args(arguments))
 
 
-def report(options: argparse.Namespace) -> None:
-    """Measure, and write the report after each section."""
+def report(options: argparse.Namespace) -> int:
+    """Measure, and write the report after each section; return 1 if it fails a gate."""
     import torch
 
+    from opensora_adacache.benchmark.gpu_gates import failed_gates
     from opensora_adacache.benchmark.gpu_report import GpuReport
 
     if not options.tiny and not torch.cuda.is_available():
         raise ValueError("no CUDA device found; pass --tiny for a dry run on the CPU")
-    GpuReport(options.out, VECTORS, options.tiny, options.budget, options.attention_backend).run()
+    baseline = json.loads(options.baseline.read_text(encoding="utf-8")) if options.baseline else None
+    found = GpuReport(options.out, VECTORS, options.tiny, options.budget, options.attention_backend).run()
+    failed = [] if baseline is None else list(failed_gates(found, baseline))
+    for line in failed:
+        print(f"gate failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

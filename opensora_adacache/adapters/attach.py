@@ -14,6 +14,7 @@ from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeli
 
 if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
+    from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
 
 def apply_cache(
@@ -24,6 +25,7 @@ def apply_cache(
     speedup: float | None = None,
     policy: str | None = None,
     scheduler: Any = None,
+    adapter: TransformerAdapter | None = None,
 ) -> CacheSession | BranchedSession:
     """Attach a cache to a model from outside and return its session.
 
@@ -42,6 +44,7 @@ def apply_cache(
         scheduler: the scheduler of the run, which a `corrector` must know of a diffusers transformer: a scheduler of
             diffusers, or "rectified flow" for Euler steps along one. A pipeline has its own, and Open-Sora's models are
             sampled by Euler steps along a rectified flow unless you say otherwise.
+        adapter: describes a transformer of a class that the package does not know; see `TransformerAdapter`.
 
     Raises:
         ValueError: the settings do not fit the model, the run or the scheduler, there are none for this speedup, or the
@@ -49,6 +52,8 @@ def apply_cache(
     """
     requested = Requested(config, speedup, policy)
     n = None if num_sampling_steps is None else plain(num_sampling_steps)
+    if adapter is not None:
+        return _attach_described(model, requested, n, scheduler, adapter)
     if _is_of(model, "diffusers", "DiffusionPipeline"):
         from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
 
@@ -77,7 +82,7 @@ def apply_cache(
         settings = requested.at(n, lambda: identity_of_stdit3(model.config))
         weights = weights_of(settings, scheduler or RECTIFIED_FLOW)
         return _told(attach_opensora(model, settings, n), weights)
-    hint = ""
+    hint = "; describe a transformer of another class with adapter=TransformerAdapter(…)"
     if hasattr(model, "transformer"):
         hint = "; give it the pipeline's transformer"
     elif hasattr(model, "_orig_mod"):
@@ -97,6 +102,32 @@ def _told(session: CacheSession | BranchedSession, weights: OutputWeights | None
     """Tell a session how far outputs move the final latents."""
     session.output_weights = weights
     return session
+
+
+def _attach_described(
+    model: Any, requested: Requested, num_sampling_steps: int | None, scheduler: Any, adapter: TransformerAdapter
+) -> BranchedSession:
+    """Attach a session to a model that the user describes.
+
+    Raises:
+        ValueError: the model is not a torch module, or settings, a number of steps or an adapter is missing.
+    """
+    from torch import nn
+
+    from opensora_adacache.adapters.diffusers.attach import attach_diffusers
+    from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
+
+    if not isinstance(adapter, TransformerAdapter):
+        raise ValueError(f"adapter must be a TransformerAdapter, got {type(adapter).__name__}")
+    if not isinstance(model, nn.Module) or num_sampling_steps is None:
+        raise ValueError(
+            "adapter describes a transformer: pass the transformer itself, a torch module, and num_sampling_steps, got "
+            f"{type(model).__name__} and {num_sampling_steps}"
+        )
+    if requested.config is None:
+        raise ValueError("no calibration knows a model that adapter describes: pass settings in place of speedup")
+    weights = weights_of(requested.config, scheduler)
+    return _told(attach_diffusers(model, requested.config, num_sampling_steps, adapter), weights)
 
 
 def _is_of(model: Any, module: str, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""How the blocks of diffusers models receive and return video and text tokens.
+"""How the blocks of diffusion transformers receive and return video and text tokens.
 
 R batch rows, N video tokens, C channels.
 """
@@ -6,23 +6,26 @@ R batch rows, N video tokens, C channels.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata, block_metadata
+from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
 
 class BlockSignature:
-    """Locates video and text tokens in the calls of a block class, using the class's entry in diffusers' registry.
+    """Locates video and text tokens in the calls of a block class.
 
     Args:
-        block_class: class of the blocks. Without an entry it receives `hidden_states` and returns only them.
+        block_class: class of the blocks.
+        adapter: where they take and return tokens; where it does not say, the class's entry in diffusers' registry.
     """
 
-    def __init__(self, block_class: type[nn.Module]) -> None:
-        self._metadata = block_metadata(block_class) or TransformerBlockMetadata(return_hidden_states_index=0)
+    def __init__(self, block_class: type[nn.Module], adapter: TransformerAdapter) -> None:
+        known = block_metadata(block_class) if adapter.returns is None else None
+        self._metadata = known or _described(adapter)
         self._names = list(inspect.signature(block_class.forward).parameters)[1:]
 
     @property
@@ -32,11 +35,11 @@ class BlockSignature:
 
     def video(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
         """Return the video tokens among the arguments of a call."""
-        return self._argument(self._metadata.hidden_states_argument_name, args, kwargs)
+        return self.argument(self._metadata.hidden_states_argument_name, args, kwargs)
 
     def text(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
         """Return the text tokens among the arguments of a call."""
-        return self._argument(self._metadata.encoder_hidden_states_argument_name, args, kwargs)
+        return self.argument(self._metadata.encoder_hidden_states_argument_name, args, kwargs)
 
     def video_out(self, out: Any) -> Tensor:
         """Return the video tokens that a call returned."""
@@ -69,8 +72,11 @@ class BlockSignature:
         """
         length = self.video(args, kwargs).shape[0]
 
+        def some(x: Tensor) -> Tensor:
+            return select_rows(x, rows, num_rows) if x.ndim and x.shape[0] == length else x
+
         def chosen(name: str | None, value: Any) -> Any:
-            return value if name in shared else _select(value, rows, num_rows, length)
+            return value if name in shared else map_tensors(some, value)
 
         names = [*self._names, *[None] * len(args)]
         return (
@@ -78,8 +84,12 @@ class BlockSignature:
             {name: chosen(name, value) for name, value in kwargs.items()},
         )
 
-    def _argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return kwargs[name] if name in kwargs else args[self._names.index(name)]
+    def argument(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return an argument of a call by its name; None if the call leaves it out."""
+        if name in kwargs:
+            return kwargs[name]
+        place = self._names.index(name)
+        return args[place] if place < len(args) else None
 
 
 def select_rows(x: Tensor, rows: Tensor, num_rows: int) -> Tensor:
@@ -94,11 +104,29 @@ def with_rows(x: Tensor, new: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     return out.flatten(0, 1)
 
 
-def _select(value: Any, rows: Tensor, num_rows: int, length: int) -> Any:
+def spread_rows(new: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Return a tensor [R·k, …] whose `rows` are `new` [r·k, …] and whose other rows are zero."""
+    length = new.shape[0] // rows.shape[0] * num_rows
+    return with_rows(new.new_zeros(length, *new.shape[1:]), new, rows, num_rows)
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """Return nested tuples, lists and dicts with a function applied to each tensor."""
     if isinstance(value, Tensor):
-        return select_rows(value, rows, num_rows) if value.ndim and value.shape[0] == length else value
+        return function(value)
     if isinstance(value, tuple | list):
-        return type(value)(_select(item, rows, num_rows, length) for item in value)
+        return type(value)(map_tensors(function, item) for item in value)
     if isinstance(value, dict):
-        return {key: _select(item, rows, num_rows, length) for key, item in value.items()}
+        return {key: map_tensors(function, item) for key, item in value.items()}
     return value
+
+
+def _described(adapter: TransformerAdapter) -> TransformerBlockMetadata:
+    """Return what an adapter says about the blocks, in the form of diffusers' registry."""
+    returns = adapter.returns or ("tokens",)
+    return TransformerBlockMetadata(
+        return_hidden_states_index=returns.index("tokens"),
+        return_encoder_hidden_states_index=returns.index("text") if adapter.block_text else None,  # type: ignore[arg-type]
+        hidden_states_argument_name=adapter.block_tokens,
+        encoder_hidden_states_argument_name=adapter.block_text or "encoder_hidden_states",
+    )

@@ -1,4 +1,4 @@
-"""Wraps every block of a diffusers transformer for a session, while the model's own loop over its blocks keeps running.
+"""Wraps every block of a transformer for a session, while the model's own loop over its blocks keeps running.
 
 On a step that reuses, each block passes its input through, and the last block returns the input of the first block plus
 the stored residual. The wrappers lie outside of what ``block.compile()`` compiles.
@@ -9,18 +9,19 @@ Letters: R batch rows (videos × guidance branches), T frames of S tokens, N = T
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.block_calls import BlockSignature, with_rows
+from opensora_adacache.adapters.block_calls import BlockSignature, map_tensors, spread_rows, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
-from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid
 from opensora_adacache.adapters.patches import CALL, Patches
+from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.run_state import RowSplit
 from opensora_adacache.caching.session import CacheSession
@@ -36,6 +37,7 @@ class StackBlock:
     Attributes:
         site: name of the probe; None if the block is not a probe.
         after: submodule whose first input is the block's input plus the residual to observe; None for the whole block.
+        prepares: whether the block runs before the stack and only prepares what is added between the stack's blocks.
     """
 
     module: nn.Module
@@ -43,6 +45,7 @@ class StackBlock:
     signature: BlockSignature
     site: str | None = None
     after: str | None = None
+    prepares: bool = False
 
 
 @dataclass
@@ -80,35 +83,43 @@ class BlockStack:
     """The blocks of one model, in order of execution.
 
     Args:
-        blocks: all blocks.
-        model: description of the model.
-        num_first: number of blocks that run on every step.
+        blocks: all blocks; those that only prepare come first.
+        adapter: description of the model.
+        num_first: number of blocks of the stack that run on every step.
         needs_grid: whether the policy reads frames.
         find_blocks: returns the blocks that the model has now, which must be the same ones.
+        between: modules whose result the model adds to the video tokens between the blocks.
     """
 
     def __init__(
         self,
         blocks: list[StackBlock],
-        model: DiffusersModel,
+        adapter: TransformerAdapter,
         num_first: int,
         needs_grid: bool,
         find_blocks: Callable[[], list[nn.Module]],
+        between: Sequence[nn.Module] = (),
     ) -> None:
         self.blocks = blocks
-        self.model = model
+        self.adapter = adapter
         self.num_first = num_first
         self.needs_grid = needs_grid
         self.find_blocks = find_blocks
+        self.between = between
+        self.num_preparing = sum(block.prepares for block in blocks)
         self._wrappers: list[Callable] = []
         self._call: _Call | None = None
         self._decided: _Decided | None = None
+        self._prepared: dict[int, Any] = {}  # what preparing blocks returned, with zeros in place of tensors
+        self._is_aside = False
         self._has_warned = False
 
     def wrap(self, patches: Patches) -> None:
         """Wrap every block."""
         for index, block in enumerate(self.blocks):
             self._wrappers.append(patches.wrap_call(block.module, partial(self._wrapper, index)))
+        for module in self.between:
+            patches.wrap_call(module, self._addition)
 
     def run(self, session: CacheSession, num_rows: int, grid: Grid | None, forward: Callable[[], Any]) -> Any:
         """Run the model's forward with R rows as one step of a session."""
@@ -121,6 +132,14 @@ class BlockStack:
         if call.next_block != len(self.blocks):
             raise ValueError(f"only {call.next_block} of {len(self.blocks)} blocks ran: this adapter needs all of them")
         return out
+
+    def run_aside(self, forward: Callable[[], Any]) -> Any:
+        """Run the model's forward as it is, because the call is no denoising step."""
+        self._is_aside = True
+        try:
+            return forward()
+        finally:
+            self._is_aside = False
 
     def _check_blocks(self) -> None:
         """Raise ValueError if the model's blocks are not the ones that were wrapped."""
@@ -142,9 +161,20 @@ class BlockStack:
 
         return call_block
 
+    def _addition(self, original: Callable) -> Callable:
+        """Wrap a module between the blocks: its result is 0 while the blocks pass their input through."""
+
+        def call_module(*args: Any, **kwargs: Any) -> Any:
+            call, decided = self._call, self._decided
+            if call is None or decided is None or decided.split.computes or call.next_block == len(self.blocks):
+                return original(*args, **kwargs)
+            return decided.view.x.new_zeros(())
+
+        return call_module
+
     def _note_bypass(self) -> None:
         """Warn once that a block ran outside of a model call that the session wraps."""
-        if not self._has_warned:
+        if not self._has_warned and not self._is_aside:
             self._has_warned = True
             warnings.warn(
                 "a block of this model ran outside of a call of the model, so it was not cached: call model(...) "
@@ -154,22 +184,24 @@ class BlockStack:
             )
 
     def _block(self, call: _Call, index: int, original: Callable, args: tuple, kwargs: dict) -> Any:
-        if index != call.next_block:
+        if index < call.next_block or index > call.next_block and not self.adapter.skips_blocks:
             raise ValueError(
                 f"block {index} ran, but block {call.next_block} was expected: this adapter does not fit the model"
             )
-        call.next_block += 1
+        call.next_block = index + 1
         block = self.blocks[index]
-        if index == 0 and self.model.joined:
+        if block.prepares:
+            return self._prepare(call, index, original, args, kwargs)
+        place = index - self.num_preparing
+        if place == 0 and self.adapter.joined:
             call.num_text = block.signature.text(args, kwargs).shape[1]
-        if index == 0 and self.num_first:
+        if place == 0 and self.num_first:
             call.first_input = self._tokens(call, block, block.signature.video(args, kwargs))
-        if index < self.num_first:
+        if place < self.num_first:
             return original(*args, **kwargs)
-        if index == self.num_first:
+        if self._decided is None:
             self._decided = self._decide(call, block, args, kwargs)
         decided = self._decided
-        assert decided is not None
         if not decided.split.computes:
             out = block.signature.passes_on(args, kwargs)
         elif decided.split.rows is None:
@@ -178,18 +210,31 @@ class BlockStack:
             out = self._compute_rows(call, block, original, args, kwargs, decided.split.rows)
         return self._close(call, decided, block, out) if call.next_block == len(self.blocks) else out
 
+    def _prepare(self, call: _Call, index: int, original: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run a block that prepares additions for the rows that compute; the additions to the others are 0."""
+        block = self.blocks[index]
+        if self.num_first:  # the policy decides later
+            return original(*args, **kwargs)
+        if self._decided is None:
+            self._decided = self._decide(call, block, args, kwargs)
+        split, num_rows = self._decided.split, call.num_rows
+        if not split.computes:
+            return self._prepared[index]
+        if split.rows is None:
+            out = original(*args, **kwargs)
+        else:
+            rows = split.rows
+            args, kwargs = block.signature.select(args, kwargs, rows, num_rows, self.adapter.shared)  # type: ignore[assignment]
+            out = map_tensors(lambda x: spread_rows(x, rows, num_rows), original(*args, **kwargs))
+        self._prepared[index] = map_tensors(lambda x: x.new_zeros(()), out)
+        return out
+
     def _decide(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> _Decided:
         """Let the policy decide at the input of the stack."""
         x = self._tokens(call, block, block.signature.video(args, kwargs))
-        if self.needs_grid and (
-            call.grid is None or x.shape[1] != call.grid.frames * call.grid.height * call.grid.width
-        ):
-            raise ValueError(
-                f"the frames of this call's {x.shape[1]} tokens are unknown (expected {call.grid}): set moreg=None, or "
-                "choose a policy that does not read frames"
-            )
+        self._check_call(call, block, x, args, kwargs)
         grid = call.grid or Grid(1, 1, x.shape[1])
-        keeps_text = self.model.keeps_text and block.signature.has_text
+        keeps_text = self.adapter.keeps_text and block.signature.has_text
         view = StackView(
             step=call.session.step,
             x=x,
@@ -197,10 +242,29 @@ class BlockStack:
             num_frames=grid.frames,
             frame_size=(grid.height, grid.width),
             first_residual=None if call.first_input is None else x - call.first_input,
-            modulated_input=lambda: self._tokens(call, block, self._modulated_input(block, args, kwargs)),
+            modulated_input=lambda: self._modulated_input(call, block, args, kwargs),
             store=call.session.store,
         )
         return _Decided(view, call.session.decide(view), block.signature.text(args, kwargs) if keeps_text else None)
+
+    def _check_call(self, call: _Call, block: StackBlock, x: Tensor, args: tuple, kwargs: dict) -> None:
+        """Raise ValueError if a call does not give what the settings need."""
+        if x.shape[0] != call.num_rows:
+            raise ValueError(
+                f"the blocks get {x.shape[0]} rows of tokens, and the call has {call.num_rows} rows of latents: this "
+                "adapter does not fit the model"
+            )
+        if self.needs_grid and (call.grid is None or x.shape[1] != prod(call.grid)):
+            raise ValueError(
+                f"the frames of this call's {x.shape[1]} tokens are unknown (expected {call.grid}): set moreg=None, or "
+                "choose a policy that does not read frames"
+            )
+        for name in self.adapter.whole_batch:
+            if len(call.session.policy.groups) > 1 and block.signature.argument(name, args, kwargs) is not None:
+                raise ValueError(
+                    f"the blocks get {name}, which holds all videos of the batch and cannot be divided between them: "
+                    "use decision='batch', or make one video at a time"
+                )
 
     def _close(self, call: _Call, decided: _Decided, block: StackBlock, out: Any) -> Any:
         """Store the residual of the rows that computed and add the expected residual to the others."""
@@ -254,7 +318,9 @@ class BlockStack:
             after = block.signature.video_out(out)
         else:
             out, after = run_and_capture(block.module, block.after, args, kwargs)
-        residual = self._tokens(call, block, after.to(before.dtype) - before, num_rows)
+        # one of them may lack the tokens of earlier frames
+        after = self._tokens(call, block, after.to(before.dtype), num_rows)
+        residual = after - self._tokens(call, block, before, num_rows)
         call.session.observe(block.site, residual, call.grid.frames if call.grid else 1)
         return out
 
@@ -263,7 +329,7 @@ class BlockStack:
     ) -> Any:
         """Run a block on some rows; the other rows pass through."""
         signature, num_rows = block.signature, call.num_rows
-        some_args, some_kwargs = signature.select(args, kwargs, rows, num_rows, self.model.shared)
+        some_args, some_kwargs = signature.select(args, kwargs, rows, num_rows, self.adapter.shared)
         out = self._compute(call, block, original, some_args, some_kwargs, rows.shape[0])
         video = with_rows(signature.video(args, kwargs), signature.video_out(out), rows, num_rows)
         text = None
@@ -271,28 +337,35 @@ class BlockStack:
             text = with_rows(signature.text(args, kwargs), signature.text_out(out), rows, num_rows)
         return signature.returns(video, text)
 
-    def _modulated_input(self, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
-        assert self.model.attention is not None  # if it is unknown, policies that read it are refused
-        read = first_input(block.module, self.model.attention, args, kwargs)
-        return read.reshape(block.signature.video(args, kwargs).shape)  # blocks may move frames to the batch axis
+    def _modulated_input(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
+        assert self.adapter.attention is not None  # if it is unknown, policies that read it are refused
+        read = first_input(block.module, self.adapter.attention, args, kwargs)
+        # blocks may move frames to the batch axis
+        return self._tokens(call, block, read.reshape(block.signature.video(args, kwargs).shape))
 
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
         """Return video tokens as [R, N, C], frame by frame."""
-        axis = self.model.row_axis.get(block.stack)
-        if block.stack in self.model.joined:
+        layout = self.adapter.layout.get(block.stack)
+        if block.stack in self.adapter.joined:
             return x[:, call.num_text :]
-        if axis is None:
+        if self.adapter.history_first and call.grid is not None:
+            return x[:, -prod(call.grid) :]
+        if layout is None:
             return x
+        if layout == "sequence":
+            return x[None]
         x = x.unflatten(0, (num_rows or call.num_rows, -1))
-        return (x if axis == "frames" else x.transpose(1, 2)).flatten(1, 2)
+        return (x if layout == "frames" else x.transpose(1, 2)).flatten(1, 2)
 
     def _untokens(self, call: _Call, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
         """Return tokens [R, N, C] in the layout of the block."""
-        axis = self.model.row_axis.get(block.stack)
-        if block.stack in self.model.joined:
-            return torch.cat([like[:, : call.num_text], x], dim=1)
-        if axis is None:
+        layout = self.adapter.layout.get(block.stack)
+        if block.stack in self.adapter.joined or self.adapter.history_first:
+            return torch.cat([like[:, : like.shape[1] - x.shape[1]], x], dim=1)
+        if layout is None:
             return x
-        if axis == "frames":
+        if layout == "sequence":
+            return x[0]
+        if layout == "frames":
             return x.unflatten(1, (-1, like.shape[1])).flatten(0, 1)
         return x.unflatten(1, (like.shape[1], -1)).transpose(1, 2).flatten(0, 1)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opensora_adacache.config.file import read_file
-from opensora_adacache.config.load import load_config, locate
+from opensora_adacache.config.load import load_config
+from opensora_adacache.config.paths import find_config, locate
 from opensora_adacache.config.section import build
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 
@@ -142,7 +143,7 @@ class _SettingKeys:
 
 def is_comparison(path: str | Path) -> bool:
     """Return whether a config file describes a benchmark rather than a run, judged by its keys."""
-    values = read_file(Path(path))
+    values = read_file(find_config(path))
     return "settings" in values or "run" in values
 
 
@@ -157,7 +158,7 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         FileNotFoundError: a config, a prompt file or a local checkpoint does not exist.
         ValueError: the config is invalid in any other way. The message is one line.
     """
-    path = Path(path)
+    path = find_config(path)
     keys = build(_ComparisonKeys, read_file(path), "")
     common = dict(keys.overrides)
     _refuse_cache(common, "overrides")

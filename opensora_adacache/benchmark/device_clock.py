@@ -70,6 +70,11 @@ class DeviceClock:
         ]
         return lines, sum(event.count for event in events), total / 1000
 
+    def idle_fraction(self, call: Callable[[], object]) -> float | None:
+        """Return the fraction of a call's time in which no kernel runs: the most that CUDA graphs could save."""
+        found = self.kernels(call)
+        return None if found is None else max(0.0, 1 - found[2] / self.milliseconds(call, repeats=3, warmup=0))
+
 
 @contextmanager
 def counted_synchronisations() -> Iterator[list[str]]:

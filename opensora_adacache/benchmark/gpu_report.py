@@ -85,13 +85,13 @@ class GpuReport:
         yield "attention", self.measure_attention
         for size in self.sizes:
             yield f"step {size}, eager", partial(self.measure_step, size)
-        yield "kernels, eager", partial(self.measure_kernels, self.sizes[0])
+        yield f"kernels {self.sizes[0]}, eager", partial(self.measure_kernels, self.sizes[0])
         self.model.compile_blocks()
         for size in self.sizes:
             yield f"step {size}, compiled", partial(self.measure_step, size)
             yield f"loop {size}, compiled", partial(self.measure_loop, size)
+            yield f"kernels {size}, compiled", partial(self.measure_kernels, size)
             if size == self.sizes[0]:
-                yield "kernels, compiled", partial(self.measure_kernels, size)
                 yield "synchronisations", partial(self.measure_synchronisations, size)
         yield "decoding", self.measure_decoding
 
@@ -157,6 +157,7 @@ class GpuReport:
         cached = self.clock.seconds(lambda: kept.append(video.sample(num_steps, EVERY_THIRD_STEP)))
         _, computed, cache_bytes = kept[0]
         peak = self.clock.peak_gb(lambda: video.sample(5, EVERY_THIRD_STEP))
+        idle = self.clock.idle_fraction(lambda: video.sample(5, EVERY_THIRD_STEP))
         ideal = num_steps / sum(computed)
         return {
             "steps": num_steps,
@@ -165,17 +166,20 @@ class GpuReport:
             "cached s": round(cached, 3),
             "speedup": round(baseline / cached, 3),
             "fraction of n / computed": round(baseline / cached / ideal, 3),
+            "idle, fraction of five steps": _rounded(idle, 3),
             "peak GB": _rounded(peak),
             "cache GB": round(cache_bytes / 1e9, 3),
         }
 
     def measure_kernels(self, size: str) -> Figures:
-        """List the kernels of a computed step."""
-        found = self.clock.kernels(RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS).step())
+        """List the kernels of a computed step, and say how long none of them runs."""
+        step = RandomVideo(self.model, SIZES[size], NUM_TEXT_TOKENS).step()
+        found = self.clock.kernels(step)
         if found is None:
             return {"kernels": "not measured on the CPU"}
         lines, count, milliseconds = found
-        return {"launches": count, "ms": round(milliseconds, 1), "top": lines}
+        idle = _rounded(self.clock.idle_fraction(step), 3)
+        return {"launches": count, "ms": round(milliseconds, 1), "idle, fraction": idle, "top": lines}
 
     def measure_attention(self) -> Figures:
         """Time each kind of attention in a 720p step with each backend, in the memory layout of the model."""
@@ -295,5 +299,5 @@ def _backends() -> list[Any]:
     return [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _rounded(value: float | None, digits: int = 2) -> float | None:
+    return None if value is None else round(value, digits)

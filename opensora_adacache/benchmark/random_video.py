@@ -84,14 +84,15 @@ class RandomVideo:
         """Return a call of the model on both guidance branches, with trimmed or padded text."""
         y, mask = torch.cat([self.y, self.null(1)]), self.mask
         text, text_mask = trim_text(y, mask) if trim else (y, mask)
-        conditioning = self.model.prepare(
-            text.to(self.model.device),
-            None if text_mask is None else text_mask.to(self.model.device),
+        model = self.model
+        conditioning = model.prepare(
+            text.to(model.device),
+            None if text_mask is None else text_mask.to(model.device),
             **self.conditions,
             latent_size=self.z.shape[2:],
         )
-        x, t = torch.cat([self.z, self.z]), torch.full((2,), 700.0, device=self.model.device)
-        return lambda: self.model(x, t, conditioning=conditioning)
+        x, t = torch.cat([self.z, self.z]), torch.full((2,), 700.0, device=model.device)
+        return lambda: model(x, t, conditioning=conditioning)
 
     def sample(self, num_steps: int, cache: Any = None) -> tuple[Tensor, list[bool], int]:
         """Return the latents of a whole run, whether each step was computed, and the peak bytes of the cache."""

@@ -98,6 +98,10 @@ class AdaCacheConfig(CacheConfig):
         if self.moreg is not None:
             self.moreg.window(num_sampling_steps)
 
+    def most_lenient(self) -> AdaCacheConfig:
+        """Use the largest rate of the codebook at every distance."""
+        return replace(self, codebook={1.0: max(self.codebook.values())}, moreg=None)
+
     def for_frames(self, num_latent_frames: int) -> AdaCacheConfig:
         """Disable MoReg for a single frame, which has no motion."""
         if self.moreg is None or num_latent_frames == 1:

@@ -159,6 +159,13 @@ class CacheConfig(ABC):
 
     # What can be known before a run
 
+    def most_lenient(self) -> CacheConfig | None:
+        """Return settings that skip all that these can ever skip if the tokens do not change from step to step.
+
+        They tell how few steps of a short run can compute (`dry_run`). None if a run on such tokens would not tell.
+        """
+        return None
+
     def for_frames(self, num_latent_frames: int) -> CacheConfig:
         """Return the settings for clips with this many latent frames; raise ValueError if the clip is too short."""
         return self

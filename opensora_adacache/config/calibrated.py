@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.config.paths import SHIPPED
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.media.files import write_file
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "calibrated"
+FOLDER = SHIPPED / "configs" / "calibrated"
 
 
 def write_calibrated(path: Path, calibrated: CalibratedFile) -> None:

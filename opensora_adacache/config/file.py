@@ -81,7 +81,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
 def _check_path(path: Path, readers: tuple[Path, ...]) -> None:
     whose = f"a _base_ of config '{readers[-1]}'" if readers else "config"
     if not os.path.exists(path):
-        hint = "" if readers else "; ready-made configs are in configs/"
+        hint = "" if readers else "; 'opensora-adacache configs' lists the ones that ship with the package"
         verb = f"does not exist: {path}" if readers else f"'{path}' does not exist"
         raise MissingFileError(f"{whose} {verb}{hint}")
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:

@@ -22,7 +22,7 @@ from opensora_adacache.config.calibrated import fill_in
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED, PIPELINE_KEYS
 from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
-from opensora_adacache.config.paths import locate, refuse_url
+from opensora_adacache.config.paths import find_config, locate, refuse_url
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
     LARGEST_SIDE,
@@ -63,7 +63,8 @@ def load_config(
     """Read a config file in our dialect or in the reference's.
 
     Args:
-        path: a config in mmengine's way of writing (.py, .yaml, .json), with or without ``_base_``.
+        path: a config in mmengine's way of writing (.py, .yaml, .json), with or without ``_base_``, or the name of one
+            that ships with the package ("shapes/sample").
         overrides: dotted keys ("scheduler.cfg_scale") and values that override the file.
         defaults: dotted keys and values for keys that the file does not set.
         image: whether to make the images that the videos start from. This sets one frame and no references, then
@@ -74,7 +75,7 @@ def load_config(
         MissingFileError: the config, the prompt file or a local checkpoint does not exist.
         ConfigError: the config is invalid in any other way. The message is one line.
     """
-    path = Path(path)
+    path = find_config(path)
     values = read_file(path)
     defaults, overrides = plain_copy(dict(defaults or {})), plain_copy(dict(overrides or {}))
     if pipeline.is_pipeline(values):

@@ -8,18 +8,44 @@ from pathlib import Path
 
 from opensora_adacache.errors.family import ConfigError
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+SHIPPED = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+"""Folder that holds ``configs`` and ``assets``: the package if a wheel was installed, else the repository."""
 
 
 def locate(path: str | Path) -> Path:
-    """Find a path from a config: in the current folder, or else beside the package (the bundled weights).
+    """Find a path from a config: in the current folder, or else among the files that ship with the package.
 
     Returns:
         The first path that exists, or the path as given if none does.
     """
     given = Path(os.path.expanduser(path))
-    beside_package = Path(__file__).resolve().parents[2] / given
-    return beside_package if not os.path.exists(given) and os.path.exists(beside_package) else given
+    candidates = (given, SHIPPED / given, _PACKAGE.parent / given)
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), given)
+
+
+def find_config(name: str | Path) -> Path:
+    """Find a config by its path, or a config that ships with the package by its name without folder and suffix.
+
+    >>> find_config("shapes/sample_adacache").relative_to(SHIPPED).as_posix()
+    'configs/shapes/sample_adacache.py'
+
+    Returns:
+        The first file that exists, or the path as given if there is none.
+    """
+    given = Path(os.path.expanduser(name))
+    shipped = SHIPPED / "configs" / given
+    candidates = (given, SHIPPED / given, shipped, shipped.with_name(f"{shipped.name}.py"))
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), given)
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the configs that ship with the package, as `find_config` takes them."""
+    folder = SHIPPED / "configs"
+    files = (file.relative_to(folder) for file in sorted(folder.rglob("*.py")))
+    return [file.with_suffix("").as_posix() for file in files if "_base_" not in file.parts]
 
 
 def refuse_url(text: str, where: str) -> None:

@@ -83,6 +83,7 @@ class VaeSettings:
             `models.vae.OpenSoraVAE`).
         channels_last: store the weights of convolutions with channels last, which some GPUs prefer.
         compile: compile the decoder with torch.compile. The first video takes longer.
+        decode_ahead: decode and write a batch while the next one is denoised (see `generation.decode_ahead`).
         revision: branch, tag or commit of a hub name. None takes the newest.
         cache_dir: folder for downloads. None takes the hub's default.
         local_files_only: use only files that were downloaded before, without network access.
@@ -96,6 +97,7 @@ class VaeSettings:
     tiling: bool = False
     channels_last: bool = False
     compile: bool = False
+    decode_ahead: bool = False
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
@@ -233,6 +235,11 @@ class RunConfig(ABC):
         return self.num_sampling_steps * self.num_clips
 
     @property
+    def decodes_ahead(self) -> bool:
+        """Whether a batch is decoded and written while the next one is denoised."""
+        return False
+
+    @property
     def makes_images(self) -> bool:
         """Whether the run makes images."""
         return self.num_frames == 1
@@ -329,6 +336,10 @@ class OpenSoraConfig(RunConfig):
     @property
     def num_clips(self) -> int:
         return self.loop
+
+    @property
+    def decodes_ahead(self) -> bool:
+        return self.vae.decode_ahead
 
 
 def _positive(settings: object, *names: str) -> None:

@@ -68,7 +68,8 @@ def count_run(
     if isinstance(config.cache, SiteCacheConfig) and isinstance(config, OpenSoraConfig):
         return step.run_sites(config.cache, timesteps(config))
     fixed = fixed_steps(config)
-    number = computed_steps if fixed is None else fixed
+    measured = isinstance(config, PipelineConfig) and computed_steps is not None  # two transformers may share the steps
+    number = computed_steps if fixed is None or measured else fixed
     return None if number is None else step.run(number, num_steps, config.cache.num_first_blocks)
 
 

@@ -49,17 +49,12 @@ def _ltx(pipeline: Any, call: Mapping[str, Any], length: int | None) -> tuple[Te
     return _masked_pair(length or _longest(call, 128), pipeline.transformer.config.caption_channels)
 
 
-def _mochi(pipeline: Any, call: Mapping[str, Any], length: int | None) -> tuple[Tensor, ...]:
-    return _masked_pair(length or _longest(call, 256), pipeline.transformer.config.text_embed_dim)
-
-
 TEXTS: dict[str, _Texts] = {
     "LattePipeline": _latte,
     "CogVideoXPipeline": _cogvideox,
     "WanPipeline": _wan,
     "HunyuanVideoPipeline": _hunyuan_video,
     "LTXPipeline": _ltx,
-    "MochiPipeline": _mochi,
 }
 """Class of a pipeline → function that makes its text features."""
 

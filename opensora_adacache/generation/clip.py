@@ -54,13 +54,18 @@ class ClipMaker(Protocol):
     def warm_up(self, jobs: Sequence[VideoJob]) -> None:
         """Denoise a batch once and throw it away: the first run selects kernels and fills memory pools."""
 
-    def make(self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None) -> list[Clip]:
-        """Make the clips of a batch.
+    def denoise(
+        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+    ) -> Callable[[], list[Clip]]:
+        """Denoise a batch, and return a function that decodes it and returns its clips.
 
         Args:
             jobs: jobs of one run.
             callback: function to call after each denoising step.
         """
+
+    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
+        """Make the clips of a batch."""
 
 
 class RunModels(Protocol):

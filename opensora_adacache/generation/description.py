@@ -44,6 +44,7 @@ NOT_IN_PIXELS = {
     "vae.micro_batch_size": "the same work in different portions",
     "vae.channels_last": "the same sums in another order",
     "vae.compile": "the same sums in another order",
+    "vae.decode_ahead": "when videos are decoded",
     "text_encoder.offload": "when weights are freed",
     "cache.residual_device": "where residuals are held",
     "pipeline.device_map": "where weights are kept",

@@ -37,7 +37,10 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Delay signals until the end of this block."""
+        """Delay signals until the end of this block. They only reach the main thread; in other threads, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         came_before = self.came
         self._holds += 1
         try:

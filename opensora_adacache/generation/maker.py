@@ -36,9 +36,16 @@ class OpenSoraMaker:
         """Denoise a batch once and throw it away."""
         self.pipeline.denoise(jobs, self._features_of([text for job in jobs for text in job.texts]))
 
-    def make(self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None) -> list[Clip]:
-        """Make the clips of a batch; see `Pipeline.generate`."""
+    def denoise(
+        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+    ) -> Callable[[], list[Clip]]:
+        """Denoise a batch, and return a function that decodes it; see `Pipeline.denoise_batch`."""
         begin = time.perf_counter()
         features = self._features_of([text for job in jobs for text in job.texts])
         seconds = time.perf_counter() - begin
-        return [replace(clip, text_seconds=seconds) for clip in self.pipeline.generate(jobs, features, callback)]
+        batch = self.pipeline.denoise_batch(jobs, features, callback)
+        return lambda: [replace(clip, text_seconds=seconds) for clip in self.pipeline.decode_batch(batch)]
+
+    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
+        """Make the clips of a batch."""
+        return self.denoise(jobs)()

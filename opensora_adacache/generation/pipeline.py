@@ -66,6 +66,19 @@ class _Video:
         self.defect: str | None = None
 
 
+@dataclass(frozen=True)
+class DenoisedBatch:
+    """A batch whose last loop has not been decoded yet.
+
+    Attributes:
+        videos: the videos, with the frames of the loops before.
+        runs: the run of each loop.
+    """
+
+    videos: list[_Video] = field(repr=False)
+    runs: list[_Denoised] = field(repr=False)
+
+
 class Pipeline:
     """The loaded models of a run.
 
@@ -123,15 +136,28 @@ class Pipeline:
         Raises:
             ValueError: a reference cannot be decoded, or is too short for its mask strategy.
         """
+        return self.decode_batch(self.denoise_batch(jobs, text_encoder, callback))
+
+    @torch.no_grad()
+    def denoise_batch(
+        self, jobs: Sequence[VideoJob], text_encoder: TextEncoder, callback: StepCallback | None = None
+    ) -> DenoisedBatch:
+        """Do the first part of `generate`: all loops of a batch, except for decoding the last one."""
         videos = [_Video(job, encode_references(job.references, job.masks, self.config, self._encode)) for job in jobs]
         runs: list[_Denoised] = []
         with self:
             for loop in range(self.config.loop):
                 if loop:
+                    self._decode_loop(videos, loop - 1, runs[-1])
                     self._continue(videos, loop)
                 runs.append(self._denoise(videos, loop, text_encoder, callback))
-                for row, video in enumerate(videos):
-                    self._finish_loop(video, loop, row, runs[-1])
+        return DenoisedBatch(videos, runs)
+
+    @torch.no_grad()
+    def decode_batch(self, batch: DenoisedBatch) -> list[Clip]:
+        """Do the second part of `generate`: decode the last loop of a batch."""
+        videos, runs = batch.videos, batch.runs
+        self._decode_loop(videos, len(runs) - 1, runs[-1])
         return [
             Clip(
                 frames=self._join(video),
@@ -189,19 +215,20 @@ class Pipeline:
         self._session.reset()
         return _Denoised(latents, traces, seconds, peak_bytes)
 
-    def _finish_loop(self, video: _Video, loop: int, row: int, run: _Denoised) -> None:
-        """Decode the latents that a loop made for a video, and record whether they are finite."""
-        start = self._now()
-        frames = self.decode(run.latents[row])
-        video.decoding_seconds += self._now() - start
-        video.parts.append(frames)
-        if run.traces:
-            video.traces.append(run.traces[row % len(run.traces)])
-        if video.defect is None and not _is_finite(frames):
-            part = "decoding" if _is_finite(run.latents[row]) else "denoising"
-            video.defect = f"{part} returned values that are not finite (NaN or infinity)" + (
-                f" in loop {loop}" if self.config.loop > 1 else ""
-            )
+    def _decode_loop(self, videos: Sequence[_Video], loop: int, run: _Denoised) -> None:
+        """Decode the latents that a loop made for the videos, and record whether they are finite."""
+        for row, video in enumerate(videos):
+            start = self._now()
+            frames = self.decode(run.latents[row])
+            video.decoding_seconds += self._now() - start
+            video.parts.append(frames)
+            if run.traces:
+                video.traces.append(run.traces[row % len(run.traces)])
+            if video.defect is None and not _is_finite(frames):
+                part = "decoding" if _is_finite(run.latents[row]) else "denoising"
+                video.defect = f"{part} returned values that are not finite (NaN or infinity)" + (
+                    f" in loop {loop}" if self.config.loop > 1 else ""
+                )
 
     def _draw_latents(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw noise [B, C, T, H, W] per video, in float32 on the CPU, so that it is the same for every device."""
@@ -242,9 +269,9 @@ class Pipeline:
         return torch.cat([video.parts[0], *(part[:, taken_over:] for part in video.parts[1:])], dim=1)
 
     def _now(self) -> float:
-        """Return the current time in seconds, once the device has finished its work."""
+        """Return the current time in seconds, once the device has finished the work of this thread."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            torch.cuda.current_stream(self.device).synchronize()
         return time.perf_counter()
 
 

@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,19 +121,24 @@ class _Worker:
         """Load the models, make the videos of the batches and return how many were written."""
         if not batches:
             return 0
+        from opensora_adacache.generation.decode_ahead import DecodeAhead
+
         total = sum(len(batch.wanted) for batch in batches)
         models = self._load(batches)
-        with models.maker(self.config) as maker, self._bar(total, "videos") as videos:
+        with (
+            models.maker(self.config) as maker,
+            self._bar(total, "videos") as videos,
+            DecodeAhead(models.device, self.config.decodes_ahead) as decoder,
+        ):
             for batch in batches:
                 with self._bar(self.config.num_steps, "denoising", leave=False) as steps:
-                    clips = maker.make(batch.jobs, lambda _, steps=steps: steps.update())  # type: ignore[misc]
-                self.seconds["text"] += clips[0].text_seconds
-                self.seconds["denoising"] += clips[0].denoising_seconds
-                self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
-                for job, clip in zip(batch.jobs, clips, strict=True):
-                    if job.path in batch.wanted:
-                        self._save(job, clip, len(batch.jobs))
-                        videos.update()
+
+                    def on_step(_: object, steps: Any = steps) -> None:
+                        steps.update()
+                        decoder.check()
+
+                    decode = maker.denoise(batch.jobs, on_step)
+                decoder.submit(partial(self._write, batch, decode, videos))
         return total - len(self.failed)
 
     def finish(self) -> None:
@@ -176,6 +182,17 @@ class _Worker:
         for line in (line for job in jobs for line in models.warnings_of(job)):
             warn(line)
         return models
+
+    def _write(self, batch: Batch, decode: Callable[[], list[Clip]], videos: Any) -> None:
+        """Decode a batch and write the videos that are wanted of it."""
+        clips = decode()
+        self.seconds["text"] += clips[0].text_seconds
+        self.seconds["denoising"] += clips[0].denoising_seconds
+        self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
+        for job, clip in zip(batch.jobs, clips, strict=True):
+            if job.path in batch.wanted:
+                self._save(job, clip, len(batch.jobs))
+                videos.update()
 
     def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
         """Write a video, unless it is defective, and print a line about it."""

@@ -2,8 +2,8 @@
 
 Upstream's STDiT3, ours and ours compiled run in turns with the same weights and inputs, on one thread of the processor,
 in both dtypes and with both lengths of text. A Markdown table gives the ratios of the steps of each turn: the median,
-and the quartiles. DIR is a source tree of Open-Sora v1.2.0; those of its dependencies that a step does not need are
-replaced, and without DIR ours is compared with itself compiled. The machine must do nothing else.
+and the quartiles. DIR is a source tree of Open-Sora v1.2.0 (see `upstream_stdit3.py`); without it, ours is compared
+with itself compiled. The machine must do nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 from statistics import median, quantiles
-from types import ModuleType, SimpleNamespace
 
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
@@ -40,7 +39,11 @@ def time_steps(options):
     if options.repeats < 2 or options.depth < 1:
         raise ValueError("expected --repeats of at least 2 and --depth of at least 1")
     torch.set_num_threads(1)
-    upstream = None if options.upstream is None else import_upstream(options.upstream)
+    upstream = None
+    if options.upstream is not None:
+        from upstream_stdit3 import import_upstream
+
+        upstream = import_upstream(options.upstream)
     names = [*(["upstream"] if upstream else []), "eager", "compiled"]
     pairs = [(over, under) for index, under in enumerate(names) for over in names[index + 1 :]]
     lines = [f"| dtype | text tokens | {names[0]}, s | {' | '.join(f'{a} / {b}' for a, b in pairs)} | error |"]
@@ -81,12 +84,9 @@ def make_steps(upstream, dtype, num_tokens, depth):
     steps["compiled"] = video.step()
     if upstream is None:
         return steps
-    theirs = upstream.STDiT3(upstream.STDiT3Config(depth=depth)).eval().to(dtype)
-    theirs.load_state_dict(eager.state_dict(), strict=False)
-    x, timestep = torch.cat([video.z] * 2).to(dtype), torch.full((2,), 700.0)
-    y = torch.cat([video.y, video.null(1)]).to(dtype)
-    size = {name: video.conditions[name].repeat(2).to(dtype) for name in ("fps", "height", "width")}
-    return {"upstream": lambda: theirs(x, timestep, y, mask=video.mask, **size), **steps}
+    from upstream_stdit3 import upstream_step
+
+    return {"upstream": upstream_step(upstream, eager, video), **steps}
 
 
 def seconds(step):
@@ -100,71 +100,6 @@ def summary(ratios):
     """Return the median with the quartiles."""
     first, middle, third = quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.3f} ({first:.3f}-{third:.3f})"
-
-
-def import_upstream(folder):
-    """Import upstream's STDiT3 from its source tree, past what its packages import for other models."""
-    import importlib
-
-    import torch
-    from torch import nn
-
-    if not (folder / "opensora/models/stdit/stdit3.py").is_file():
-        raise ValueError(f"'{folder}' has no opensora/models/stdit/stdit3.py: give a source tree of Open-Sora v1.2.0")
-
-    class Mlp(nn.Module):
-        def __init__(self, in_features, hidden_features, out_features=None, act_layer=nn.GELU, drop=0.0):
-            super().__init__()
-            self.fc1, self.act = nn.Linear(in_features, hidden_features), act_layer()
-            self.fc2 = nn.Linear(hidden_features, out_features or in_features)
-
-        def forward(self, x):
-            return self.fc2(self.act(self.fc1(x)))
-
-    class Rotary(nn.Module):
-        """Rotates pairs of features of [..., T, D]; its tables are made once, as the package caches them."""
-
-        def __init__(self, dim):
-            super().__init__()
-            self.freqs, self.tables = nn.Parameter(10000.0 ** (-torch.arange(0, dim, 2).float() / dim)), None
-
-        def rotate_queries_or_keys(self, x):
-            if self.tables is None:
-                angles = torch.arange(x.shape[-2]).to(self.freqs)[:, None] * self.freqs
-                self.tables = [table.repeat_interleave(2, -1) for table in (angles.cos(), angles.sin())]
-            even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-            return (x * self.tables[0] + torch.stack([-odd, even], -1).flatten(-2) * self.tables[1]).to(x.dtype)
-
-    def attention(q, k, v, p, attn_bias):
-        """Attend row by row, as xformers does with the mask of rows that lie one after the other."""
-        queries, keys = attn_bias
-        parts = (part[0].split(sizes) for part, sizes in ((q, queries), (k, keys), (v, keys)))
-        rows = ([part.transpose(0, 1) for part in row] for row in zip(*parts, strict=True))
-        outs = [nn.functional.scaled_dot_product_attention(*row) for row in rows]
-        return torch.cat([out.transpose(0, 1) for out in outs])[None]
-
-    mask = SimpleNamespace(from_seqlens=lambda queries, keys: (queries, keys))
-    ops = {"memory_efficient_attention": attention, "fmha": SimpleNamespace(BlockDiagonalMask=mask)}
-    add_module("xformers", ops=add_module("xformers.ops", **ops))
-    for name, members in {
-        "timm": {},
-        "timm.models": {},
-        "timm.models.layers": {"DropPath": nn.Identity},
-        "timm.models.vision_transformer": {"Mlp": Mlp},
-        "rotary_embedding_torch": {"RotaryEmbedding": Rotary},
-        "opensora.utils.ckpt_utils": {"load_checkpoint": None},
-    }.items():
-        add_module(name, **members)
-    for name in ("", ".models", ".models.stdit", ".models.layers", ".acceleration", ".utils"):
-        add_module(f"opensora{name}", __path__=[str(folder / f"opensora{name}".replace(".", "/"))])
-    return importlib.import_module("opensora.models.stdit.stdit3")
-
-
-def add_module(name, **members):
-    """Let a name be imported as a module with these members; return it."""
-    module = sys.modules[name] = ModuleType(name)
-    vars(module).update(members)
-    return module
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
+def standard(x, t, text):
+    """Return what most models take: latents, a timestep for each row, and text."""
+    return {"hidden_states": x, "timestep": t.expand(len(x)), **text}
+
+
 @dataclass
 class Tiny:
     """One model: how to create it, the shape of its latents, and the other arguments of a call for R prompts.
@@ -42,7 +47,13 @@ class Tiny:
         shared: arguments that all rows share.
         two_calls: whether its pipeline calls it once per guidance branch.
         rising: whether its timestep rises.
-        token_timesteps: number of timesteps per video, one per token; None for a single timestep.
+        arguments: maps latents, a timestep and the text of a call to arguments of the model.
+        read: maps what the model returns, and its latents, to an output in the shape of the latents.
+        prepare: what a pipeline does before each run, such as filling a memory; returns arguments that all calls share.
+        stacks: module lists whose blocks a skipped step must not run; None for all those called blocks or layers.
+        has_grid: whether MoReg works.
+        one_video: whether all videos of a batch decide together.
+        residual: number of values of the stack's residual for each row.
     """
 
     name: str
@@ -52,7 +63,13 @@ class Tiny:
     shared: dict = field(default_factory=dict)
     two_calls: bool = False
     rising: bool = False
-    token_timesteps: int | None = None
+    arguments: Callable = standard
+    read: Callable = lambda out, x: out
+    prepare: Callable | None = None
+    stacks: tuple[str, ...] | None = None
+    has_grid: bool = True
+    one_video: bool = False
+    residual: int = FRAMES * 16 * WIDTH
 
     def make(self):
         import diffusers
@@ -66,8 +83,9 @@ class Tiny:
         return model
 
     def blocks(self, model):
-        lists = [list(child) for name, child in model.named_children() if name.endswith(("blocks", "layers"))]
-        return [block for blocks in lists for block in blocks]
+        names = [name for name, child in model.named_children() if isinstance(child, torch.nn.ModuleList)]
+        stacks = self.stacks or [name for name in names if name.endswith(("blocks", "layers"))]
+        return [block for name in stacks for block in getattr(model, name)]
 
     def text(self, seed):
         return {name: value for name, value in self.extra(1, generator(seed)).items()}
@@ -83,25 +101,25 @@ class Tiny:
         nulls = {name: value.repeat_interleave(len(seeds), 0) for name, value in null.items()}
         x = torch.cat([self.latents(seed) for seed in seeds])
         times = torch.linspace(1000, 1000 / steps, steps)
+        shared = {**self.shared, **(self.prepare(model) if self.prepare else {})}
         for index, t in enumerate(times):
             if on_step:
                 on_step(index)
             if self.two_calls:
-                cond = self.call(model, "cond", x, t, prompts)
-                uncond = self.call(model, "uncond", x, t, nulls)
+                cond = self.call(model, "cond", x, t, prompts, shared)
+                uncond = self.call(model, "uncond", x, t, nulls, shared)
             else:
                 both = {name: torch.cat([nulls[name], prompts[name]]) for name in nulls}
-                uncond, cond = self.call(model, "cond_uncond", torch.cat([x, x]), t, both).chunk(2)
+                uncond, cond = self.call(model, "cond_uncond", torch.cat([x, x]), t, both, shared).chunk(2)
             x = x - (uncond + 3 * (cond - uncond)).reshape(x.shape) / steps
         return x
 
-    def call(self, model, branch, x, t, text):
+    def call(self, model, branch, x, t, text, shared=None):
         context = model.cache_context(branch) if hasattr(model, "cache_context") else nullcontext()
-        timestep = (1000 - t if self.rising else t).expand(len(x))
-        if self.token_timesteps:
-            timestep = timestep[:, None].expand(-1, self.token_timesteps)
+        arguments = self.arguments(x, 1000 - t if self.rising else t, text)
         with context:
-            out = model(hidden_states=x, timestep=timestep, **text, **self.shared, return_dict=False)[0]
+            out = model(**arguments, **(self.shared if shared is None else shared), return_dict=False)
+        out = self.read(out[0] if isinstance(out, tuple) and len(out) == 1 else out, x)
         return out[..., : x.shape[2], :, :] if out.shape != x.shape else out
 
 
@@ -115,6 +133,25 @@ def text(channels, **more):
         return features
 
     return make
+
+
+def with_times(*shape):
+    """Return the arguments of a model that takes one timestep per frame or token, [R, *shape]."""
+
+    def arguments(x, t, text):
+        return {**standard(x, t, text), "timestep": t.expand(len(x), *shape)}
+
+    return arguments
+
+
+def split(x, *sizes):
+    """Return parts of latents [R, N, C] that hold a video and its sound."""
+    return x.split((*sizes, x.shape[1] - sum(sizes)), dim=1)
+
+
+def first(out, x):
+    """Return the first of several outputs."""
+    return out[0]
 
 
 SMALL = {"num_attention_heads": HEADS, "attention_head_dim": WIDTH // HEADS, "num_layers": 2}
@@ -178,6 +215,7 @@ TINY = {
         (FRAMES, 4, SIZE, SIZE),
         text(16),
         {"image_rotary_emb": (ROPE[0][:32], ROPE[1][:32])},
+        residual=32 * WIDTH,
     ),
     "hunyuan": Tiny(
         "HunyuanVideoTransformer3DModel",
@@ -194,7 +232,7 @@ TINY = {
         two_calls=True,
     ),
     "wan-2.1": Tiny("WanTransformer3DModel", WAN, VIDEO, text(16), two_calls=True),
-    "wan-2.2": Tiny("WanTransformer3DModel", WAN, VIDEO, text(16), two_calls=True, token_timesteps=FRAMES * 16),
+    "wan-2.2": Tiny("WanTransformer3DModel", WAN, VIDEO, text(16), two_calls=True, arguments=with_times(FRAMES * 16)),
     "ltx": Tiny(
         "LTXVideoTransformer3DModel",
         {**SMALL, "in_channels": 4, "out_channels": 4, "cross_attention_dim": WIDTH, "caption_channels": 16},
@@ -224,6 +262,588 @@ TINY = {
         },
         VIDEO,
         text(16, encoder_attention_mask=None),
+        residual=FRAMES * 16 * 48,
+    ),
+}
+
+
+# Wan's relatives
+
+
+def animate(x, t, text):
+    """Wan-Animate gets the latents with a condition of more channels, a pose, and a face."""
+    condition = text["condition"]
+    more = {name: value for name, value in text.items() if name != "condition"}
+    return {**standard(torch.cat([x, condition], 1), t, more)}
+
+
+def animate_2(x, t, text):
+    """Wan-Animate 2 gets lists with one item per video."""
+    count = len(x)
+    return {
+        "hidden_states": list(x),
+        "timestep": t[None],
+        "encoder_hidden_states": list(text["encoder_hidden_states"]),
+        "condition_latents": [torch.zeros(4, FRAMES, SIZE, SIZE)] * count,
+        "kv_cache_mode": "cached",
+        "seq_len": FRAMES * 16,
+    }
+
+
+def encode_reference(model):
+    """Fill Wan-Animate 2's memory with a reference video, as its pipeline does before each run."""
+    from diffusers.models.transformers.transformer_wan_animate_2 import WanAnimate2KVCache
+
+    grid = torch.tensor([[FRAMES - 1, 4, 4]])
+    memory = WanAnimate2KVCache(len(model.blocks))
+    video = torch.randn(4, FRAMES - 1, SIZE, SIZE, generator=generator(4))
+    model(
+        hidden_states=[video],
+        timestep=torch.ones(1),
+        encoder_hidden_states=[torch.ones(TEXT, 16)],
+        condition_latents=[video],
+        kv_cache=memory,
+        kv_cache_mode="extract",
+        seq_len=(FRAMES - 1) * 16,
+        offset_grid_sizes=grid,
+    )
+    return {"kv_cache": memory, "reference_grid_sizes": grid, "origin_len": 8, "origin_area": [64, 64]}
+
+
+def anyflow(x, t, text):
+    """AnyFlow gets one timestep per frame, and the one to which the step leads."""
+    times = t.expand(len(x), x.shape[1])
+    return {**standard(x, t, text), "timestep": times, "r_timestep": times - 100}
+
+
+def encode_first_chunk(model):
+    """Fill AnyFlow FAR's memory with a finished chunk, as its pipeline does between two runs."""
+    config, chunk = model.config, torch.randn(1, 2, 4, SIZE, SIZE, generator=generator(4))
+    memory = [
+        {
+            "full_cache": torch.zeros(2, 1, HEADS, 2 * FRAMES * 16, WIDTH // HEADS),
+            "compressed_cache": torch.zeros(2, 1, HEADS, 2 * FRAMES * 4, WIDTH // HEADS),
+        }
+        for _ in range(config.num_layers)
+    ]
+    model(
+        hidden_states=chunk,
+        timestep=torch.zeros(1, 2),
+        r_timestep=torch.zeros(1, 2),
+        encoder_hidden_states=torch.ones(1, TEXT, 16),
+        chunk_partition=[2],
+        kv_cache=memory,
+        kv_cache_flag={"num_cached_chunks": 0, "is_cache_step": True},
+    )
+    return {
+        "chunk_partition": [2, FRAMES],
+        "kv_cache": memory,
+        "kv_cache_flag": {"num_cached_chunks": 1, "is_cache_step": False},
+    }
+
+
+ANYFLOW = {name: value for name, value in WAN.items()}
+CHANNELS_16 = {"4": 8, "8": 8, "16": 8}
+HISTORY = {
+    "latents_history_short": (4, 2, SIZE, SIZE),
+    "latents_history_mid": (4, 2, SIZE, SIZE),
+    "latents_history_long": (4, 4, SIZE, SIZE),
+}
+
+TINY |= {
+    "chronoedit": Tiny("ChronoEditTransformer3DModel", WAN, VIDEO, text(16), two_calls=True),
+    "skyreels": Tiny("SkyReelsV2Transformer3DModel", WAN, VIDEO, text(16), two_calls=True),
+    "skyreels-df": Tiny(
+        "SkyReelsV2Transformer3DModel",
+        {**WAN, "num_frame_per_block": 2},
+        VIDEO,
+        text(16),
+        {"enable_diffusion_forcing": True},
+        two_calls=True,
+        arguments=with_times(FRAMES),
+    ),
+    "wan-vace": Tiny(
+        "WanVACETransformer3DModel",
+        {**WAN, "num_layers": 3, "vace_layers": [0, 1], "vace_in_channels": 8},
+        VIDEO,
+        text(16, control_hidden_states=(8, FRAMES, SIZE, SIZE)),
+        {"control_hidden_states_scale": torch.tensor([1.0, 0.5])},
+        two_calls=True,
+    ),
+    "wan-animate": Tiny(
+        "WanAnimateTransformer3DModel",
+        {
+            **WAN,
+            "num_layers": 3,
+            "in_channels": 12,
+            "latent_channels": 4,
+            "image_dim": None,
+            "motion_encoder_channel_sizes": CHANNELS_16,
+            "motion_encoder_size": 16,
+            "motion_style_dim": 8,
+            "motion_dim": 4,
+            "motion_encoder_dim": 16,
+            "face_encoder_hidden_dim": 16,
+            "face_encoder_num_heads": 2,
+            "inject_face_latents_blocks": 3,
+        },
+        VIDEO,
+        text(
+            16,
+            condition=(8, FRAMES, SIZE, SIZE),
+            pose_hidden_states=(4, FRAMES - 1, SIZE, SIZE),
+            face_pixel_values=(3, 9, 16, 16),
+        ),
+        two_calls=True,
+        arguments=animate,
+        stacks=("blocks", "face_adapter"),
+    ),
+    "wan-animate-2": Tiny(
+        "WanAnimate2Transformer3DModel",
+        {
+            "text_len": TEXT,
+            "in_dim": 8,
+            "dim": WIDTH,
+            "ffn_dim": 64,
+            "freq_dim": 16,
+            "text_dim": 16,
+            "out_dim": 4,
+            "num_heads": HEADS,
+            "num_layers": 3,
+            "use_img_emb": False,
+        },
+        VIDEO,
+        text(16),
+        two_calls=True,
+        arguments=animate_2,
+        read=lambda out, x: torch.stack(out),
+        prepare=encode_reference,
+        one_video=True,
+    ),
+    "helios": Tiny(
+        "HeliosTransformer3DModel",
+        {**{name: value for name, value in WAN.items() if name != "rope_max_seq_len"}, "rope_dim": (4, 6, 6)},
+        VIDEO,
+        text(16, **HISTORY),
+        {
+            "indices_hidden_states": torch.arange(8, 12)[None],
+            "indices_latents_history_short": torch.arange(6, 8)[None],
+            "indices_latents_history_mid": torch.arange(4, 6)[None],
+            "indices_latents_history_long": torch.arange(0, 4)[None],
+        },
+        two_calls=True,
+    ),
+    "anyflow": Tiny("AnyFlowTransformer3DModel", WAN, (FRAMES, 4, SIZE, SIZE), text(16), arguments=anyflow),
+    "anyflow-far": Tiny(
+        "AnyFlowFARTransformer3DModel",
+        WAN,
+        (FRAMES, 4, SIZE, SIZE),
+        text(16),
+        two_calls=True,
+        arguments=anyflow,
+        read=first,
+        prepare=encode_first_chunk,
+        one_video=True,
+    ),
+}
+
+
+# models of two streams: text or sound beside the video
+
+
+def cat_sound(out, x):
+    """Return the outputs for a video and its sound as one tensor [R, N, C]."""
+    video, sound = out
+    video = video.reshape(len(x), -1, 4)
+    return torch.cat([video, sound], 1)
+
+
+def ltx_2(x, t, text):
+    video, sound = split(x, FRAMES * 16)
+    features = text["encoder_hidden_states"]
+    return {
+        **standard(video, t, text),
+        "audio_hidden_states": sound,
+        "audio_encoder_hidden_states": features.flip(1),
+        "audio_encoder_attention_mask": text["encoder_attention_mask"],
+    }
+
+
+def kandinsky_6(x, t, text):
+    video, sound = split(x, FRAMES * SIZE * SIZE)
+    return {**standard(video.reshape(-1, FRAMES, SIZE, SIZE, 4), t, text), "audio_hidden_states": sound}
+
+
+def minimax(x, t, text):
+    """One sequence of text, video and sound; the first token of the sound is clean."""
+    video, sound = split(x, FRAMES * 16)
+    return {
+        "hidden_states": video,
+        "audio_hidden_states": sound[..., :4],
+        "encoder_hidden_states": text["encoder_hidden_states"],
+        "timestep": torch.stack([t / 1000, torch.tensor(1.0)]),
+    }
+
+
+MINIMAX_TOKENS = TEXT + FRAMES * 16 + 5
+MINIMAX_LAYOUT = {
+    "timestep_indices": torch.eye(MINIMAX_TOKENS, dtype=torch.long)[-5],
+    "token_tags": torch.tensor([1] * TEXT + [0] * FRAMES * 16 + [2] * 5),
+    "position_ids": torch.arange(MINIMAX_TOKENS)[:, None].expand(-1, 3),
+    "text_indices": torch.arange(TEXT),
+    "video_indices": torch.arange(TEXT, TEXT + FRAMES * 16),
+    "audio_indices": torch.arange(TEXT + FRAMES * 16, MINIMAX_TOKENS),
+}
+
+
+def read_minimax(out, x):
+    video, sound = out
+    return torch.cat([video, torch.nn.functional.pad(sound, (0, 12))], 1)
+
+
+def cosmos_3(x, t, text):
+    """One packed sequence of text and video, without a batch."""
+    return {"input_ids": text["input_ids"][0], "vision_tokens": [x], "vision_timesteps": t.expand(FRAMES * 16)}
+
+
+def token_ids(rows, gen):
+    return {"input_ids": torch.randint(32, (rows, TEXT), generator=gen)}
+
+
+def consisid(x, t, text):
+    faces = {"id_cond": text["id_cond"], "id_vit_hidden": list(text["id_vit_hidden"].unbind(1))}
+    return {**standard(x, t, {**text, **faces})}
+
+
+LTX_SOUND = {
+    **SMALL,
+    "in_channels": 4,
+    "out_channels": 4,
+    "cross_attention_dim": WIDTH,
+    "audio_in_channels": 4,
+    "audio_out_channels": 4,
+    "audio_num_attention_heads": 2,
+    "audio_attention_head_dim": 8,
+    "audio_cross_attention_dim": 16,
+    "caption_channels": 16,
+}
+KANDINSKY = {
+    "in_visual_dim": 4,
+    "in_text_dim": 16,
+    "in_text_dim2": 8,
+    "time_dim": 16,
+    "out_visual_dim": 4,
+    "model_dim": WIDTH,
+    "ff_dim": 32,
+    "num_text_blocks": 1,
+    "num_visual_blocks": 2,
+    "axes_dims": (4, 6, 6),
+}
+MOTIF = {
+    **SMALL,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_single_layers": 3,
+    "text_embed_dim": 16,
+    "rope_axes_dim": (4, 6, 6),
+}
+COSMOS = {
+    **SMALL,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_embed_dim": 16,
+    "adaln_lora_dim": 4,
+    "max_size": (FRAMES, SIZE, SIZE),
+    "concat_padding_mask": False,
+}
+REFINER = (torch.rand(1, FRAMES * 16, WIDTH, generator=generator(5)),) * 2
+
+TINY |= {
+    "consisid": Tiny(
+        "ConsisIDTransformer3DModel",
+        {
+            **COGVIDEOX,
+            "num_layers": 3,
+            "attention_head_dim": 24,
+            "is_train_face": True,
+            "cross_attn_interval": 3,
+            "cross_attn_dim_head": 8,
+            "cross_attn_num_heads": 2,
+            "LFE_id_dim": 8,
+            "LFE_vit_dim": 8,
+            "LFE_depth": 2,
+            "LFE_dim_head": 4,
+            "LFE_num_heads": 2,
+            "LFE_num_id_token": 2,
+            "LFE_num_querie": 3,
+            "LFE_output_dim": 32,
+            "LFE_ff_mult": 2,
+            "LFE_num_scale": 2,
+        },
+        (FRAMES, 4, SIZE, SIZE),
+        text(16, id_cond=(8,), id_vit_hidden=(2, 5, 8)),
+        arguments=consisid,
+        stacks=("transformer_blocks", "perceiver_cross_attention"),
+        residual=FRAMES * 16 * 48,
+    ),
+    "easyanimate": Tiny(
+        "EasyAnimateTransformer3DModel",
+        {
+            **SMALL,
+            "in_channels": 4,
+            "out_channels": 4,
+            "patch_size": 2,
+            "mmdit_layers": 1,
+            "time_embed_dim": 16,
+            "text_embed_dim": 16,
+        },
+        VIDEO,
+        text(16),
+    ),
+    "hunyuan-1.5": Tiny(
+        "HunyuanVideo15Transformer3DModel",
+        {
+            **SMALL,
+            "in_channels": 4,
+            "out_channels": 4,
+            "num_refiner_layers": 1,
+            "patch_size": 2,
+            "text_embed_dim": 16,
+            "text_embed_2_dim": 8,
+            "image_embed_dim": 8,
+            "rope_axes_dim": (4, 6, 6),
+        },
+        VIDEO,
+        text(
+            16,
+            encoder_attention_mask=None,
+            encoder_hidden_states_2=(TEXT, 8),
+            encoder_attention_mask_2=None,
+            image_embeds=(2, 8),
+        ),
+        two_calls=True,
+    ),
+    "framepack": Tiny(
+        "HunyuanVideoFramepackTransformer3DModel",
+        {
+            **HUNYUAN,
+            "num_layers": 2,
+            "num_single_layers": 2,
+            "has_image_proj": True,
+            "has_clean_x_embedder": True,
+            "image_proj_dim": 16,
+        },
+        VIDEO,
+        text(
+            16,
+            encoder_attention_mask=None,
+            pooled_projections=(8,),
+            image_embeds=(3, 16),
+            latents_clean=(4, 1, SIZE, SIZE),
+            latents_history_2x=(4, 2, SIZE, SIZE),
+            latents_history_4x=(4, 4, SIZE, SIZE),
+        ),
+        {
+            "indices_latents": torch.arange(7, 11),
+            "indices_latents_clean": torch.arange(1),
+            "indices_latents_history_2x": torch.arange(1, 3),
+            "indices_latents_history_4x": torch.arange(3, 7),
+        },
+        two_calls=True,
+    ),
+    "ltx-2": Tiny(
+        "LTX2VideoTransformer3DModel",
+        LTX_SOUND,
+        (FRAMES * 16 + 5, 4),
+        text(16, encoder_attention_mask=None),
+        {"num_frames": FRAMES, "height": 4, "width": 4, "audio_num_frames": 5},
+        arguments=ltx_2,
+        read=cat_sound,
+        residual=FRAMES * 16 * WIDTH + 5 * 16,
+    ),
+    "motif": Tiny("MotifVideoTransformer3DModel", MOTIF, VIDEO, text(16, encoder_attention_mask=None), two_calls=True),
+    "motif-decoder": Tiny(
+        "MotifVideoTransformer3DModel",
+        {**MOTIF, "num_decoder_layers": 2},
+        VIDEO,
+        text(16, encoder_attention_mask=None),
+        two_calls=True,
+    ),
+    "kandinsky-5": Tiny(
+        "Kandinsky5Transformer3DModel",
+        KANDINSKY,
+        (FRAMES, SIZE, SIZE, 4),
+        text(16, pooled_projections=(8,)),
+        {
+            "visual_rope_pos": [torch.arange(FRAMES), torch.arange(4), torch.arange(4)],
+            "text_rope_pos": torch.arange(TEXT),
+        },
+        two_calls=True,
+        stacks=("visual_transformer_blocks",),
+    ),
+    "kandinsky-6": Tiny(
+        "Kandinsky6Transformer3DModel",
+        {**KANDINSKY, "visual_cond": False, "in_audio_dim": 4, "out_audio_dim": 4, "model_dim_a": 16, "ff_dim_a": 32},
+        (FRAMES * SIZE * SIZE + 5, 4),
+        text(16, pooled_projections=(8,)),
+        two_calls=True,
+        arguments=kandinsky_6,
+        read=cat_sound,
+        stacks=("visual_transformer_blocks",),
+        residual=FRAMES * 16 * WIDTH + 5 * 16,
+    ),
+    "kandinsky-6-silent": Tiny(
+        "Kandinsky6Transformer3DModel",
+        {**KANDINSKY, "visual_cond": False, "in_audio_dim": 4, "out_audio_dim": 4},
+        (FRAMES, SIZE, SIZE, 4),
+        text(16, pooled_projections=(8,)),
+        two_calls=True,
+        stacks=("visual_transformer_blocks",),
+    ),
+    "kandinsky-6-sr": Tiny(
+        "Kandinsky6SRTransformer3DModel",
+        {
+            "in_visual_dim": 4,
+            "out_visual_dim": 9,
+            "time_dim": 16,
+            "model_dim": WIDTH,
+            "ff_dim": 32,
+            "num_visual_blocks": 2,
+            "axes_dims": (4, 6, 6),
+            "nabla_window": (1, 1, 1),
+        },
+        (FRAMES, SIZE, SIZE, 9),
+        lambda rows, gen: {},
+        residual=FRAMES * 64 * WIDTH,
+    ),
+    "minimax-h3": Tiny(
+        "MiniMaxH3Transformer3DModel",
+        {
+            **SMALL,
+            "hidden_size": WIDTH,
+            "num_refiner_layers": 1,
+            "ffn_dim": 32,
+            "in_channels": 4,
+            "audio_in_channels": 4,
+            "text_dim": 16,
+            "freq_dim": 16,
+            "time_embed_hidden_dim": 16,
+            "time_embed_dim": 16,
+            "rope_freq_dim": 2,
+        },
+        (FRAMES * 16 + 5, 16),
+        text(16),
+        MINIMAX_LAYOUT,
+        rising=True,
+        arguments=minimax,
+        read=read_minimax,
+        has_grid=False,
+        residual=MINIMAX_TOKENS * WIDTH,
+    ),
+    "cosmos-1": Tiny("CosmosTransformer3DModel", COSMOS, VIDEO, text(16), {"fps": 16}, two_calls=True),
+    "cosmos-2": Tiny(
+        "CosmosTransformer3DModel",
+        {**COSMOS, "extra_pos_embed_type": None},
+        VIDEO,
+        text(16),
+        {"fps": 16},
+        two_calls=True,
+        arguments=with_times(1, FRAMES, 1, 1),
+    ),
+    "cosmos-2.5": Tiny(
+        "CosmosTransformer3DModel",
+        {
+            **COSMOS,
+            "extra_pos_embed_type": None,
+            "use_crossattn_projection": True,
+            "crossattn_proj_in_channels": 12,
+            "encoder_hidden_states_channels": 16,
+            "img_context_dim_in": 8,
+            "img_context_num_tokens": 3,
+            "img_context_dim_out": WIDTH,
+        },
+        VIDEO,
+        text(12, image=(3, 8)),
+        {"fps": 16},
+        two_calls=True,
+        arguments=lambda x, t, text: standard(
+            x, t, {"encoder_hidden_states": (text["encoder_hidden_states"], text["image"])}
+        ),
+    ),
+    "cosmos-3": Tiny(
+        "Cosmos3OmniTransformer",
+        {
+            "head_dim": 16,
+            "hidden_size": WIDTH,
+            "intermediate_size": 64,
+            "latent_channel": 4,
+            "num_attention_heads": HEADS,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 1,
+            "patch_latent_dim": 16,
+            "vocab_size": 32,
+            "rope_axes_dim": (4, 2, 2),
+        },
+        VIDEO,
+        token_ids,
+        {
+            "text_indexes": torch.arange(TEXT),
+            "position_ids": torch.arange(TEXT + FRAMES * 16).expand(3, -1),
+            "und_len": TEXT,
+            "sequence_length": TEXT + FRAMES * 16,
+            "vision_token_shapes": [(FRAMES, 4, 4)],
+            "vision_sequence_indexes": torch.arange(TEXT, TEXT + FRAMES * 16),
+            "vision_mse_loss_indexes": torch.arange(TEXT, TEXT + FRAMES * 16),
+            "vision_noisy_frame_indexes": [torch.arange(FRAMES)],
+        },
+        two_calls=True,
+        arguments=cosmos_3,
+        read=lambda out, x: out[0][0],
+        one_video=True,
+    ),
+    "sana-video": Tiny(
+        "SanaVideoTransformer3DModel",
+        {
+            **SMALL,
+            "in_channels": 4,
+            "out_channels": 4,
+            "num_cross_attention_heads": HEADS,
+            "cross_attention_head_dim": 16,
+            "cross_attention_dim": WIDTH,
+            "caption_channels": 16,
+            "rope_max_seq_len": 32,
+        },
+        VIDEO,
+        text(16, encoder_attention_mask=None),
+    ),
+    "sana-wm": Tiny(
+        "SanaWMTransformer3DModel",
+        {
+            "in_channels": 4,
+            "num_layers": 2,
+            "hidden_size": WIDTH,
+            "num_attention_heads": HEADS,
+            "softmax_every_n": 2,
+            "linear_head_dim": 16,
+            "chunk_plucker_channels": 6,
+            "caption_channels": 16,
+        },
+        (4, FRAMES, 4, 4),
+        lambda rows, gen: {
+            "encoder_hidden_states": torch.randn(rows, 1, TEXT, 16, generator=gen),
+            "encoder_attention_mask": torch.ones(rows, TEXT),
+            "chunk_plucker": torch.randn(rows, 6, FRAMES, 4, 4, generator=gen),
+        },
+        arguments=with_times(1, FRAMES),
+    ),
+    "sana-wm-refiner": Tiny(
+        "SanaWMLTX2RefinerTransformer3DModel",
+        LTX_SOUND,
+        (FRAMES * 16, 4),
+        text(16, encoder_attention_mask=None),
+        {"video_rotary_emb": REFINER},
+        arguments=with_times(FRAMES * 16),
+        has_grid=False,
     ),
 }
 
@@ -247,9 +867,28 @@ FLUX = Tiny(
 )
 
 
-@pytest.fixture(params=TINY)
+FAST = (
+    "latte cogvideox cogvideox-1.5 hunyuan hunyuan-single wan-2.1 wan-2.2 ltx mochi allegro",
+    "ltx-2 wan-vace framepack cosmos-3",
+)
+"""One model of each kind; the others run all tests only among the slow ones."""
+HEAVY = ("wan-animate-2", "anyflow-far", "kandinsky-6-sr", "hunyuan-1.5")
+"""Models whose attention is slow on a CPU, and one with a large projection of text."""
+
+
+def slow_unless(names):
+    return [pytest.param(name, marks=[] if name in names else pytest.mark.slow) for name in TINY]
+
+
+@pytest.fixture(params=slow_unless(" ".join(FAST).split()))
 def tiny(request) -> Tiny:
     """Each of the models."""
+    return TINY[request.param]
+
+
+@pytest.fixture(params=slow_unless(TINY.keys() - set(HEAVY)))
+def every_tiny(request) -> Tiny:
+    """Each of the models, for a test that is fast enough for all of them."""
     return TINY[request.param]
 
 

@@ -117,3 +117,36 @@ def test_mistakes(compare, write_comparison, tmp_path, capsys, text, arguments, 
     error = capsys.readouterr().err
     assert error.startswith("error:") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+PIPELINES = ["latte", "cogvideox", "wan", "hunyuan-video", "ltx-video"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_benchmark_of_a_pipeline(name, compare, pipeline_config, tmp_path, capsys):
+    """Three policies on a small pipeline, interrupted after one prompt and resumed."""
+    (tmp_path / "run.py").write_text(f'{pipeline_config(name)}save_dir = "{tmp_path}"\n')
+    (tmp_path / "compare.py").write_text("""
+run = "run.py"
+settings = {
+    "all": dict(cache=dict(type="AdaCache", codebook={1.0: 1})),
+    "adacache": dict(cache=dict(type="AdaCache", codebook={1e9: 2, 2e9: 1}, decision="sample")),
+    "every-2": dict(cache=dict(type="Static", interval=2)),
+    "fbcache": dict(cache=dict(type="FBCache", threshold=0.3)),
+}
+""")
+    arguments = [str(tmp_path / "compare.py"), "--out", str(tmp_path / "out")]
+    assert compare([*arguments, "--limit", "1"]) == 0
+    first = read_results(tmp_path / "out" / "results.jsonl")
+    rows = {row.setting: row for row in first}
+    calls = len(rows["baseline"].schedule) // 6  # of the transformer in a step
+    assert rows["baseline"].schedule == "#" * 6 * calls and rows["baseline"].psnr is None
+    assert rows["adacache"].schedule == "##.###" * calls and rows["every-2"].schedule == "#.#.##" * calls
+    assert rows["all"].psnr == 100 > rows["adacache"].psnr and rows["adacache"].cache_bytes > 0
+    assert rows["all"].tflops == rows["baseline"].tflops > rows["fbcache"].tflops > 0
+    assert rows["adacache"].tflops < rows["baseline"].tflops and rows["fbcache"].policy == "fbcache"
+    assert compare(arguments) == 0
+    assert len(read_results(tmp_path / "out" / "results.jsonl")) == 15 and "10 videos made" in capsys.readouterr().out
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "every-2" in table and (tmp_path / "out" / "index.html").stat().st_size > 0

@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_one_line(write, name, text, message):
 def test_folders_and_missing_files(tmp_path):
     with pytest.raises(AdaCacheError, match="is a folder; expected a file"):
         read_file(tmp_path)
-    with pytest.raises(FileNotFoundError, match="gone.py' does not exist; ready-made configs are in configs/"):
+    with pytest.raises(FileNotFoundError, match="gone.py' does not exist; 'opensora-adacache configs' lists"):
         read_file(tmp_path / "gone.py")
 
 

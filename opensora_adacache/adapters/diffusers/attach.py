@@ -7,7 +7,7 @@ diffusers' registry receives what a pipeline tells the caches of a model (the gu
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,18 +18,19 @@ from opensora_adacache.adapters.block_calls import BlockSignature
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers._compat import (
-    BLOCK_LIST_NAMES,
     CACHE_CONFIG,
     CacheMark,
     Listener,
-    block_metadata,
     hooks_of_caches,
     is_parallel,
 )
-from opensora_adacache.adapters.diffusers.models import MODELS, PARTS, DiffusersModel, generic_model, unknown_grid
+from opensora_adacache.adapters.diffusers.describe import checked, describe
+from opensora_adacache.adapters.few_steps import warn_of_few_steps
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.session import CacheSession
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -38,7 +39,10 @@ TIMESTEP_RANGE = 1000
 
 
 def attach_diffusers(
-    model: nn.Module, config: CacheConfig, num_sampling_steps: int | Callable[[], int]
+    model: nn.Module,
+    config: CacheConfig,
+    num_sampling_steps: int | Callable[[], int],
+    adapter: TransformerAdapter | None = None,
 ) -> BranchedSession:
     """Attach a session to a diffusers transformer; see `opensora_adacache.adapters.apply_cache`.
 
@@ -46,23 +50,28 @@ def attach_diffusers(
     blocks that do not expose it, and in models of which only the blocks are known, it is the residual of that whole
     block.
     """
-    known = describe(model)
+    known = describe(model) if adapter is None else checked(model, adapter)
     _check_model(model, known)
     layers = _layers(model, known)
     _check_config(model, known, config, layers)
+    warned: list[int] = []
 
     def check_run(number: int) -> None:
         settings = session.config  # those for this number of steps
         settings.check_run(number, len(layers))
         warn_of_misfit(settings, number, type(model).__name__)
+        if number not in warned:
+            warned.append(number)
+            warn_of_few_steps(settings, number)
 
-    blocks = _stack_blocks(known, layers, config)
-    if config.num_first_blocks >= len(blocks):
+    blocks = _stack_blocks(model, known, layers, config)
+    if config.num_first_blocks >= sum(not block.prepares for block in blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
     session = BranchedSession(config, num_sampling_steps, check_run)
     if not callable(num_sampling_steps):
         check_run(num_sampling_steps)
-    stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, partial(_blocks, model, known))
+    find_blocks, between = partial(_blocks, model, known), _modules(model, known.between)
+    stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, find_blocks, between)
     listener = Listener(HOOK, session.end_of_sampling)
     patches = Patches()
     stack.wrap(patches)
@@ -78,43 +87,11 @@ def attach_diffusers(
     return session
 
 
-def describe(model: nn.Module) -> DiffusersModel:
-    """Return the description of a model, by its class or else by its blocks if diffusers has registered them.
-
-    Raises:
-        ValueError: neither its class nor its blocks are known.
-    """
-    for base in type(model).__mro__:
-        if base.__name__ in MODELS:
-            return MODELS[base.__name__]
-    stacks = [
-        name
-        for name, child in model.named_children()
-        if name in BLOCK_LIST_NAMES and isinstance(child, nn.ModuleList) and len(child)
-    ]
-    unknown = {
-        type(block).__name__ for name in stacks for block in getattr(model, name) if block_metadata(type(block)) is None
-    }
-    missing = {"hidden_states", "timestep"} - set(inspect.signature(type(model).forward).parameters)
-    why = None
-    if type(model).__name__ in PARTS:
-        why = "it is a part of a UNet, not a whole model"
-    elif missing:
-        why = f"its forward takes no {' and no '.join(sorted(missing))}"
-    elif unknown:
-        why = f"its blocks {', '.join(sorted(unknown))} are not registered in diffusers"
-    elif not stacks:
-        why = "it has no list of blocks under a usual name"
-    if why:
-        raise ValueError(f"apply_cache does not know {type(model).__name__}, and {why}")
-    return generic_model(tuple(stacks))
-
-
 def _call(
     session: BranchedSession,
     stack: BlockStack,
     model: nn.Module,
-    known: DiffusersModel,
+    known: TransformerAdapter,
     listener: Listener,
     original: Callable,
 ) -> Callable:
@@ -123,35 +100,61 @@ def _call(
 
     def call(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(model, *args, **kwargs).arguments
-        latents = arguments["hidden_states"]
-        if arguments.get("timestep") is None:
-            raise ValueError("this call gives no timestep: a cache needs it to tell one step from the next")
+        if not known.is_step(arguments):
+            return stack.run_aside(lambda: original(*args, **kwargs))
+        latents = batched(arguments[known.latents])
+        if arguments.get(known.timestep) is None:
+            raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
         if session.at_start:
             _check_other_caches(model)
         session.count_steps()
-        timestep = falling_timestep(arguments["timestep"], latents, known.rising_timestep)
+        timestep = falling_timestep(arguments[known.timestep], known)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
-            grid = known.grid(model.config, arguments)  # type: ignore[arg-type]
+            grid = _grid(model, known, arguments)
             out = stack.run(branch, latents.shape[0], grid, lambda: original(*args, **kwargs))
             if isinstance(out, Tensor):
                 return branch.correct(out)
             if isinstance(out, tuple):
-                return (branch.correct(out[0]), *out[1:])
+                return (_correct(branch, out[0]), *out[1:])
             name = next(iter(out))  # "sample", but for a few
-            out[name] = branch.correct(out[name])
+            out[name] = _correct(branch, out[name])
             return out
 
     return call
 
 
-def falling_timestep(timestep: Any, latents: Tensor, rises: bool) -> Tensor:
-    """Return the timestep of a call as [R] or [1], decreasing over calls; with one per token, return the largest."""
+def falling_timestep(timestep: Any, known: TransformerAdapter) -> Tensor:
+    """Return the timestep of a call as [R] or [1], from 1000 for noise to 0; where tokens differ, the noisiest one."""
     t = torch.as_tensor(timestep)
-    t = t[None] if t.ndim == 0 else t.flatten(1).amax(1) if t.ndim > 1 else t
-    return TIMESTEP_RANGE - t if rises else t
+    if not known.timestep_by_row or t.ndim == 0:
+        t = t.reshape(1, -1)
+    if t.ndim > 1:
+        t = t.flatten(1)
+        t = t.amin(1) if known.rising_timestep else t.amax(1)
+    if known.timestep_range != TIMESTEP_RANGE:
+        t = t * (TIMESTEP_RANGE / known.timestep_range)
+    return TIMESTEP_RANGE - t if known.rising_timestep else t
 
 
-def _layers(model: nn.Module, known: DiffusersModel) -> list[list[tuple[str, nn.Module]]]:
+def _grid(model: nn.Module, known: TransformerAdapter, arguments: Mapping[str, Any]) -> Grid | None:
+    """Return the token grid of a call, if it is known."""
+    sizes = known.grid(getattr(model, "config", None), arguments) if known.grid else None
+    return None if sizes is None else Grid(*sizes)
+
+
+def batched(latents: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return latents, or an output, as one tensor [R, …]; some models take and return a list with one per video."""
+    return latents if isinstance(latents, Tensor) else torch.stack(list(latents))
+
+
+def _correct(branch: CacheSession, out: Tensor | Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+    """Return the model's output, corrected if the settings enable it, in the form in which the model returned it."""
+    whole = batched(out)
+    corrected = branch.correct(whole)
+    return out if corrected is whole else corrected if isinstance(out, Tensor) else list(corrected)
+
+
+def _layers(model: nn.Module, known: TransformerAdapter) -> list[list[tuple[str, nn.Module]]]:
     """Return the blocks in order of execution, grouped into layers, with the name of their list."""
     lists = [[(name, block) for block in getattr(model, name)] for name in known.stacks]
     if known.interleaved:
@@ -159,13 +162,18 @@ def _layers(model: nn.Module, known: DiffusersModel) -> list[list[tuple[str, nn.
     return [[block] for blocks in lists for block in blocks]
 
 
-def _blocks(model: nn.Module, known: DiffusersModel) -> list[nn.Module]:
-    """Return the blocks in order of execution."""
-    return [block for layer in _layers(model, known) for _, block in layer]
+def _blocks(model: nn.Module, known: TransformerAdapter) -> list[nn.Module]:
+    """Return the blocks in order of execution, those that only prepare first."""
+    return _modules(model, known.before) + [block for layer in _layers(model, known) for _, block in layer]
+
+
+def _modules(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Return the modules of some module lists."""
+    return [module for name in names for module in getattr(model, name)]
 
 
 def _stack_blocks(
-    known: DiffusersModel, layers: list[list[tuple[str, nn.Module]]], config: CacheConfig
+    model: nn.Module, known: TransformerAdapter, layers: list[list[tuple[str, nn.Module]]], config: CacheConfig
 ) -> list[StackBlock]:
     sites: dict[int, list[str]] = {}
     if config.probe is not None:
@@ -173,11 +181,16 @@ def _stack_blocks(
         if known.interleaved:
             probed = known.stacks[:1] if config.probe.residual == "s-attn" else known.stacks[1:]
         sites = {layer: list(probed) for layer in with_middle_layer(config.probe, len(layers)).layers or ()}
-    return [
+    preparing = [
+        StackBlock(block, name, BlockSignature(type(block), known), prepares=True)
+        for name in known.before
+        for block in getattr(model, name)
+    ]
+    return preparing + [
         StackBlock(
             module=block,
             stack=stack,
-            signature=BlockSignature(type(block)),
+            signature=BlockSignature(type(block), known),
             site=f"{number}.{stack}" if stack in sites.get(number, ()) else None,
             after=known.after_attention.get(stack),
         )
@@ -186,7 +199,7 @@ def _stack_blocks(
     ]
 
 
-def _how_to_compile(model: nn.Module, known: DiffusersModel) -> str:
+def _how_to_compile(model: nn.Module, known: TransformerAdapter) -> str:
     """Return the code that compiles the blocks of a model; not every class has a `compile_repeated_blocks`."""
     if getattr(model, "_repeated_blocks", None):
         return "model.compile_repeated_blocks()"
@@ -194,7 +207,7 @@ def _how_to_compile(model: nn.Module, known: DiffusersModel) -> str:
     return f"'for block in {lists}: block.compile()'"
 
 
-def _check_model(model: nn.Module, known: DiffusersModel) -> None:
+def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
     """Raise ValueError if something on the model is incompatible with a cache."""
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
@@ -220,7 +233,7 @@ def _check_other_caches(model: nn.Module) -> None:
         raise ValueError(f"this model has another cache attached (hook {name}): take it off first")
 
 
-def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, layers: list) -> None:
+def _check_config(model: nn.Module, known: TransformerAdapter, config: CacheConfig, layers: list) -> None:
     """Raise ValueError if a policy needs something that the model does not provide."""
     name = type(model).__name__
     for block in (block for layer in layers for _, block in layer):
@@ -235,7 +248,7 @@ def _check_config(model: nn.Module, known: DiffusersModel, config: CacheConfig, 
         raise ValueError(f"{policy} reads the first block's modulated input, which is unknown for {name}")
     if config.reads_noise_level and not known.rectified_flow:
         raise ValueError(f"{policy} reads the noise level from the timestep, which {name} does not give")
-    if config.reads_frames and known.grid is unknown_grid:
+    if config.reads_frames and known.grid is None:
         raise ValueError(
             f"{policy} needs the frame layout, which is unknown for {name}: set moreg=None, or choose a policy that "
             "does not read frames"

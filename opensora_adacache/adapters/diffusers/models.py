@@ -1,148 +1,241 @@
-"""What the adapter knows about each diffusers transformer: the location of its blocks, its tokens and its probe.
-
-Letters: R batch rows (videos × guidance branches), T latent frames, S patches per frame, N = T·S tokens, C channels.
-"""
+"""How to attach to each diffusers transformer: one entry of data per class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+from opensora_adacache.adapters.diffusers.grids import (
+    channels_last_grid,
+    frames_first_grid,
+    item_grid,
+    latent_grid,
+    listed_grid,
+    stated_grid,
+)
+from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
 
-class Grid(NamedTuple):
-    """Number of video tokens along time, height and width."""
-
-    frames: int
-    height: int
-    width: int
+def _reads_memory(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call of Wan-Animate 2 denoises; with "extract" it encodes the reference video."""
+    return arguments["kv_cache_mode"] == "cached"
 
 
-@dataclass(frozen=True)
-class DiffusersModel:
-    """A diffusers transformer.
-
-    Attributes:
-        grid: returns the token grid from the model's config and the arguments of its forward, or None if they do not
-            determine it.
-        stacks: names of the module lists that hold the blocks, in order of execution.
-        interleaved: whether the lists alternate block by block (a layer is then one block of each list).
-        attention: name of the first attention in a block; its input is the block's modulated input.
-        after_attention: module list → name of the submodule whose first input is the block's input plus its gated
-            attention residual. A list without an entry has no such submodule: its probe is the residual of the whole
-            block.
-        row_axis: module list → what the first axis of its blocks holds in addition to R rows: "frames" for [R·T, S, C],
-            "patches" for [R·S, T, C]. No entry for [R, N, C].
-        rectified_flow: whether timestep / 1000 is the noise level.
-        rising_timestep: whether the timestep rises from 0 to 1000 instead of falling.
-        shared: arguments of a block that all rows share, even if their first axis happens to have the same length.
-        keeps_text: whether the model may read the text states that leave the last block.
-        joined: module lists whose blocks get text and video tokens as one sequence, the text first.
-    """
-
-    grid: Callable[[Any, Mapping[str, Any]], Grid | None]
-    stacks: tuple[str, ...] = ("transformer_blocks",)
-    interleaved: bool = False
-    attention: str | None = "attn1"
-    after_attention: Mapping[str, str] = field(default_factory=dict)
-    row_axis: Mapping[str, str] = field(default_factory=dict)
-    rectified_flow: bool = False
-    rising_timestep: bool = False
-    shared: tuple[str, ...] = ()
-    keeps_text: bool = False
-    joined: tuple[str, ...] = ()
+def _fills_no_memory(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call of AnyFlow FAR denoises; a cache step encodes a finished chunk."""
+    return not (arguments.get("kv_cache_flag") or {}).get("is_cache_step")
 
 
-def latent_grid(config: Any, arguments: Mapping[str, Any], frame_axis: int = 2) -> Grid:
-    """Return the grid of latents [R, C, frames, height, width] (or with frames at another axis) cut into patches."""
-    shape = arguments["hidden_states"].shape
-    patch = config["patch_size"]
-    time, height, width = (config.get("patch_size_t") or 1, patch, patch) if isinstance(patch, int) else patch
-    return Grid(-(-shape[frame_axis] // time), shape[-2] // height, shape[-1] // width)
+def _captures_nothing(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call of SANA-WM's refiner denoises; the others keep keys and values of a finished chunk."""
+    return arguments.get("kv_cache_mode") in (None, "inject")
 
 
-def frames_first_grid(config: Any, arguments: Mapping[str, Any]) -> Grid:
-    """Return the grid of latents [R, frames, C, height, width]."""
-    return latent_grid(config, arguments, frame_axis=1)
+def _ends_with_control(config: Any) -> str | None:
+    """Return what is wrong with a control hint after the last block: it is not part of what the stack adds."""
+    if config["num_layers"] - 1 not in config["vace_layers"]:
+        return None
+    return "a control hint is added after its last block, which a skipped step would leave out"
 
 
-def stated_grid(config: Any, arguments: Mapping[str, Any]) -> Grid | None:
-    """Return the grid that the call specifies, for latents given as tokens; None if it specifies coordinates."""
-    sizes = [arguments.get(name) for name in ("num_frames", "height", "width")]
-    return None if None in sizes else Grid(*sizes)  # type: ignore[arg-type]
+# Wan and the models that were built on it
+_WAN: dict[str, Any] = {
+    "grid": latent_grid,
+    "stacks": ("blocks",),
+    "attention": "attn1",
+    "after_attention": {"blocks": "norm2"},
+    "rectified_flow": True,
+    "shared": ("rotary_emb", "attention_mask"),
+}
+_COGVIDEOX: dict[str, Any] = {
+    "grid": frames_first_grid,
+    "attention": "attn1",
+    "after_attention": {"transformer_blocks": "norm2"},
+    "shared": ("image_rotary_emb",),
+}
+_HUNYUAN: dict[str, Any] = {
+    "grid": latent_grid,
+    "stacks": ("transformer_blocks", "single_transformer_blocks"),
+    "attention": "attn",
+    "after_attention": {"transformer_blocks": "norm2"},
+    "rectified_flow": True,
+    "shared": ("freqs_cis", "image_rotary_emb"),
+}
+_TWO_STREAMS: dict[str, Any] = {"block_text": "encoder_hidden_states", "returns": ("tokens", "text")}
 
-
-def unknown_grid(config: Any, arguments: Mapping[str, Any]) -> None:
-    """Return None: the layout of the tokens is unknown."""
-    return None
-
-
-MODELS: dict[str, DiffusersModel] = {
-    "LatteTransformer3DModel": DiffusersModel(
+MODELS: dict[str, TransformerAdapter] = {
+    "AllegroTransformer3DModel": TransformerAdapter(
         grid=latent_grid,
-        stacks=("transformer_blocks", "temporal_transformer_blocks"),
-        interleaved=True,
-        after_attention={"transformer_blocks": "attn2", "temporal_transformer_blocks": "norm2"},
-        row_axis={"transformer_blocks": "frames", "temporal_transformer_blocks": "patches"},
+        attention="attn1",
+        after_attention={"transformer_blocks": "attn2"},
+        shared=("image_rotary_emb",),
     ),
-    "CogVideoXTransformer3DModel": DiffusersModel(
-        grid=frames_first_grid,
+    "AnyFlowFARTransformer3DModel": TransformerAdapter(
+        **{**_WAN, "grid": frames_first_grid}, is_step=_fills_no_memory, whole_batch=("kv_cache",)
+    ),
+    "AnyFlowTransformer3DModel": TransformerAdapter(**{**_WAN, "grid": frames_first_grid}),
+    "ChronoEditTransformer3DModel": TransformerAdapter(**_WAN),
+    "CogVideoXTransformer3DModel": TransformerAdapter(**_COGVIDEOX),
+    "ConsisIDTransformer3DModel": TransformerAdapter(
+        **_COGVIDEOX, **_TWO_STREAMS, between=("perceiver_cross_attention",)
+    ),
+    "Cosmos3OmniTransformer": TransformerAdapter(  # one packed sequence of one video; its text is not read at the end
+        grid=item_grid,
+        stacks=("layers",),
+        latents="vision_tokens",
+        timestep="vision_timesteps",
+        timestep_by_row=False,
+        rectified_flow=True,
+        block_tokens="gen_seq",
+        block_text="und_seq",
+        returns=("text", "tokens"),
+        layout={"layers": "sequence"},
+        shared=("rotary_emb",),
+        attention="self_attn.add_q_proj",  # the attention itself gets the text first
+        after_attention={"layers": "post_attention_layernorm_moe_gen"},
+    ),
+    "CosmosTransformer3DModel": TransformerAdapter(  # its timestep is another function of the noise in each version
+        grid=latent_grid,
+        attention="attn1",
         after_attention={"transformer_blocks": "norm2"},
         shared=("image_rotary_emb",),
     ),
-    "HunyuanVideoTransformer3DModel": DiffusersModel(
+    "EasyAnimateTransformer3DModel": TransformerAdapter(
         grid=latent_grid,
-        stacks=("transformer_blocks", "single_transformer_blocks"),
-        attention="attn",
+        **_TWO_STREAMS,
+        attention="attn1",
         after_attention={"transformer_blocks": "norm2"},
         rectified_flow=True,
-        shared=("freqs_cis", "image_rotary_emb"),
+        shared=("image_rotary_emb",),
     ),
-    "WanTransformer3DModel": DiffusersModel(
-        grid=latent_grid,
-        stacks=("blocks",),
-        after_attention={"blocks": "norm2"},
+    "Flux2Transformer2DModel": TransformerAdapter(
+        stacks=("transformer_blocks", "single_transformer_blocks"),
+        shared=("image_rotary_emb",),
+        joined=("single_transformer_blocks",),
+    ),
+    "HeliosTransformer3DModel": TransformerAdapter(**_WAN, history_first=True),
+    "HunyuanVideo15Transformer3DModel": TransformerAdapter(
+        **{**_HUNYUAN, "stacks": ("transformer_blocks",)}, **_TWO_STREAMS
+    ),
+    "HunyuanVideoFramepackTransformer3DModel": TransformerAdapter(**_HUNYUAN, history_first=True),
+    "HunyuanVideoTransformer3DModel": TransformerAdapter(**_HUNYUAN),
+    "Kandinsky5Transformer3DModel": TransformerAdapter(
+        grid=channels_last_grid,
+        stacks=("visual_transformer_blocks",),
+        block_tokens="visual_embed",
+        returns=("tokens",),
+        attention="self_attention",
+        after_attention={"visual_transformer_blocks": "cross_attention_norm"},
+        shared=("rope", "sparse_params"),
+    ),
+    "Kandinsky6SRTransformer3DModel": TransformerAdapter(
+        grid=channels_last_grid,
+        stacks=("visual_transformer_blocks",),
+        attention="self_attention",
+        after_attention={"visual_transformer_blocks": "feed_forward_norm"},
+        shared=("rotary_emb", "sparse_params"),
+    ),
+    "Kandinsky6Transformer3DModel": TransformerAdapter(
+        grid=channels_last_grid,
+        stacks=("visual_transformer_blocks",),
+        block_tokens="vis",
+        block_text="aud",
+        returns=("tokens", "text"),
+        keeps_text=True,
+        attention="video_dec_block.self_attention",
+        after_attention={"visual_transformer_blocks": "video_dec_block.cross_attention_norm"},
         rectified_flow=True,
-        shared=("rotary_emb",),
+        shared=("vis_rope", "aud_rope"),
     ),
-    "LTXVideoTransformer3DModel": DiffusersModel(
+    "LatteTransformer3DModel": TransformerAdapter(
+        grid=latent_grid,
+        stacks=("transformer_blocks", "temporal_transformer_blocks"),
+        interleaved=True,
+        attention="attn1",
+        after_attention={"transformer_blocks": "attn2", "temporal_transformer_blocks": "norm2"},
+        layout={"transformer_blocks": "frames", "temporal_transformer_blocks": "patches"},
+    ),
+    "LTX2VideoTransformer3DModel": TransformerAdapter(
         grid=stated_grid,
+        block_text="audio_hidden_states",
+        returns=("tokens", "text"),
+        keeps_text=True,
+        attention="attn1",
+        after_attention={"transformer_blocks": "norm2"},
+        rectified_flow=True,
+    ),
+    "LTXVideoTransformer3DModel": TransformerAdapter(
+        grid=stated_grid,
+        attention="attn1",
         after_attention={"transformer_blocks": "attn2"},
         rectified_flow=True,
     ),
-    "MochiTransformer3DModel": DiffusersModel(
+    "MiniMaxH3Transformer3DModel": TransformerAdapter(  # text, frames and sound in an order that the caller chooses
+        timestep_by_row=False,
+        timestep_range=1.0,
+        rising_timestep=True,
+        rectified_flow=True,
+        attention="attn",
+        after_attention={"transformer_blocks": "norm2"},
+        shared=("temb", "adaln_indices", "rotary_emb"),
+    ),
+    "MochiTransformer3DModel": TransformerAdapter(
         grid=latent_grid,
+        attention="attn1",
         after_attention={"transformer_blocks": "norm3"},
         rectified_flow=True,
         rising_timestep=True,
         shared=("image_rotary_emb",),
     ),
-    "AllegroTransformer3DModel": DiffusersModel(
+    "MotifVideoTransformer3DModel": TransformerAdapter(**_HUNYUAN),  # its decoder blocks get video tokens as text
+    "SanaVideoTransformer3DModel": TransformerAdapter(
         grid=latent_grid,
+        attention="attn1",
         after_attention={"transformer_blocks": "attn2"},
-        shared=("image_rotary_emb",),
+        rectified_flow=True,
+        shared=("rotary_emb",),
     ),
-    "Flux2Transformer2DModel": DiffusersModel(
-        grid=unknown_grid,
-        stacks=("transformer_blocks", "single_transformer_blocks"),
-        attention=None,
-        shared=("image_rotary_emb",),
-        joined=("single_transformer_blocks",),
+    "SanaWMLTX2RefinerTransformer3DModel": TransformerAdapter(
+        is_step=_captures_nothing,
+        attention="attn1",
+        after_attention={"transformer_blocks": "norm2"},
+        rectified_flow=True,
+        whole_batch=("kv_cache",),
     ),
-    "MotifVideoTransformer3DModel": DiffusersModel(  # its decoder blocks get video tokens where others get text
-        grid=unknown_grid,
-        stacks=("transformer_blocks", "single_transformer_blocks"),
-        attention=None,
-        shared=("image_rotary_emb",),
+    "SanaWMTransformer3DModel": TransformerAdapter(
+        grid=latent_grid,
+        stacks=("blocks",),
+        block_tokens="x",
+        attention="attn",
+        after_attention={"blocks": "cross_attn"},
+        rectified_flow=True,
+        shared=("rotary_emb",),
     ),
+    "SkyReelsV2Transformer3DModel": TransformerAdapter(**_WAN),
+    "WanAnimate2Transformer3DModel": TransformerAdapter(
+        grid=listed_grid,
+        stacks=("blocks",),
+        skips_blocks=True,  # one of them, without the prompt
+        is_step=_reads_memory,
+        attention="self_attn",
+        after_attention={"blocks": "norm3"},
+        rectified_flow=True,
+        shared=("rotary_emb", "reference_rotary_emb", "attention_mask"),
+        whole_batch=("kv_cache",),
+    ),
+    "WanAnimateTransformer3DModel": TransformerAdapter(**_WAN, between=("face_adapter",)),
+    "WanTransformer3DModel": TransformerAdapter(**_WAN),
+    "WanVACETransformer3DModel": TransformerAdapter(**_WAN, before=("vace_blocks",)),
 }
-"""Class names → descriptions. Any other transformer with registered blocks uses `generic_model`."""
+"""Class names → adapters. Any other transformer with registered blocks uses `generic_adapter`."""
+
+UNFIT: dict[str, Callable[[Any], str | None]] = {"WanVACETransformer3DModel": _ends_with_control}
+"""Class names → why a model of this class with a certain config cannot be cached; None if it can."""
 
 PARTS = ("Transformer2DModel", "TransformerTemporalModel")
 """Classes that are parts of a UNet: they see no timestep."""
 
 
-def generic_model(stacks: tuple[str, ...]) -> DiffusersModel:
+def generic_adapter(stacks: tuple[str, ...]) -> TransformerAdapter:
     """Describe a transformer of which only the blocks are known: no token grid, whole blocks as probes."""
-    shared = ("image_rotary_emb", "rotary_emb", "freqs_cis")
-    return DiffusersModel(unknown_grid, stacks, attention=None, shared=shared, keeps_text=True)
+    return TransformerAdapter(stacks=stacks, shared=("image_rotary_emb", "rotary_emb", "freqs_cis"), keeps_text=True)

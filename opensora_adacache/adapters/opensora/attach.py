@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata
-from opensora_adacache.adapters.diffusers.models import DiffusersModel, Grid, unknown_grid
 from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
 
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
 BLOCK_FORWARD = ("self", "x", "y", "t", "mask", "x_mask", "t0", "T", "S")
 """Parameters of the forward of STDiT3 and of its block in version 1.2.0."""
-UPSTREAM = DiffusersModel(grid=unknown_grid, stacks=("spatial_blocks", "temporal_blocks"), attention="attn")
+UPSTREAM = TransformerAdapter(stacks=("spatial_blocks", "temporal_blocks"), attention="attn")
 
 
 def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: int) -> CacheSession:

@@ -123,6 +123,9 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
         shares_budget = self.budget_over == "batch"
         return ForecastCachePolicy(self, self.tolerance, budget, shares_budget, num_sampling_steps, groups)
 
+    def most_lenient(self) -> CacheConfig:
+        return self
+
     def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
         if self.budget(num_sampling_steps) == num_sampling_steps or len(set(self.sensitivity)) > 1:
             return None

@@ -40,6 +40,9 @@ class EasyCacheConfig(CacheConfig):
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return EasyCachePolicy(self, num_sampling_steps, groups)
 
+    def most_lenient(self) -> CacheConfig:
+        return self
+
 
 class EasyCachePolicy(AccumulatingPolicy):
     """Accumulates K · ‖x_s − x_{s−1}‖₁ / ‖out‖₁.

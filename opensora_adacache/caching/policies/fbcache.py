@@ -38,6 +38,9 @@ class FBCacheConfig(CacheConfig):
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return FBCachePolicy(self.threshold, groups)
 
+    def most_lenient(self) -> CacheConfig:
+        return self
+
 
 class FBCachePolicy(CachePolicy):
     """Computes where ‖f − f_c‖₁ / ‖f_c‖₁ ≥ threshold.

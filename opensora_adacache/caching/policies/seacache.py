@@ -47,6 +47,9 @@ class SeaCacheConfig(CacheConfig):
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return SeaCachePolicy(self.threshold, num_sampling_steps, groups)
 
+    def most_lenient(self) -> CacheConfig:
+        return self
+
 
 class SeaCachePolicy(AccumulatingPolicy):
     """Accumulates mean|P_s − P_{s−1}| / mean|P_{s−1}| over adjacent steps; P is the filtered modulated input."""

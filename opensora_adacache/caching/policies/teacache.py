@@ -47,6 +47,9 @@ class TeaCacheConfig(CacheConfig):
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return TeaCachePolicy(self, num_sampling_steps, groups)
 
+    def most_lenient(self) -> CacheConfig:
+        return self
+
     def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
         if model_name is None or self.coefficients != OPEN_SORA_COEFFICIENTS:
             return None

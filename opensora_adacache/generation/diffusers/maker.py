@@ -53,8 +53,14 @@ class PipelineMaker:
             self.pipeline(**self.arguments(jobs), output_type="latent")
             self._reset()
 
-    def make(self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None) -> list[Clip]:
-        """Make the clips of a batch.
+    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
+        """Make the clips of a batch; see `denoise`."""
+        return self.denoise(jobs)()
+
+    def denoise(
+        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+    ) -> Callable[[], list[Clip]]:
+        """Make the clips of a batch, and return a function that returns them: the pipeline's call decodes too.
 
         A clip depends only on its own job, unless a cache decides for the whole batch. (Rounding may differ, because
         sums over a larger batch can be computed in another order.)
@@ -66,16 +72,19 @@ class PipelineMaker:
         Raises:
             ValueError: the pipeline refuses an argument, or its output is no video.
         """
-        with self, watched_calls(self.pipeline, list(transformers_of(self.pipeline).values()), self.device) as calls:
-            output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
-        videos = [_as_frames(video) for video in output.frames]
-        if len(videos) != len(jobs):
-            raise ValueError(
-                f"the pipeline made {len(videos)} videos of {len(jobs)} prompts; leave num_videos out of call"
-            )
-        clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
-        self._reset()
-        return clips
+        with self:
+            transformers = list(transformers_of(self.pipeline).values())
+            with watched_calls(self.pipeline, transformers, self.device) as calls:
+                output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
+            videos = [_as_frames(video) for video in output.frames]
+            if len(videos) != len(jobs):
+                raise ValueError(
+                    f"the pipeline made {len(videos)} videos of {len(jobs)} prompts; leave "
+                    "num_videos_per_prompt out of pipeline.call"
+                )
+            clips = [self._clip(row, video, calls, len(videos)) for row, video in enumerate(videos)]
+            self._reset()
+        return lambda: clips
 
     def arguments(self, jobs: Sequence[VideoJob]) -> dict[str, Any]:
         """Return the arguments of the pipeline's call for some jobs, without those that concern its output.
@@ -128,7 +137,7 @@ class PipelineMaker:
         for transformer, session in self._sessions.items():
             for branch, part in session.branches.items():
                 if traces := part.traces:
-                    yield f"{transformer} {branch}", traces[row % len(traces)]
+                    yield f"{transformer} {branch}".strip(), traces[row % len(traces)]
 
 
 def _as_frames(video: Tensor) -> Tensor:

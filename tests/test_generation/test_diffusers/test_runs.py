@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target 
 
 # family -> its runs within a video: a trace for each transformer and each call that guidance takes
 BRANCHES = {
-    "latte": ["transformer call 1"],
+    "latte": ["transformer"],
     "cogvideox": ["transformer cond_uncond"],
     "wan": ["transformer cond", "transformer uncond"],
     "hunyuan-video": ["transformer cond"],

@@ -1,0 +1,62 @@
+"""The command ``opensora-adacache NAME …``: one name for everything that scripts/ does, from any folder.
+
+Each name is a module of this package with `build_parser` and `main`, and only the module that is named is imported, so
+that help appears at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from opensora_adacache.errors.closest import closest
+
+PROGRAM = "opensora-adacache"
+
+COMMANDS = {
+    "sample": "make the videos of a config",
+    "image": "make the reference images of a config's videos",
+    "compare": "make a benchmark: policies side by side on the same prompts and seeds",
+    "report": "rebuild the tables and page of a benchmark",
+    "calibrate": "find a policy's settings for a speedup or a quality",
+    "plan": "print tokens, FLOPs and cache bytes of a config without loading a model",
+    "replay": "predict the schedule of another codebook from a recorded run",
+    "configs": "list the configs that ship with the package, or copy them",
+    "doctor": "print versions, devices, attention backends, memory, and which weights are missing",
+    "completion": "print the shell code that completes these commands",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if given[0] == "--version":
+        from opensora_adacache import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        print(f"error: no command '{name}'{closest(name, COMMANDS)}; --help lists them", file=sys.stderr)
+        return 2
+    try:
+        return import_module(f"opensora_adacache.commands.{name}").main(rest)
+    except KeyboardInterrupt:  # while modules were imported
+        print("interrupted before anything was made", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"usage: {PROGRAM} COMMAND … (COMMAND --help lists its flags)", ""]
+    lines += [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

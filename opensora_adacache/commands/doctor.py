@@ -1,0 +1,42 @@
+"""Print what a report about a problem needs: versions, devices, attention backends, memory, and which weights are here.
+
+It reads configs but loads no weights, and it does not use the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
+
+
+def build_parser() -> OneLineParser:
+    """Return the parser of the command."""
+    parser = OneLineParser(prog="opensora-adacache doctor", description=__doc__)
+    parser.add_argument("config", nargs="*", help="configs to check (default: those that ship with the package)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command(doctor, build_parser().parse_args(arguments))
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Print the tables as Markdown."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from opensora_adacache.generation.checkup import check_up
+
+    console = Console(width=240)
+    for section in check_up(options.config):
+        table = Table(*section.header, box=box.MARKDOWN)
+        for row in section.rows:
+            table.add_row(*map(Text, row))  # as text: brackets are no markup
+        console.print(f"\n## {section.title}\n", markup=False)
+        console.print(table)

@@ -1,0 +1,121 @@
+"""What this machine has and what configs need, as tables: nothing is loaded or downloaded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+
+from opensora_adacache.config import load_config
+from opensora_adacache.config.paths import shipped_configs
+from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
+from opensora_adacache.errors.shown import one_line
+from opensora_adacache.generation.loading import format_bytes, hub_options
+from opensora_adacache.generation.memory import physical_memory
+from opensora_adacache.models.checkpoint import HubOptions, weight_bytes
+from opensora_adacache.models.layers import ATTENTION_BACKENDS, check_attention_backend
+
+# Package -> what it is for. The first ones are required.
+PACKAGES = {
+    "opensora-adacache": "",
+    "torch": "",
+    "diffusers": "",
+    "transformers": "",
+    "av": "",
+    "safetensors": "",
+    "huggingface_hub": "",
+    "accelerate": "offload, device maps",
+    "torchao": "model.quantize",
+    "xformers": "attention_backend='xformers'",
+    "matplotlib": "plots of a benchmark",
+    "torchmetrics": "LPIPS",
+    "cache-dit": "comparison with its caches",
+}
+NUM_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with a title."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def check_up(configs: Iterable[str] = ()) -> Iterator[Section]:
+    """Yield the tables one by one.
+
+    Args:
+        configs: paths or names of run configs to check; none checks all that ship with the package.
+    """
+    yield Section("Versions", ("package", "version", "needed for"), list(_versions()))
+    yield Section("Machine", ("what", "found"), list(_machine()))
+    yield Section("Attention backends", ("backend", "state"), list(_attention_backends()))
+    names = list(configs)
+    yield Section("Weights", ("weights", "part", "on this machine", "needed by"), list(_weights(names)))
+
+
+def _versions() -> Iterator[tuple[str, str, str]]:
+    yield "Python", platform.python_version(), "everything"
+    for name, purpose in PACKAGES.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = "missing" if purpose else "MISSING"
+        yield name, version, purpose or "everything"
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    yield "system", platform.platform()
+    yield "processors", str(len(os.sched_getaffinity(0)))
+    yield "memory", format_bytes(physical_memory())
+    yield "free disk space here", format_bytes(shutil.disk_usage(".").free)
+    if not torch.cuda.is_available():
+        build = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch has no CUDA"
+        yield "GPUs", f"none ({build}); runs use the processor"
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        yield f"GPU {index}", f"{name}, {format_bytes(free)} of {format_bytes(total)} free"
+
+
+def _attention_backends() -> Iterator[tuple[str, str]]:
+    for name in ATTENTION_BACKENDS:
+        try:
+            check_attention_backend(name)
+        except ValueError as error:
+            yield name, one_line(error)
+        else:
+            yield name, "works"
+
+
+def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row per checkpoint, with the configs that need it."""
+    users: dict[tuple[str, str], list[str]] = {}
+    options: dict[str, HubOptions] = {}
+    for name in names or shipped_configs():
+        try:
+            config = load_config(name, {"prompt": ["any"]})
+        except (ValueError, OSError) as error:
+            if names:  # the shipped ones that fail are benchmarks, which have no models of their own
+                yield "", "", one_line(error), name
+            continue
+        parts: list[tuple[str, ModelSettings | VaeSettings | TextEncoderSettings]] = [
+            ("transformer", config.model),
+            ("VAE", config.vae),
+            ("text encoder", config.text_encoder),
+        ]
+        for part, settings in parts:
+            users.setdefault((settings.from_pretrained, part), []).append(name)
+            options[settings.from_pretrained] = HubOptions(**hub_options(settings))
+    for (source, part), configs in users.items():
+        size = weight_bytes(source, options[source])
+        state = "missing: the first run downloads it" if size is None else format_bytes(size)
+        more = f" and {len(configs) - NUM_LISTED} more" if len(configs) > NUM_LISTED else ""
+        yield source, part, state, ", ".join(configs[:NUM_LISTED]) + more
