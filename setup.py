@@ -25,7 +25,13 @@ setup(
     packages=[*find_packages(include=["opensora_adacache*"]), *data],
     package_dir={package: folder for package, (folder, _) in data.items()},
     package_data={
-        "opensora_adacache": ["py.typed", "shapes/weights/**/*", "benchmark/report/*.jinja", "benchmark/*.json"],
+        "opensora_adacache": [
+            "py.typed",
+            "shapes/weights/**/*",
+            "benchmark/report/*.jinja",
+            "benchmark/*.json",
+            "presets/data/*.json",
+        ],
         **{package: patterns for package, (_, patterns) in data.items()},
     },
 )

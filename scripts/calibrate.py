@@ -4,7 +4,7 @@ This makes the videos of a few prompts without a cache. Then, for the policy in 
 named by --policy, it finds the settings that reach the target speedup (n / computed steps) or the target PSNR in dB
 against the uncached videos, on average. It prints each as a cache section. FILE.json stores them with model, steps,
 command and date; a config uses them with ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or any
-other path.
+other path. All settings are also added to the user's own calibrations, where ``apply_cache(…, speedup=X)`` finds them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from opensora_adacache.commands.main import print_error, run_command, typed_command
+from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
+from opensora_adacache.config import load_config
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,32 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    """Find the settings, print and write each. A target that cannot be reached does not stop the others."""
-    from tqdm import tqdm
+    """Find the settings, print and write each."""
+    from opensora_adacache.calibration.task import check_targets, plan_task
+    from opensora_adacache.commands.calibrate import run_task
 
-    from opensora_adacache.calibration.results import CalibratedOutput, describe
-    from opensora_adacache.calibration.task import read_task
-
-    task = read_task(options.config, options.speedup, options.psnr, options.policy, options.prompt_path)
-    config, num_steps, output = task.config, task.config.scheduler.num_sampling_steps, None
-    if options.out:
-        output = CalibratedOutput(options.out, config.model.from_pretrained, num_steps, options.command)
-    bar = tqdm(desc="batches", disable=not sys.stderr.isatty())
-    calibrator, missed = task.load(options.limit, on_run=bar.update), False
-    for name, search in task.searches(calibrator):
-        try:
-            found = search()
-        except ValueError as error:
-            missed = True
-            print_error(error, name)
-            continue
-        print(describe(name, found, num_steps), flush=True)
-        if output:
-            output.add({name: found})
-    for start in task.starts:
-        for line in calibrator.notes(start):
-            print(line)
-    return 2 if missed else 0
+    targets = check_targets(options.speedup, options.psnr)
+    config = load_config(options.config, {"prompt_path": options.prompt_path} if options.prompt_path else {})
+    task = plan_task(config, targets, bool(options.psnr), options.policy)
+    return run_task(task, options.limit, options.out, options.command)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,14 @@ hypothesis.settings.register_profile("default", deadline=None)  # no test assert
 hypothesis.settings.load_profile("default")
 
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def calibrations(tmp_path_factory, monkeypatch) -> Path:
+    """The folder of the user's own calibrations, another one for each test."""
+    folder = tmp_path_factory.getbasetemp() / "calibrations" / uuid.uuid4().hex
+    monkeypatch.setenv("OPENSORA_ADACACHE_CALIBRATIONS", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

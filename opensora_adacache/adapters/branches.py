@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -37,6 +37,8 @@ class BranchedSession:
     Attributes:
         on_step: called after each call of the model with its branch; see `CacheSession.on_step`.
         branches: the sessions by branch name, in the order of their first calls.
+        config_for: returns the settings for a number of steps. None uses the same ones for all.
+        output_weights: see `CacheSession.output_weights`.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class BranchedSession:
         self.on_detach: Callable[[], None] = lambda: None
         self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
         self.branches: dict[str, CacheSession] = {}
+        self.config_for: Callable[[int], CacheConfig] | None = None
+        self.output_weights: Callable[[int], Sequence[float]] | None = None
         self._twins = TwinCalls()
 
     # What a user sees
@@ -115,11 +119,13 @@ class BranchedSession:
         number = self.num_sampling_steps if self._count_steps is None else self._count_steps()
         if number == self.num_sampling_steps:
             return
+        if self.config_for is not None:
+            self.config = self.config_for(number)
         self._check_run(number)
         self.num_sampling_steps = number
         for session in self.branches.values():
             session.end_run()
-            session.num_sampling_steps = number
+            session.config, session.num_sampling_steps = self.config, number
 
     @contextmanager
     def model_call(
@@ -159,6 +165,7 @@ class BranchedSession:
     def _new_branch(self, name: str) -> CacheSession:
         session = self.branches[name] = CacheSession(self.config, self.num_sampling_steps, prompts_last=True)
         session.on_step = lambda step: self.on_step(name, step)
+        session.output_weights = self.output_weights
         self.on_new_branch(name, session)
         return session
 

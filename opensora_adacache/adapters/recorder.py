@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches, wrapped, wrapped_call
@@ -113,15 +115,43 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def play_back(model: nn.Module, outputs: Sequence[Tensor]) -> Iterator[None]:
+def play_back(model: nn.Module, outputs: Sequence[Any]) -> Iterator[None]:
     """Let the first calls of a model return recorded outputs; later calls run the model with whatever is attached."""
     waiting = list(reversed(outputs))
 
     def first_recorded(original: Callable) -> Callable:
-        def call(*args: object, **kwargs: object) -> Tensor:
+        def call(*args: object, **kwargs: object) -> Any:
             return waiting.pop() if waiting else original(*args, **kwargs)
 
         return call
 
     with wrapped_call(model, first_recorded):
         yield
+
+
+@contextmanager
+def record_calls(model: nn.Module) -> Iterator[list[tuple[float, Any]]]:
+    """Collect the timestep and the output of each call of a diffusers transformer, from outside, on the CPU."""
+    calls: list[tuple[float, Any]] = []
+    signature = inspect.signature(type(model).forward)
+
+    def keep(original: Callable) -> Callable:
+        def call(*args: object, **kwargs: object) -> Any:
+            out = original(*args, **kwargs)
+            timestep = signature.bind(model, *args, **kwargs).arguments["timestep"]
+            calls.append((float(torch.as_tensor(timestep).max()), moved(out, torch.device("cpu"))))
+            return out
+
+        return call
+
+    with wrapped_call(model, keep):
+        yield calls
+
+
+def moved(out: Any, device: torch.device) -> Any:
+    """Return what a model returned, a tensor, a tuple or an output class of diffusers, on a device."""
+    if isinstance(out, Tensor):
+        return out.to(device)
+    if isinstance(out, Mapping):
+        return type(out)(**{name: moved(value, device) for name, value in out.items()})
+    return tuple(moved(value, device) for value in out) if isinstance(out, tuple) else out

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opensora_adacache.caching.residuals.store import ResidualStore
 
 DECISIONS = ("batch", "sample")
+RESIDUAL_DEVICES = (None, "cpu")
 
 
 class Site(NamedTuple):
@@ -79,14 +80,18 @@ class CacheConfig(ABC):
     Attributes:
         decision: "batch" makes one decision for all videos of a batch. "sample" makes one per video, so that a video
             does not depend on the batch it is in.
+        residual_device: "cpu" holds the cached residuals in the memory of the CPU, for cards that are full. None holds
+            them where the model computes. Both give the same videos.
     """
 
     decision: str = field(default="batch", kw_only=True)
+    residual_device: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         check_choice("decision", self.decision, DECISIONS)
+        check_choice("residual_device", self.residual_device, RESIDUAL_DEVICES)
 
     @abstractmethod
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:

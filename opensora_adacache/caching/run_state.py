@@ -6,6 +6,7 @@ Letters: R batch rows (videos × guidance branches).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -92,6 +93,7 @@ class Run:
         groups: rows that decide together.
         latents: input of the first step [R, …]; every step has the same shape.
         end_of_previous: last timestep of the previous run, if there was one.
+        output_weights: how far the output of each step moves the final latents; None on a rectified flow (`Corrector`).
     """
 
     def __init__(
@@ -101,13 +103,14 @@ class Run:
         groups: list[list[int]],
         latents: Tensor,
         end_of_previous: float | None,
+        output_weights: Sequence[float] | None = None,
     ) -> None:
         self.num_sampling_steps = num_sampling_steps
         self.shape = latents.shape
         self.policy = config.build(num_sampling_steps, groups)
-        self.store = ResidualStore()
+        self.store = ResidualStore(on_cpu=config.residual_device == "cpu")
         self.residual = config.build_residual(self.store, self.shape[0], latents.device)
-        self.corrector = Corrector(self.store, config.corrector) if config.corrector else None
+        self.corrector = Corrector(self.store, config.corrector, output_weights) if config.corrector else None
         self.timesteps = Timesteps(num_sampling_steps, end_of_previous)
         self.steps: list[FinishedStep] = []
         self.open: OpenStep | None = None

@@ -7,7 +7,7 @@ aware of it. Letters: R batch rows (videos × guidance branches), N tokens, C ch
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -56,6 +56,8 @@ class CacheSession:
 
     Attributes:
         on_step: called with an `ObservedStep` after each call of the model; an exception that it raises ends the run.
+        output_weights: called with the number of steps when a run begins whose settings have a corrector; returns how
+            far the output of each step moves the final latents. None on a rectified flow; see `Corrector`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class CacheSession:
         self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
         self.on_step: Callable[[ObservedStep], None] = lambda step: None
+        self.output_weights: Callable[[int], Sequence[float]] | None = None
         self._run: Run | None = None
         self._peak_bytes = 0
 
@@ -310,7 +313,10 @@ class CacheSession:
         end_of_previous = run.timesteps.last if run is not None and has_run_through else None
         self.reset()
         groups = self._groups(latents.shape[0])
-        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous)
+        weights = None
+        if self.config.corrector and self.output_weights is not None:
+            weights = self.output_weights(self.num_sampling_steps)
+        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights)
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:

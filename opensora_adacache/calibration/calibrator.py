@@ -8,6 +8,7 @@ policy's settings decide which kind it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
@@ -40,6 +41,7 @@ class Calibrator:
     """
 
     def __init__(self, runs: CalibrationRuns) -> None:
+        self.runs = runs
         self._kinds = [kind(runs) for kind in _KINDS]
 
     def kind(self, cache: CacheConfig) -> CalibrationKind:
@@ -59,7 +61,8 @@ class Calibrator:
         Raises:
             ValueError: the policy cannot be calibrated, or cannot reach this speedup.
         """
-        return self.kind(cache).for_speedup(cache, speedup)
+        cache = self.runs.allowed(cache)
+        return replace(self.kind(cache).for_speedup(cache, speedup), speedup=speedup)
 
     def for_psnr(self, cache: CacheConfig, target: float) -> Found:
         """Return the settings of a policy with the target mean PSNR in dB against the uncached videos.
@@ -67,7 +70,13 @@ class Calibrator:
         Raises:
             ValueError: the policy cannot be calibrated, or cannot reach this PSNR.
         """
+        cache = self.runs.allowed(cache)
         return self.kind(cache).for_psnr(cache, target)
+
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        """Return about how many uncached runs of one video a calibration costs; 0 if there is nothing to calibrate."""
+        kinds = (kind for kind in self._kinds if kind.takes(cache))
+        return next((kind.num_runs(cache, num_targets, for_psnr) for kind in kinds), 0.0)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines about other findings of the runs; see `CalibrationKind.notes`."""

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from opensora_adacache.adapters.recorder import record_probe
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.replay import Recording, record
+from opensora_adacache.caching.replay import Recording
 from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.search import calibrate, mean_computed_steps, scale_codebook
@@ -18,7 +17,7 @@ class Codebooks(CalibrationKind):
     """Calibrates AdaCache. Schedules are replayed offline, so a target speedup needs no cached video."""
 
     field_names = frozenset({"codebook", "moreg", "metric"})
-    _recordings: list[Recording] | None = None
+    _recordings: list[list[Recording]] | None = None
 
     def family(self, cache: Any) -> Sequence[CacheConfig]:
         return [changed(cache, codebook=scale_codebook(cache.codebook, factor)) for factor in GRID]
@@ -29,22 +28,22 @@ class Codebooks(CalibrationKind):
         return Found(found, mean_computed_steps(found, recordings))
 
     def recordings(self, cache: Any) -> list[Recording]:
-        """Return one recording of the probe for each job. The probe of the settings must not change between calls."""
+        """Return the recordings of all jobs and guidance branches. The probe must not change between calls."""
+        return [one for of_job in self._by_job(cache) for one in of_job]
+
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        return super().num_runs(cache, num_targets, for_psnr) if for_psnr else len(self.runs.jobs)
+
+    def _by_job(self, cache: Any) -> list[list[Recording]]:
         if self._recordings is None:
-            strides = cache.moreg.strides if cache.moreg else (1,)
-            frames, max_rate = self.runs.config.num_latent_frames, max(cache.codebook.values())
-            self._recordings = []
-            for job in self.runs.jobs:
-                with record_probe(self.runs.models.transformer, cache) as residuals:
-                    self.runs.denoise(None, [job])
-                self._recordings.append(record(residuals, frames, strides, max_rate, cache.metric))
+            self._recordings = self.runs.record_probe(cache)
         return self._recordings
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield the motion that MoReg would measure for each prompt, and their median: a `center` for this model."""
-        recordings = self.recordings(cache)
-        for job, recording in zip(self.runs.jobs, recordings, strict=True):
-            scores = recording.motion_scores()
+        all_scores = []
+        for job, recordings in zip(self.runs.jobs, self._by_job(cache), strict=True):
+            scores = [score for recording in recordings for score in recording.motion_scores()]
             yield f"motion {median(scores) if scores else float('nan'):.3f}  {job.prompt}"
-        scores = [score for recording in recordings for score in recording.motion_scores()]
-        yield f"median motion {median(scores):.4f}" if scores else "no motion: a single latent frame"
+            all_scores += scores
+        yield f"median motion {median(all_scores):.4f}" if all_scores else "no motion: a single latent frame"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
-from opensora_adacache.adapters import apply_cache
-from opensora_adacache.adapters.recorder import record_outputs
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.forecast.config import ORDERS, ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.forecast.schedule import first_steps
@@ -58,23 +57,31 @@ class Forecasts(CalibrationKind):
         sensitivity, growth = self._profiles[kind]
         return changed(cache, sensitivity=sensitivity, growth=growth)
 
+    def num_runs(self, cache: Any, num_targets: int, for_psnr: bool) -> float:
+        n, profiled, jobs = self.runs.num_steps, min(_PROFILE_JOBS, len(self.runs.jobs)), len(self.runs.jobs)
+        profile = profiled * (1 + n / 2) + jobs * sum(1 / speedup for speedup in _PROFILE_SPEEDUPS)
+        if cache.tolerance is None and not for_psnr:
+            return len(ORDERS) * (profile + num_targets * jobs / 2) + jobs
+        return profile + super().num_runs(cache, num_targets, for_psnr)
+
     def _measure(self, order: int, corrector: float) -> Profile:
         """Measure a profile on the first jobs only, because it takes a run for each step, from that step on."""
         runs, n, jobs = self.runs, self.runs.num_steps, self.runs.jobs[:_PROFILE_JOBS]
         before = order + 2  # number of computed steps after which every gain of a forecast is measured
-        with record_outputs(runs.models.transformer) as outputs:
-            plain = ForecastCacheConfig(computed_steps=n, order=order, corrector=corrector)
-            with apply_cache(runs.models.transformer, plain, n) as session:
-                uncached, _ = runs.denoise(None, jobs)
-            errors = {record.step: record.distance or 0.0 for record in session.trace}
+        plain = ForecastCacheConfig(computed_steps=n, order=order, corrector=corrector)
+        uncached = runs.record(plain, jobs)
+        errors = {
+            records[0].step: fmean(one.distance or 0.0 for one in records)
+            for records in zip(*uncached.traces, strict=True)
+        }
         harm = {}
         for step in range(before, n + 1):
             # the earlier steps that the forecast depends on, starting with the first step of the run
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
             planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
-            latents = runs.denoise_from(first, planned, outputs, jobs)
-            harm[step] = (latents - uncached).square().flatten(1).mean(1).sqrt().mean().item()
+            latents = runs.denoise_from(first, planned, uncached.outputs, jobs)
+            harm[step] = (latents - uncached.latents).square().flatten(1).mean(1).sqrt().mean().item()
         harm[n] *= 1 - corrector  # no later step corrects the last one; plans account for that themselves
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}

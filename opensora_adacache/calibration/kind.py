@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -14,6 +15,8 @@ from opensora_adacache.calibration.search import search
 
 # Thresholds and codebook factors to try, 2.3 % apart.
 GRID = tuple(10 ** (exponent / 100) for exponent in range(-400, 201))
+BISECTION_RUNS = math.log2(len(GRID)) / 2
+"""Cost of a bisection over `GRID`, whose cached runs take about half as long as uncached ones."""
 
 
 class CalibrationKind(ABC):
@@ -55,6 +58,10 @@ class CalibrationKind(ABC):
         """
         found, value = search(self.family(cache), self.runs.mean_psnr, target)
         return Found(found, self.runs.mean_steps(found), value)
+
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        """Return the cost of finding settings for some targets, in uncached runs of one video, as an estimate."""
+        return len(self.runs.jobs) * (1 + num_targets * BISECTION_RUNS)
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield lines about other findings that settings of this kind may need."""

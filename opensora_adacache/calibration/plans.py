@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from opensora_adacache.adapters.recorder import record_outputs
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
 from opensora_adacache.caching.policies.lemica import LONGEST_GAP
@@ -17,7 +16,6 @@ from opensora_adacache.calibration.planning import plan_least_sum, plan_least_to
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.search import search
 from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
-from opensora_adacache.costs.run import step_lengths
 
 # Number of prompts to measure LeMiCa's costs on.
 _SEGMENT_JOBS = 3
@@ -74,8 +72,8 @@ class Plans(CalibrationKind):
     @cached_property
     def reuse_costs(self) -> dict[tuple[int, int], float]:
         """Cost of reusing a residual over each interval, averaged over videos (`step_costs.reuse_costs`)."""
-        weights = step_lengths(self.runs.config)
-        return mean_costs(reuse_costs(measured, weights) for measured in self.runs.measurements)
+        videos = self.runs.measurements
+        return mean_costs(reuse_costs(measured, self.runs.step_lengths) for measured in videos)
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:
@@ -84,13 +82,12 @@ class Plans(CalibrationKind):
         This takes about `LONGEST_GAP` − 1 runs per step, so it uses only the first jobs and starts each run at step i.
         """
         costs, n, jobs = {}, self.runs.num_steps, self.runs.jobs[:_SEGMENT_JOBS]
-        with record_outputs(self.runs.models.transformer) as outputs:
-            uncached, _ = self.runs.denoise(None, jobs)
+        uncached = self.runs.record(None, jobs)
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
                 computed = (1, *range(j - i + 1, n - i + 2))
-                latents = self.runs.denoise_from(i, PlannedConfig(steps=computed), outputs, jobs)
-                costs[i, j] = (latents - uncached).abs().mean().item()
+                latents = self.runs.denoise_from(i, PlannedConfig(steps=computed), uncached.outputs, jobs)
+                costs[i, j] = (latents - uncached.latents).abs().mean().item()
         return costs
 
 

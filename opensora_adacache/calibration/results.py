@@ -11,12 +11,10 @@ from typing import Any
 
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import type_name
-from opensora_adacache.config.calibrated import (
-    CalibratedFile,
-    CalibratedSetting,
-    read_calibrated,
-    write_calibrated,
-)
+from opensora_adacache.config.calibrated import write_calibrated
+from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
+from opensora_adacache.presets.identity import ModelIdentity
+from opensora_adacache.presets.user_folder import calibration_path
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,13 @@ class Found:
         cache: settings of the policy.
         computed_steps: mean number of computed steps over the calibration prompts.
         psnr: mean PSNR in dB over the calibration prompts if the target was a PSNR.
+        speedup: the speedup, if that was the target.
     """
 
     cache: CacheConfig
     computed_steps: float
     psnr: float | None = None
+    speedup: float | None = None
 
 
 def cache_section(cache: CacheConfig) -> dict[str, Any]:
@@ -61,6 +61,7 @@ class CalibratedOutput:
         model: model that the settings belong to.
         num_steps: number of steps that they were found with.
         command: command as typed.
+        digest: digest of the model's structure, if `apply_cache` is to find the settings by it.
 
     Raises:
         ValueError: the path does not end in .json, or the file is for another model or number of steps.
@@ -70,6 +71,7 @@ class CalibratedOutput:
     model: str
     num_steps: int
     command: str
+    digest: str | None = None
 
     def __post_init__(self) -> None:
         if self.path.suffix != ".json":
@@ -96,7 +98,14 @@ class CalibratedOutput:
                 command=self.command,
                 computed_steps=one.computed_steps,
                 psnr=one.psnr,
+                speedup=round(self.num_steps / one.computed_steps, 3) if one.speedup is None else one.speedup,
             )
             for name, one in found.items()
         }
-        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}))
+        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}, digest=self.digest))
+
+
+def own_calibrations(model: ModelIdentity, num_steps: int, command: str) -> CalibratedOutput:
+    """Return the file of the user's own calibrations in which `apply_cache` finds settings of a model by a speedup."""
+    name, digest = model.name or "STDiT3", model.digest or ""
+    return CalibratedOutput(calibration_path(name, digest, num_steps), name, num_steps, command, digest)

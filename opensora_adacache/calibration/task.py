@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opensora_adacache.caching.checks import check_positive, is_number
 from opensora_adacache.caching.registry import command_name, named_class
-from opensora_adacache.config import load_config
-from opensora_adacache.config.settings import OpenSoraConfig
+from opensora_adacache.config.pipeline import PipelineConfig
+from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.contract import CacheConfig
@@ -28,21 +28,39 @@ class CalibrationTask:
         for_psnr: whether the targets are PSNRs.
     """
 
-    config: OpenSoraConfig
+    config: RunConfig
     starts: tuple[CacheConfig, ...]
     targets: tuple[float, ...]
     for_psnr: bool
 
-    def load(self, limit: int, on_run: Callable[[], Any]) -> Calibrator:
-        """Return a calibrator with the models and the first prompts of the config; see `CalibrationRuns`."""
+    @property
+    def model(self) -> str:
+        """Folder or hub name of the model."""
+        if isinstance(self.config, PipelineConfig):
+            return self.config.pipeline.from_pretrained
+        return cast(OpenSoraConfig, self.config).model.from_pretrained
+
+    def load(self, limit: int, on_run: Callable[[float, int], Any]) -> Calibrator:
+        """Return a calibrator with the models and the first prompts of the config.
+
+        Args:
+            limit: number of videos to measure on.
+            on_run: function to call with the seconds and the number of videos of each batch.
+        """
         from opensora_adacache.calibration.calibrator import Calibrator
-        from opensora_adacache.calibration.runs import CalibrationRuns
+        from opensora_adacache.calibration.pipeline_runs import PipelineRuns
+        from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
+        from opensora_adacache.generation.diffusers.loading import load_pipeline
         from opensora_adacache.generation.jobs import plan_jobs
         from opensora_adacache.generation.loading import load_models
 
         jobs = plan_jobs(replace(self.config, cache=None, batch_size=1, overwrite=True))[:limit]
-        models = load_models(self.config, [text for job in jobs for text in job.texts])
-        return Calibrator(CalibrationRuns(self.config, models, jobs, on_run=on_run))
+        if isinstance(self.config, PipelineConfig):
+            pipeline = load_pipeline(self.config.pipeline)
+            return Calibrator(PipelineRuns(self.config, pipeline, jobs, on_run))
+        config = cast(OpenSoraConfig, self.config)
+        models = load_models(config, [text for job in jobs for text in job.texts])
+        return Calibrator(STDiT3Runs(config, models, jobs, on_run))
 
     def searches(self, calibrator: Calibrator) -> Iterator[tuple[str, Callable[[], Found]]]:
         """Yield a name for each policy and target, and a function that finds the settings."""
@@ -53,28 +71,16 @@ class CalibrationTask:
                 yield name, lambda start=start, target=target: search(start, target)  # type: ignore[misc]
 
 
-def read_task(
-    path: str,
-    speedups: Sequence[float] | None,
-    psnrs: Sequence[float] | None,
-    policies: Sequence[str] | None = None,
-    prompt_path: str | None = None,
-) -> CalibrationTask:
-    """Return the calibration task, which is checked before anything is loaded.
+def check_targets(speedups: Sequence[float] | None, psnrs: Sequence[float] | None) -> tuple[float, ...]:
+    """Return the targets of a calibration.
 
     Args:
-        path: path of a run config.
         speedups: target speedups, or None if the targets are PSNRs.
         psnrs: target PSNRs in dB, or None if the targets are speedups.
-        policies: names of the policies on the command line. None means the policy in the config's cache section.
-        prompt_path: file of prompts to use instead of the config's.
 
     Raises:
-        FileNotFoundError: the config or the prompts do not exist.
-        ValueError: the arguments are invalid in any other way. The message is one line.
+        ValueError: a target is no sensible number, or there is none.
     """
-    from opensora_adacache.calibration.calibrator import starting_settings
-
     targets = tuple(speedups or psnrs or ())
     for target in targets:
         if speedups and not (is_number(target) and target >= 1):
@@ -82,16 +88,37 @@ def read_task(
         check_positive("--psnr", target)
     if not targets:
         raise ValueError("expected a target: --speedup or --psnr")
-    config = load_config(path, {"prompt_path": prompt_path} if prompt_path else {})
-    if not isinstance(config, OpenSoraConfig):
-        raise ValueError(f"'{path}' runs a diffusers pipeline; calibrate it with scripts/calibrate_pipeline.py")
-    if config.loop > 1:
-        raise ValueError(f"calibration takes single clips, got loop {config.loop}; set loop=1")
+    return targets
+
+
+def plan_task(
+    config: RunConfig, targets: tuple[float, ...], for_psnr: bool, policies: Sequence[str] | None = None
+) -> CalibrationTask:
+    """Return the calibration task, which is checked before anything is loaded.
+
+    Args:
+        config: config of a run.
+        targets: see `check_targets`.
+        for_psnr: whether the targets are PSNRs.
+        policies: names of the policies on the command line. None means the policy in the config's cache section.
+
+    Raises:
+        ValueError: the config makes several clips, or has no policy to calibrate.
+    """
+    if config.num_clips > 1:
+        raise ValueError(f"calibration takes single clips, got loop {config.num_clips}; set loop=1")
+    return CalibrationTask(config, _starts(config, policies), targets, for_psnr)
+
+
+def _starts(config: RunConfig, policies: Sequence[str] | None) -> tuple[CacheConfig, ...]:
+    """Return the settings of each policy to start from."""
+    from opensora_adacache.calibration.calibrator import starting_settings
+
     if policies:
         given = None if config.cache is None else type(config.cache)
         starts = [config.cache if named_class(name) is given else starting_settings(name) for name in policies]
     else:
         starts = [config.cache]
     if None in starts:
-        raise ValueError(f"'{path}' has no cache section to calibrate; use a config with one, or pass --policy")
-    return CalibrationTask(config, tuple(start for start in starts if start is not None), targets, not speedups)
+        raise ValueError(f"'{config.path}' has no cache section to calibrate; use a config with one, or pass --policy")
+    return tuple(start for start in starts if start is not None)

@@ -6,94 +6,23 @@ A cache section takes its constants from such a file with one key::
 
 The part before ``#`` is a file in configs/calibrated, or a path. The part after it names one of the settings in the
 file and is optional if there is only one. ``{steps}`` stands for the number of sampling steps. Keys beside
-``calibrated`` ``calibrated`` override those of the file. The ``moreg`` section takes the same key.
+``calibrated`` override those of the file. The ``moreg`` section takes the same key.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from opensora_adacache.config.paths import SHIPPED
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.media.files import write_file
+from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 
-FORMAT_VERSION = 1
 FOLDER = SHIPPED / "configs" / "calibrated"
-
-
-@dataclass(frozen=True)
-class CalibratedSetting:
-    """Settings of one policy, and their origin: the command that found them, or the publication that prints them.
-
-    Attributes:
-        section: keys of a cache or MoReg section, including ``type``.
-        date: date on which they were found or quoted, in ISO 8601 format.
-        command: command that found them, or None for quoted settings.
-        source: where quoted settings are printed, or None for settings that were found.
-        computed_steps: mean number of computed steps over the calibration prompts.
-        psnr: mean PSNR in dB against the uncached videos of the calibration prompts.
-    """
-
-    section: Mapping[str, Any]
-    date: str
-    command: str | None = None
-    source: str | None = None
-    computed_steps: float | None = None
-    psnr: float | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.section, Mapping) or not isinstance(self.section.get("type"), str):
-            raise ValueError(f"a section must be an object with a type, got {self.section!r}")
-        if (self.command is None) == (self.source is None):
-            raise ValueError("expected either the command that found it or the source that it is quoted from")
-
-
-@dataclass(frozen=True)
-class CalibratedFile:
-    """Settings that belong to one model.
-
-    Attributes:
-        model: model that they were found for, as named in a config.
-        num_steps: number of sampling steps that they were found with.
-        settings: name → settings.
-        version: version of this format.
-    """
-
-    model: str
-    num_steps: int
-    settings: Mapping[str, CalibratedSetting]
-    version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        if self.version != FORMAT_VERSION:
-            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
-
-
-def read_calibrated(path: Path) -> CalibratedFile:
-    """Read a file of calibrated settings.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file does not hold calibrated settings.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
-        settings = {name: _make(CalibratedSetting, entry) for name, entry in content["settings"].items()}
-        return _make(CalibratedFile, {**content, "settings": settings})
-    except FileNotFoundError:
-        known = ", ".join(sorted(file.name for file in FOLDER.glob("*.json"))) or "none"
-        raise FileNotFoundError(
-            f"calibrated file '{path}' does not exist; name a path, or one of configs/calibrated: {known}"
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
-        raise ValueError(
-            f"'{path}' holds no calibrated settings ({reason}); write it with scripts/calibrate.py"
-        ) from None
 
 
 def write_calibrated(path: Path, calibrated: CalibratedFile) -> None:
@@ -104,6 +33,8 @@ def write_calibrated(path: Path, calibrated: CalibratedFile) -> None:
     """
     content = asdict(calibrated)
     content = {"version": content.pop("version"), **content}
+    if calibrated.digest is None:
+        del content["digest"]
     for name, setting in content["settings"].items():
         content["settings"][name] = {key: value for key, value in setting.items() if value is not None}
     write_file(path, (_lines(content, depth=3) + "\n").encode())
@@ -123,6 +54,11 @@ def read_setting(reference: str) -> CalibratedSetting:
     path = FOLDER / file
     if not path.is_file():
         path = Path(file).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(file.name for file in FOLDER.glob("*.json"))) or "none"
+        raise FileNotFoundError(
+            f"calibrated file '{path}' does not exist; name a path, or one of configs/calibrated: {known}"
+        )
     settings = read_calibrated(path).settings
     if not name and len(settings) == 1:
         return next(iter(settings.values()))
@@ -161,22 +97,6 @@ def fill_in(section: Mapping[str, Any], num_steps: int, where: str) -> dict[str,
     if isinstance(found.get("moreg"), Mapping) and isinstance(own.get("moreg"), Mapping):
         merged["moreg"] = {**found["moreg"], **own["moreg"]}
     return merged
-
-
-def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
-    """Return a JSON object with the keys of codebooks, which are thresholds, converted to numbers."""
-    try:
-        return {float(key): value for key, value in content.items()}
-    except ValueError:
-        return content
-
-
-def _make(kind: type, content: Any) -> Any:
-    """Make a dataclass from a JSON object, ignoring unknown keys."""
-    if not isinstance(content, dict):
-        raise ValueError(f"expected an object, got {content!r}")
-    known = {field.name for field in fields(kind)}
-    return kind(**{key: value for key, value in content.items() if key in known})
 
 
 def _lines(value: Any, depth: int, margin: str = "") -> str:

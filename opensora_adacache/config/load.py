@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +32,11 @@ from opensora_adacache.config.settings import (
     RunConfig,
     SchedulerSettings,
 )
+from opensora_adacache.config.speedup import find_section, identity_of_checkpoint
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import one_line, shown
+from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeline
 
 __all__ = ["RunConfig", "load_config", "locate"]
 
@@ -113,9 +115,30 @@ def _load_pipeline_run(
     for key, value in overrides.items():
         pipeline.forward_override(values, key, value)
     check_keys(values, PIPELINE_KEYS, "")
+    return _build_pipeline_run(path, values)
+
+
+def pipeline_run(section: Mapping[str, Any], prompt_path: str, seed: int) -> pipeline.PipelineConfig:
+    """Return the run of a diffusers pipeline that no config file describes; its videos are not written.
+
+    Args:
+        section: the section ``pipeline`` of a config.
+        prompt_path: file of prompts.
+        seed: seed of the first prompt.
+
+    Raises:
+        MissingFileError: the prompt file or a local pipeline does not exist.
+        ConfigError: the section is invalid in any other way.
+    """
+    values = {"pipeline": section, "prompt_path": prompt_path, "seed": seed, "save_fps": 8}
+    return _build_pipeline_run(Path(str(section["from_pretrained"])), values)
+
+
+def _build_pipeline_run(path: Path, values: dict[str, Any]) -> pipeline.PipelineConfig:
     section = _with_local_path(_plain_section(values["pipeline"], "pipeline"), "pipeline")
     settings = build(pipeline.PipelineSettings, section, "pipeline")
-    cache = _build_cache(values.get("cache"), settings.num_inference_steps)
+    identity = identity_of_pipeline(settings.from_pretrained, None, None)
+    cache = _build_cache(values.get("cache"), settings.num_inference_steps, lambda: identity)
     values |= {"pipeline": settings, "image_size": settings.image_size, "num_frames": settings.num_frames}
     values["cache"] = cache
     _resolve_prompts(values)
@@ -160,7 +183,9 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> OpenSoraConfig:
         known = {name: value for name, value in values[key].items() if name not in IDLE_KEYS.get(key, ())}
         values[key] = build(section, _with_local_path(known, key), key)
     values["scheduler"] = build(SchedulerSettings, values["scheduler"], "scheduler")
-    values["cache"] = _build_cache(values.get("cache"), values["scheduler"].num_sampling_steps)
+    values["cache"] = _build_cache(
+        values.get("cache"), values["scheduler"].num_sampling_steps, lambda: identity_of_checkpoint(values["model"])
+    )
     _resolve_size(values)
     _resolve_prompts(values)
     _resolve_references(values, path.stem, image)
@@ -193,10 +218,13 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     return section
 
 
-def _build_cache(section: Any, num_steps: int) -> CacheConfig | None:
+def _build_cache(section: Any, num_steps: int, identity: Callable[[], ModelIdentity]) -> CacheConfig | None:
     if section is None:
         return None
-    section = fill_in(_plain_section(section, "cache"), num_steps, "cache")
+    section = _plain_section(section, "cache")
+    if section.get("policy") is not None:
+        section = find_section(section, num_steps, identity())
+    section = fill_in(section, num_steps, "cache")
     kind = section.pop("type", "AdaCache")
     if not isinstance(kind, str) or kind not in POLICIES:
         raise ConfigError(

@@ -45,6 +45,7 @@ class PipelineSettings:
             diffusers keeps the modules in float32 that a model names for it.
         offload: "model", "group" or "sequential" keeps weights on the CPU while they are not needed (see diffusers'
             guide to memory). None keeps them on the GPU. It has no effect without a GPU.
+        device_map: how the components are spread over several GPUs, such as "balanced". None takes one device.
         vae_tiling: decode pictures in tiles, which saves memory and changes the video slightly.
         variant: variant of the weight files, such as "fp16".
         revision: branch, tag or commit of a hub name. None takes the newest.
@@ -58,6 +59,7 @@ class PipelineSettings:
     scheduler: Mapping[str, Any] | None = None
     torch_dtype: Dtype | Mapping[str, Dtype] = "bf16"
     offload: Literal["model", "group", "sequential"] | None = None
+    device_map: str | None = None
     vae_tiling: bool = False
     variant: str | None = None
     revision: str | None = None
@@ -68,6 +70,8 @@ class PipelineSettings:
         for name in _OWN_ARGUMENTS:
             if name in self.call:
                 raise ConfigError(f"call must not set '{name}', which the run sets for each video")
+        if self.offload and self.device_map:
+            raise ConfigError("offload and device_map both say where weights are kept: leave one of them out")
         for section in ("call", "scheduler"):
             for name, value in (getattr(self, section) or {}).items():
                 if not _is_plain(value):

@@ -46,6 +46,8 @@ NOT_IN_PIXELS = {
     "vae.compile": "the same sums in another order",
     "vae.decode_ahead": "when videos are decoded",
     "text_encoder.offload": "when weights are freed",
+    "cache.residual_device": "where residuals are held",
+    "pipeline.device_map": "where weights are kept",
     "pipeline.offload": "where weights are kept while they are not needed",
     **{f"{section}.cache_dir": "where downloads are kept" for section in _LOADED},
     **{f"{section}.local_files_only": "whether the network is used" for section in _LOADED},

@@ -119,7 +119,7 @@ def test_forecasts_on_every_model(tiny):
     config = ForecastCacheConfig(computed_steps=5, order=2, corrector=0.5, **profile)
     single = []
     for seed in (1, 2):
-        with apply_cache(model, config, STEPS) as session:
+        with apply_cache(model, config, STEPS, scheduler="rectified flow") as session:
             single.append(tiny.sample(model, [seed]))
             assert torch.equal(tiny.sample(model, [seed]), single[-1])
         branches = session.branches.values()
@@ -133,6 +133,6 @@ def test_forecasts_on_every_model(tiny):
     assert calls == [4 * 5 * len(branches) + (4 if tiny.prepare else 0)] * len(calls)
     if tiny.one_video:
         pytest.skip("its videos decide together")
-    with apply_cache(model, config, STEPS):
+    with apply_cache(model, config, STEPS, scheduler="rectified flow"):
         together = tiny.sample(model, [1, 2])
     torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,10 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.config.calibrated import read_calibrated
+from opensora_adacache.config.calibrated import write_calibrated
+from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting
+from opensora_adacache.presets.identity import identity_of_pipeline
+from opensora_adacache.presets.user_folder import calibration_path
 from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -134,53 +136,23 @@ def test_a_callback_that_interrupts_resets_the_session():
         assert computed_steps(session.trace) == COMPUTED
 
 
-def test_the_snippet_of_the_readme(capsys):
-    """The lines of the README run unchanged on a tiny pipeline."""
+def test_the_snippet_of_the_readme():
+    """Its three lines run unchanged on a tiny pipeline with a calibration, for the steps that the pipeline takes."""
     section = (ROOT / "README.md").read_text().split("## Example", 1)[1]
     code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
+    assert len(code.split("\n")) - code.count("\n\n") - 1 == 3 and "steps" not in code
     pipeline = make_pipeline("cogvideox")
+    identity = identity_of_pipeline("", type(pipeline.transformer).__name__, pipeline.transformer.config)
+    profile = {"type": "ForecastCache", "sensitivity": [2.0, 1.0], "growth": [3.0, 1.0]}
+    setting = CalibratedSetting(profile, "2026-11-27", command="calibrate")
+    path = calibration_path("cogvideox", identity.digest, 50)
+    write_calibrated(path, CalibratedFile("cogvideox", 50, {"forecast": setting}, digest=identity.digest))
 
-    def call(self, prompt, **arguments):
-        return type(pipeline).__base__.__call__(self, prompt, **arguments, **call_arguments("cogvideox"))
+    def call(self, prompt):
+        return type(pipeline).__base__.__call__(self, prompt, **call_arguments("cogvideox"))
 
     pipeline.__class__ = type("TinyPipeline", (type(pipeline),), {"__call__": call})
-
-    class Pipe:
-        """Gives the tiny pipeline in the place of the published one."""
-
-        @classmethod
-        def from_pretrained(cls, name):
-            return cls()
-
-        def to(self, device, dtype):
-            return pipeline
-
-    code = code.replace("from diffusers import CogVideoXPipeline\n", "")
-    exec(compile(code, "README.md", "exec"), {"CogVideoXPipeline": Pipe})
-    assert "of 50 steps" in capsys.readouterr().out
-
-
-def test_the_command_that_finds_a_codebook(tmp_path, capsys):
-    pipeline = make_pipeline("cogvideox")
-    pipeline.save_pretrained(tmp_path / "model")
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text("a red circle\na blue square\n")
-    command = runpy.run_path(str(ROOT / "scripts" / "calibrate_pipeline.py"))["main"]
-    arguments = [
-        str(tmp_path / "model"),
-        "--prompt-path",
-        str(prompts),
-        "--num-sampling-steps",
-        "12",
-        "--speedup",
-        "1.5",
-    ]
-    call = '{"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": 16}'
-    assert command([*arguments, "--call", call, "--out", str(tmp_path / "found.json")]) == 0
-    shown = capsys.readouterr().out
-    assert "codebook = {" in shown and shown.count("schedule ") == 2
-    found = read_calibrated(tmp_path / "found.json")
-    assert found.num_steps == 12 and found.model == str(tmp_path / "model")
-    assert found.settings["adacache-1.5x"].computed_steps == pytest.approx(12 / 1.5, abs=1)
-    assert command([str(tmp_path / "nothing"), "--num-sampling-steps", "12", "--speedup", "2"]) == 2
-    assert "\nerror: " in "\n" + capsys.readouterr().err
+    calls = []
+    pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    exec(compile(code, "README.md", "exec"), {"pipe": pipeline})
+    assert len(calls) == 50 / 2

@@ -87,7 +87,7 @@ def sample(sampler, half_at=HALF_AT):
 @pytest.mark.parametrize("name", COMPUTE_ALL)
 def test_a_run_that_computes_every_step_is_the_plain_one(sampler, name):
     plain = sample(sampler)
-    with apply_cache(sampler.model, COMPUTE_ALL[name], STEPS) as session:
+    with apply_cache(sampler.model, COMPUTE_ALL[name], STEPS, scheduler="rectified flow") as session:
         assert torch.equal(sample(sampler), plain)
         assert computed_steps(session.trace) == [*range(1, STEPS + 1)]
 
@@ -95,7 +95,7 @@ def test_a_run_that_computes_every_step_is_the_plain_one(sampler, name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_rows_that_remain_go_on(sampler, name):
     plain = sample(sampler)
-    with apply_cache(sampler.model, CONFIGS[name], STEPS) as session:
+    with apply_cache(sampler.model, CONFIGS[name], STEPS, scheduler="rectified flow") as session:
         outs = sample(sampler)
         record = session.trace
         steps = computed_steps(record)
@@ -110,7 +110,7 @@ def test_the_rows_that_remain_go_on(sampler, name):
 @pytest.mark.parametrize("name", ["AdaCache", "AdaCache with a forecast", "TaylorSeer"])
 def test_they_go_on_with_their_own_residuals(sampler, name):
     """A schedule that depends on no figure: the prompts' rows are what they are without the others from the start."""
-    with apply_cache(sampler.model, CONFIGS[name], STEPS) as session:
+    with apply_cache(sampler.model, CONFIGS[name], STEPS, scheduler="rectified flow") as session:
         alone = sample(sampler, half_at=0)
         steps = computed_steps(session.trace)
         halved = sample(sampler)
@@ -120,7 +120,7 @@ def test_they_go_on_with_their_own_residuals(sampler, name):
 
 def test_each_video_decides_for_itself(sampler):
     config = replace(CONFIGS["EasyCache"], decision="sample")
-    with apply_cache(sampler.model, config, STEPS) as session:
+    with apply_cache(sampler.model, config, STEPS, scheduler="rectified flow") as session:
         both = sample(sampler)
         traces = [computed_steps(trace) for trace in session.traces]
         assert len(traces) == 2 and both.isfinite().all()

@@ -19,11 +19,12 @@ from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.plans import Plans
-from opensora_adacache.calibration.runs import CalibrationRuns
+from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
 from opensora_adacache.config import load_config
-from opensora_adacache.config.calibrated import read_calibrated, write_calibrated
+from opensora_adacache.config.calibrated import write_calibrated
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.loading import load_models
+from opensora_adacache.presets.calibrated_file import read_calibrated
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,7 +145,7 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
     config = load_config(write_config("scheduler = dict(num_sampling_steps=6)\n"))
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    runs = CalibrationRuns(config, models, jobs)
+    runs = STDiT3Runs(config, models, jobs)
     cache = ForecastCacheConfig(computed_steps=6, corrector=corrector)
     profiled = Forecasts(runs).profiled(cache)
     uncached, _ = runs.denoise(None)
@@ -167,7 +168,7 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
     config = load_config(write_config(""), {"scheduler.num_sampling_steps": 5})
     jobs = plan_jobs(config)
     models = load_models(config, [text for job in jobs for text in job.texts])
-    runs = CalibrationRuns(config, models, jobs)
+    runs = STDiT3Runs(config, models, jobs)
 
     def latents(cache):
         return models.pipeline(replace(config, cache=cache)).denoise(jobs, models.features)[0]

@@ -11,16 +11,9 @@ import pytest
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.registry import config_class
 from opensora_adacache.config import load_config
-from opensora_adacache.config.calibrated import (
-    FOLDER,
-    CalibratedFile,
-    CalibratedSetting,
-    fill_in,
-    read_calibrated,
-    read_setting,
-    write_calibrated,
-)
+from opensora_adacache.config.calibrated import FOLDER, fill_in, read_setting, write_calibrated
 from opensora_adacache.config.section import build
+from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 
 ROOT = FOLDER.parents[1]
 FILES = sorted(FOLDER.glob("*.json"))

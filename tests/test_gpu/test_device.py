@@ -5,12 +5,13 @@ These run on a bare machine too (`make test-gpu`), so they use no fixture from o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from opensora_adacache import AdaCacheConfig
+from opensora_adacache import AdaCacheConfig, ForecastCacheConfig
 from opensora_adacache.benchmark.device_clock import counted_synchronisations
 from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
 from opensora_adacache.benchmark.reference_vectors import exact_float32, forward_errors, recorded_runs
@@ -149,3 +150,23 @@ def test_a_cache_holds_what_the_plan_says(model):
     tokens = count_tokens(SIZE.latents, model.config.patch_size)
     planned = count_cache_bytes(2, tokens, model.config.hidden_size, bytes_per_value=2)
     assert peak_bytes == pytest.approx(planned, rel=0.1)
+
+
+def test_residuals_on_the_cpu_free_the_device(model):
+    """The same latents; the device holds one residual at a time, for a reused step, and waits no more often."""
+    video = RandomVideo(model, SIZE)
+    planned = ForecastCacheConfig(computed_steps=5, order=2, sensitivity=(2.0, 1.0))
+
+    def measured(config):
+        video.sample(9, config)
+        torch.cuda.reset_peak_memory_stats()
+        with counted_synchronisations() as waits:
+            latents, computed, peak_bytes = video.sample(9, config)
+        return latents, computed, torch.cuda.max_memory_allocated(), len(waits), peak_bytes
+
+    expected, schedule, near, waits, held = measured(planned)
+    latents, computed, far, waits_far, held_far = measured(replace(planned, residual_device="cpu"))
+    assert torch.equal(latents, expected) and computed == schedule
+    assert waits_far == waits and held_far == held
+    # three residuals of which one or two are back on the device at a time
+    assert near - far > held / 4

@@ -51,24 +51,25 @@ def attach_diffusers(
     block.
     """
     known = describe(model) if adapter is None else checked(model, adapter)
-    _check_model(model)
+    _check_model(model, known)
     layers = _layers(model, known)
     _check_config(model, known, config, layers)
     warned: list[int] = []
 
     def check_run(number: int) -> None:
-        config.check_run(number, len(layers))
-        warn_of_misfit(config, number, type(model).__name__)
+        settings = session.config  # those for this number of steps
+        settings.check_run(number, len(layers))
+        warn_of_misfit(settings, number, type(model).__name__)
         if number not in warned:
             warned.append(number)
-            warn_of_few_steps(config, number)
+            warn_of_few_steps(settings, number)
 
     blocks = _stack_blocks(model, known, layers, config)
     if config.num_first_blocks >= sum(not block.prepares for block in blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
+    session = BranchedSession(config, num_sampling_steps, check_run)
     if not callable(num_sampling_steps):
         check_run(num_sampling_steps)
-    session = BranchedSession(config, num_sampling_steps, check_run)
     find_blocks, between = partial(_blocks, model, known), _modules(model, known.between)
     stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, find_blocks, between)
     listener = Listener(HOOK, session.end_of_sampling)
@@ -198,7 +199,15 @@ def _stack_blocks(
     ]
 
 
-def _check_model(model: nn.Module) -> None:
+def _how_to_compile(model: nn.Module, known: TransformerAdapter) -> str:
+    """Return the code that compiles the blocks of a model; not every class has a `compile_repeated_blocks`."""
+    if getattr(model, "_repeated_blocks", None):
+        return "model.compile_repeated_blocks()"
+    lists = " + ".join(f"[*model.{name}]" for name in known.stacks) if known.stacks[1:] else f"model.{known.stacks[0]}"
+    return f"'for block in {lists}: block.compile()'"
+
+
+def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
     """Raise ValueError if something on the model is incompatible with a cache."""
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
@@ -208,7 +217,7 @@ def _check_model(model: nn.Module) -> None:
     if model._compiled_call_impl is not None:
         raise ValueError(
             "this model is compiled as a whole, so that no step can skip its blocks: compile the blocks instead, with "
-            "model.compile_repeated_blocks() or block.compile()"
+            f"{_how_to_compile(model, known)}"
         )
     if is_parallel(model):
         raise ValueError(

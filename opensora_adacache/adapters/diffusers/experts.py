@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
-from opensora_adacache.adapters.diffusers.pipeline import count_steps
+from opensora_adacache.adapters.diffusers.pipeline import check_corrector, count_steps, weights_of_run
 from opensora_adacache.caching.contract import CacheConfig
 
 FIRST, SECOND = "transformer", "transformer_2"
@@ -37,9 +38,12 @@ def attach_to_transformers(pipeline: Any, config: CacheConfig) -> dict[str, Bran
     """
     sessions: dict[str, BranchedSession] = {}
     transformers = transformers_of(pipeline)
+    check_corrector(pipeline, config)
     try:
         for name, module in transformers.items():
             sessions[name] = attach_diffusers(module, config, StepsOfExpert(pipeline, name))
+            is_first = name == FIRST and SECOND in transformers
+            sessions[name].output_weights = partial(weights_of_run, pipeline, from_start=is_first)
     except BaseException:
         for session in sessions.values():
             session.detach()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
+from opensora_adacache.adapters.requested import Requested
+from opensora_adacache.adapters.schedulers import check_scheduler, output_weights
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.presets.identity import identity_of_pipeline
+
+PRECONDITIONED = ("Cosmos2TextToImagePipeline", "Cosmos2VideoToWorldPipeline")
+"""Pipelines that scale the model's output by the noise level before their scheduler receives it."""
 
 
-def attach_pipeline(pipeline: Any, config: CacheConfig, num_sampling_steps: int | None) -> BranchedSession:
+def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int | None) -> BranchedSession:
     """Attach a session to a pipeline's transformer; see `opensora_adacache.adapters.apply_cache`.
 
     If `num_sampling_steps` is None, the number is read from the pipeline when a run begins, and the settings are then
-    checked against it.
+    found for it, if a speedup is requested, and checked against it.
 
     Raises:
-        ValueError: the pipeline has no transformer or two of them, or the settings do not fit.
+        ValueError: the pipeline has no transformer or two of them, there are no settings, or they do not fit.
     """
     name = type(pipeline).__name__
     transformer = getattr(pipeline, "transformer", None)
@@ -27,9 +34,42 @@ def attach_pipeline(pipeline: Any, config: CacheConfig, num_sampling_steps: int 
             f"{name} has two transformers that share the steps: apply a cache to each of them, pipe.transformer and "
             "pipe.transformer_2, with its number of steps"
         )
-    if num_sampling_steps is not None:
-        return attach_diffusers(transformer, config, num_sampling_steps)
-    return attach_diffusers(transformer, config, lambda: count_steps(pipeline))
+    found = None
+    if requested.config is None:
+        kind, structure = type(transformer).__name__, transformer.config
+        found = requested.found(identity_of_pipeline(pipeline.name_or_path or "", kind, structure))
+        config = found.at_any() if num_sampling_steps is None else found.at(num_sampling_steps)
+    else:
+        config = requested.config
+    check_corrector(pipeline, config)
+    steps = (lambda: count_steps(pipeline)) if num_sampling_steps is None else num_sampling_steps
+    session = attach_diffusers(transformer, config, steps)
+    session.config_for = found.at if found is not None and num_sampling_steps is None else None
+    session.output_weights = partial(weights_of_run, pipeline)
+    return session
+
+
+def check_corrector(pipeline: Any, config: CacheConfig) -> None:
+    """Raise ValueError if the settings have a corrector that the pipeline's scheduler does not allow."""
+    if not config.corrector:
+        return
+    name = type(pipeline).__name__
+    if name in PRECONDITIONED:
+        raise ValueError(f"{name} scales outputs before its scheduler gets them, so no corrector fits: set corrector=0")
+    check_scheduler(pipeline.scheduler)
+
+
+def weights_of_run(pipeline: Any, num_steps: int, from_start: bool = False) -> tuple[float, ...]:
+    """Return how far the output of each step of the run that begins moves the final latents.
+
+    Args:
+        pipeline: the pipeline.
+        num_steps: number of steps of the run.
+        from_start: whether these are the scheduler's first timesteps, as for the first of two transformers. Otherwise
+            they are its last ones: all of them, or what is left when a pipeline starts from a video (`strength`).
+    """
+    first = 0 if from_start else max(len(pipeline.scheduler.timesteps) - num_steps, 0)
+    return output_weights(pipeline.scheduler, num_steps, first)
 
 
 def count_steps(pipeline: Any) -> int:

@@ -67,17 +67,20 @@ def load_pipeline(
 
     Raises:
         OSError: there is no such pipeline, or it cannot be downloaded from the hub.
-        ValueError: the pipeline does not take the arguments of the call, or its scheduler cannot be changed like that.
+        ValueError: the pipeline does not take the arguments of the call, its scheduler cannot be changed like that, or
+            the settings need accelerate, which is not installed.
     """
     from diffusers import DiffusionPipeline
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
+    _check_accelerate(settings, device)
     pipeline_class(settings)  # whose errors come before the weights are read
     say(f"loading the pipeline from '{settings.from_pretrained}'")
     pipeline = DiffusionPipeline.from_pretrained(
         settings.from_pretrained,
         variant=settings.variant,
+        device_map=settings.device_map,
         **{_dtype_argument(): _dtypes(settings.torch_dtype)},
         **hub_options(settings),
     )
@@ -85,7 +88,8 @@ def load_pipeline(
         pipeline.scheduler = changed_scheduler(pipeline.scheduler, settings.scheduler)
     if settings.vae_tiling:
         pipeline.vae.enable_tiling()
-    _place(pipeline, settings.offload, device)
+    if settings.device_map is None:
+        _place(pipeline, settings.offload, device)
     pipeline.set_progress_bar_config(disable=True)
     return LoadedPipeline(pipeline, settings, device, time.perf_counter() - begin)
 
@@ -125,6 +129,16 @@ def _dtype_argument() -> str:
 
     documented = re.search(r"^\s*dtype \(", DiffusionPipeline.from_pretrained.__doc__ or "", re.MULTILINE)
     return "dtype" if documented else "torch_dtype"
+
+
+def _check_accelerate(settings: PipelineSettings, device: torch.device) -> None:
+    """Raise ConfigError if the settings need accelerate, which is not installed."""
+    from diffusers.utils import is_accelerate_available
+
+    offload = settings.offload if device.type != "cpu" else None
+    key = "device_map" if settings.device_map else "offload" if offload else None
+    if key is not None and not is_accelerate_available():
+        raise ConfigError(f"pipeline.{key} needs accelerate: run pip install accelerate, or set {key}=None")
 
 
 def _place(pipeline: Any, offload: str | None, device: torch.device) -> None:

@@ -1,0 +1,147 @@
+"""Runs of the calibration prompts on a diffusers pipeline."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from opensora_adacache.adapters import apply_cache
+from opensora_adacache.adapters.branches import BranchedSession
+from opensora_adacache.adapters.diffusers.pipeline import check_corrector
+from opensora_adacache.adapters.recorder import moved, play_back, record_branches, record_calls
+from opensora_adacache.caching.adacache import AdaCacheConfig
+from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.replay import Recording
+from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.calibration.runs import CalibrationRuns, RecordedRun
+from opensora_adacache.config.pipeline import PipelineConfig
+from opensora_adacache.errors.family import AdaCacheWarning
+from opensora_adacache.generation.diffusers.loading import LoadedPipeline
+from opensora_adacache.generation.jobs import VideoJob
+from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeline
+
+
+@dataclass(frozen=True)
+class RecordedCalls:
+    """The outputs of a pipeline's transformer over one run, on the CPU.
+
+    Attributes:
+        steps: for each step, what the calls of its guidance branches returned.
+    """
+
+    steps: list[list[Any]] = field(repr=False)
+
+
+class PipelineRuns(CalibrationRuns):
+    """A loaded pipeline and the videos to calibrate on, each made by a call of its own.
+
+    Args:
+        config: config of the run. Its cache is ignored.
+        models: the loaded pipeline.
+        jobs: videos to make.
+        on_run: function to call with the seconds and the number of videos of each call.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        models: LoadedPipeline,
+        jobs: Sequence[VideoJob],
+        on_run: Callable[[float, int], Any] = lambda seconds, num_videos: None,
+    ) -> None:
+        super().__init__(config.num_sampling_steps, jobs)
+        self.maker = models.maker(replace(config, cache=None))
+        self.pipeline = models.pipeline
+        self.device = models.device
+        self.on_run = on_run
+
+    @property
+    def identity(self) -> ModelIdentity:
+        transformer = self.pipeline.transformer
+        return identity_of_pipeline(self.pipeline.name_or_path or "", type(transformer).__name__, transformer.config)
+
+    def allowed(self, cache: CacheConfig) -> CacheConfig:
+        """Return the settings, without their corrector and with a warning if the scheduler does not allow one."""
+        if not cache.corrector:
+            return cache
+        try:
+            check_corrector(self.pipeline, cache)
+        except ValueError as error:
+            warnings.warn(f"calibrated with corrector=0: {error}", AdaCacheWarning, stacklevel=2)
+            return replace(cast(Any, cache), corrector=0.0)
+        return cache
+
+    def denoise(
+        self, cache: CacheConfig | None, jobs: Sequence[VideoJob] | None = None
+    ) -> tuple[Tensor, list[list[StepRecord]]]:
+        """Return the latents of some jobs (None means all), and the traces of all their guidance branches."""
+        latents, traces = [], []
+        with self._attached(cache) as session:
+            for job in self.jobs if jobs is None else jobs:
+                latents.append(self._make(job, "latent"))
+                traces += _traces(session)
+        return torch.cat(latents), traces
+
+    def record(self, cache: CacheConfig | None, jobs: Sequence[VideoJob]) -> RecordedRun:
+        """Make some videos with settings that compute every step, and record the outputs of the transformer."""
+        latents, traces, outputs = [], [], []
+        for job in jobs:
+            with self._attached(cache) as session, record_calls(self.pipeline.transformer) as calls:
+                latents.append(self._make(job, "latent"))
+            traces += _traces(session)
+            steps: dict[float, list[Any]] = {}
+            for timestep, output in calls:
+                steps.setdefault(timestep, []).append(output)
+            outputs.append(RecordedCalls(list(steps.values())))
+        return RecordedRun(torch.cat(latents), traces, outputs)
+
+    def denoise_from(
+        self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
+    ) -> Tensor:
+        """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
+        latents, model = [], self.pipeline.transformer
+        for job, recorded in zip(jobs, outputs, strict=True):
+            first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
+            with apply_cache(self.pipeline, cache, self.num_steps - step + 1), play_back(model, first):
+                latents.append(self._make(job, "latent"))
+        return torch.cat(latents)
+
+    def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
+        """Return for each job the recordings of the probe in an uncached run, one for each guidance branch."""
+        recordings = []
+        for job in self.jobs:
+            with record_branches(self.pipeline.transformer, cache, self.num_steps) as recorders:
+                self._make(job, "latent")
+            recordings.append([recorder.recording() for recorder in recorders.values()])
+        return recordings
+
+    def frames(self, cache: CacheConfig | None) -> list[Tensor]:
+        """Return the frames [3, F, H, W] in -1..1 of each job."""
+        with self._attached(cache):
+            videos = [self._make(job, "pt") for job in self.jobs]
+        return [2 * video[0].movedim(1, 0).float().cpu() - 1 for video in videos]
+
+    def _attached(self, cache: CacheConfig | None) -> AbstractContextManager[BranchedSession | None]:
+        if cache is None:
+            return nullcontext()
+        return cast(BranchedSession, apply_cache(self.pipeline, cache))
+
+    def _make(self, job: VideoJob, output_type: str) -> Tensor:
+        """Return the latents [1, …], or the video [1, F, 3, H, W] in 0..1, of a job."""
+        begin = time.perf_counter()
+        made = self.pipeline(**self.maker.arguments([job]), output_type=output_type)[0]
+        self.on_run(time.perf_counter() - begin, 1)
+        return made
+
+
+def _traces(session: BranchedSession | None) -> list[list[StepRecord]]:
+    """Return the traces of the latest run on all guidance branches; none without a cache."""
+    branches = [] if session is None else session.branches.values()
+    return [trace for branch in branches for trace in branch.traces]

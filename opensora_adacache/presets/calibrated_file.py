@@ -1,0 +1,103 @@
+"""The file format of calibrated settings: constants of a model, with their origin.
+
+Calibration writes such files, configs refer to them (`config.calibrated`), and `apply_cache` finds them for a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CalibratedSetting:
+    """Settings of one policy, and their origin: the command that found them, or the publication that prints them.
+
+    Attributes:
+        section: keys of a cache or MoReg section, including ``type``.
+        date: date on which they were found or quoted, in ISO 8601 format.
+        command: command that found them, or None for quoted settings.
+        source: where quoted settings are printed, or None for settings that were found.
+        computed_steps: mean number of computed steps over the calibration prompts.
+        psnr: mean PSNR in dB against the uncached videos of the calibration prompts.
+        speedup: speedup that they are for: n / computed steps, or of the denoising time where a publication says that.
+            None if they have no speedup of their own, such as the profile of a model.
+    """
+
+    section: Mapping[str, Any]
+    date: str
+    command: str | None = None
+    source: str | None = None
+    computed_steps: float | None = None
+    psnr: float | None = None
+    speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.section, Mapping) or not isinstance(self.section.get("type"), str):
+            raise ValueError(f"a section must be an object with a type, got {self.section!r}")
+        if (self.command is None) == (self.source is None):
+            raise ValueError("expected either the command that found it or the source that it is quoted from")
+
+
+@dataclass(frozen=True)
+class CalibratedFile:
+    """Settings that belong to one model.
+
+    Attributes:
+        model: model that they were found for, as named in a config.
+        num_steps: number of sampling steps that they were found with.
+        settings: name → settings.
+        version: version of this format.
+        digest: digest of the model's structure (`identity.digest_of`), if `apply_cache` may find the file by it.
+    """
+
+    model: str
+    num_steps: int
+    settings: Mapping[str, CalibratedSetting]
+    version: int = FORMAT_VERSION
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version != FORMAT_VERSION:
+            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
+
+
+def read_calibrated(path: Path) -> CalibratedFile:
+    """Read a file of calibrated settings.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file does not hold calibrated settings.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
+        settings = {name: _make(CalibratedSetting, entry) for name, entry in content["settings"].items()}
+        return _make(CalibratedFile, {**content, "settings": settings})
+    except FileNotFoundError:
+        raise FileNotFoundError(f"calibrated file '{path}' does not exist") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        raise ValueError(
+            f"'{path}' holds no calibrated settings ({reason}); write it with scripts/calibrate.py"
+        ) from None
+
+
+def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
+    """Return a JSON object with the keys of codebooks, which are thresholds, converted to numbers."""
+    try:
+        return {float(key): value for key, value in content.items()}
+    except ValueError:
+        return content
+
+
+def _make(kind: type, content: Any) -> Any:
+    """Make a dataclass from a JSON object, ignoring unknown keys."""
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {content!r}")
+    known = {field.name for field in fields(kind)}
+    return kind(**{key: value for key, value in content.items() if key in known})
