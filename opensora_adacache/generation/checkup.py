@@ -13,9 +13,10 @@ import torch
 
 from opensora_adacache.config import load_config
 from opensora_adacache.config.paths import shipped_configs
-from opensora_adacache.config.settings import ModelSettings, TextEncoderSettings, VaeSettings
+from opensora_adacache.config.pipeline import PipelineConfig, PipelineSettings
+from opensora_adacache.config.settings import ModelSettings, OpenSoraConfig, RunConfig, TextEncoderSettings, VaeSettings
 from opensora_adacache.errors.shown import one_line
-from opensora_adacache.generation.loading import format_bytes, hub_options
+from opensora_adacache.generation.loading import format_bytes
 from opensora_adacache.generation.memory import physical_memory
 from opensora_adacache.models.checkpoint import HubOptions, weight_bytes
 from opensora_adacache.models.layers import ATTENTION_BACKENDS, check_attention_backend
@@ -37,6 +38,8 @@ PACKAGES = {
     "cache-dit": "comparison with its caches",
 }
 NUM_LISTED = 3
+
+Loaded = ModelSettings | VaeSettings | TextEncoderSettings | PipelineSettings
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _attention_backends() -> Iterator[tuple[str, str]]:
 def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
     """Yield a row per checkpoint, with the configs that need it."""
     users: dict[tuple[str, str], list[str]] = {}
-    options: dict[str, HubOptions] = {}
+    hubs: dict[str, HubOptions] = {}
     for name in names or shipped_configs():
         try:
             config = load_config(name, {"prompt": ["any"]})
@@ -106,16 +109,23 @@ def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
             if names:  # the shipped ones that fail are benchmarks, which have no models of their own
                 yield "", "", one_line(error), name
             continue
-        parts: list[tuple[str, ModelSettings | VaeSettings | TextEncoderSettings]] = [
-            ("transformer", config.model),
-            ("VAE", config.vae),
-            ("text encoder", config.text_encoder),
-        ]
-        for part, settings in parts:
+        for part, settings in _loaded(config):
             users.setdefault((settings.from_pretrained, part), []).append(name)
-            options[settings.from_pretrained] = HubOptions(**hub_options(settings))
+            hubs[settings.from_pretrained] = HubOptions(
+                settings.revision, settings.cache_dir, settings.local_files_only
+            )
     for (source, part), configs in users.items():
-        size = weight_bytes(source, options[source])
+        size = weight_bytes(source, hubs[source])
         state = "missing: the first run downloads it" if size is None else format_bytes(size)
         more = f" and {len(configs) - NUM_LISTED} more" if len(configs) > NUM_LISTED else ""
         yield source, part, state, ", ".join(configs[:NUM_LISTED]) + more
+
+
+def _loaded(
+    config: RunConfig,
+) -> list[tuple[str, Loaded]]:
+    """Return what a run loads, with its name."""
+    if isinstance(config, PipelineConfig):
+        return [("pipeline", config.pipeline)]
+    assert isinstance(config, OpenSoraConfig)
+    return [("transformer", config.model), ("VAE", config.vae), ("text encoder", config.text_encoder)]

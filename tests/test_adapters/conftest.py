@@ -886,6 +886,12 @@ def tiny(request) -> Tiny:
     return TINY[request.param]
 
 
+@pytest.fixture(params=TINY)
+def any_tiny(request) -> Tiny:
+    """Each of the models, for a test that is slow for all of them."""
+    return TINY[request.param]
+
+
 @pytest.fixture(params=slow_unless(TINY.keys() - set(HEAVY)))
 def every_tiny(request) -> Tiny:
     """Each of the models, for a test that is fast enough for all of them."""

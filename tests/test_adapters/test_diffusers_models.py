@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -136,3 +138,79 @@ def test_forecasts_on_every_model(tiny):
     with apply_cache(model, config, STEPS, scheduler="rectified flow"):
         together = tiny.sample(model, [1, 2])
     torch.testing.assert_close(together, torch.cat(single), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["minimax-h3", "sana-wm-refiner"])
+def test_moreg_without_a_grid_is_refused(tiny_models, name):
+    model = tiny_models[name].make()
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"AdaCacheConfig needs the frame layout, which is unknown for .*: set moreg="):
+        apply_cache(model, AdaCacheConfig({1.0: 1}, moreg=MOREG), STEPS)
+    assert state_of(model) == before
+
+
+def with_memory(tiny, model):
+    """Return the arguments of a call with two videos and a memory of both."""
+    x, text = torch.cat([tiny.latents(seed) for seed in (1, 2)]), [tiny.text(seed) for seed in (1, 2)]
+    text = {name: torch.cat([one[name] for one in text]) for name in text[0]}
+    return {**tiny.arguments(x, torch.tensor(900.0), text), **tiny.shared, **tiny.prepare(model)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wan-animate-2", "anyflow-far"])
+def test_a_memory_of_all_videos_is_not_divided(tiny_models, name):
+    tiny = tiny_models[name]
+    model = tiny.make()
+    with torch.no_grad(), apply_cache(model, RATE_3, STEPS):
+        arguments = with_memory(tiny, model)
+        with pytest.raises(ValueError, match="get kv_cache, which holds all videos of the batch and cannot be divided"):
+            model(**arguments)
+
+
+def test_a_model_that_is_split_over_devices_is_refused(tiny_models):
+    model = tiny_models["wan-2.1"].make()
+    model._parallel_config = object()  # what enable_parallelism sets on several devices
+    with pytest.raises(ValueError, match="this model is split over several devices, which is not supported with a"):
+        apply_cache(model, RATE_3, STEPS)
+
+
+def test_a_control_hint_after_the_last_block_is_refused(tiny_models):
+    tiny = tiny_models["wan-vace"]
+    model = replace(tiny, config={**tiny.config, "vace_layers": [0, 2]}).make()
+    with pytest.raises(ValueError, match="a control hint is added after its last block"):
+        apply_cache(model, RATE_3, STEPS)
+
+
+@pytest.mark.slow
+def test_a_block_that_some_calls_leave_out(tiny_models):
+    """Wan-Animate 2 leaves out its tenth block without the prompt; no video token changes for that."""
+    tiny = tiny_models["wan-animate-2"]
+    tiny = replace(tiny, config={**tiny.config, "num_layers": 11}, shared={"is_uncondtion": True})
+    model = tiny.make()
+    plain = tiny.sample(model)
+    with apply_cache(model, AdaCacheConfig({1.0: 1}), STEPS):
+        assert torch.equal(tiny.sample(model), plain)
+    calls = count_blocks(tiny, model)
+    with apply_cache(model, RATE_3, STEPS) as session:
+        tiny.sample(model)
+    computed = len(COMPUTED) * len(session.branches)
+    assert calls == [computed + 1] * 9 + [1] + [computed + 1]  # and once with the prompt, to fill the memory
+
+
+def test_a_memory_is_filled_beside_the_steps(tiny_models):
+    """The refiner keeps keys and values of a finished chunk in calls that are no steps."""
+    from diffusers.models.transformers.transformer_sana_wm_refiner import SanaWMRefinerKVCache
+
+    tiny = tiny_models["sana-wm-refiner"]
+    model = tiny.make()
+    memory = SanaWMRefinerKVCache(len(model.transformer_blocks))
+    x, text = tiny.latents(1), tiny.text(1)
+    arguments = {**tiny.arguments(x, torch.tensor(0.0), text), **tiny.shared, "kv_cache": memory}
+    with torch.no_grad():
+        plain = tiny.sample(model, [1])
+        with apply_cache(model, RATE_3, STEPS) as session:
+            expected = tiny.sample(model, [1])
+            model(**arguments, kv_cache_mode="capture_pre_rope")
+            assert torch.equal(tiny.sample(model, [1]), expected) and not torch.equal(expected, plain)
+        assert all(len(branch.trace) == STEPS for branch in session.branches.values())
+    assert memory.get(0).get_captured_pre_rope()[0].shape[1] == x.shape[1]
