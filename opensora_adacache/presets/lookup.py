@@ -154,4 +154,6 @@ def _missing(model: ModelIdentity, speedup: float, policy: str | None, num_steps
     steps = f" with {num_steps} steps" if num_steps else ""
     number = num_steps or "N"
     command = model.command.format(policy="adacache" if policy == "adacache" else "forecastcache", steps=number)
-    return f"no {kind}settings of {model.shown} for speedup {speedup:g}{steps}{there}: run {command} --speedup {speedup:g}"
+    return (
+        f"no {kind}settings of {model.shown} for speedup {speedup:g}{steps}{there}: run {command} --speedup {speedup:g}"
+    )
