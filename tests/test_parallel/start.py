@@ -20,13 +20,15 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start(script: Path, arguments: list[str], num_processes: int) -> list[subprocess.Popen[str]]:
-    """Start a script in several processes and return them by rank."""
+def start(
+    script: Path, arguments: list[str], num_processes: int, others: dict[int, list[str]] | None = None
+) -> list[subprocess.Popen[str]]:
+    """Start a script in several processes and return them by rank; some ranks may get other arguments."""
     shared = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return [
         subprocess.Popen(
-            [sys.executable, str(script), *arguments],
+            [sys.executable, str(script), *(others or {}).get(rank, arguments)],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
