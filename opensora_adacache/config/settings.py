@@ -25,6 +25,8 @@ MOST = 10_000
 LARGEST_SIDE = 8192
 MOST_PIXELS = 2**24
 MOST_PIXELS_OF_CLIP = 10**10
+# VBench evaluates this many videos of each prompt, named PROMPT-0.mp4 to PROMPT-4.mp4.
+VBENCH_VIDEOS = 5
 # Frames per latent. A chunk of 17 frames is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -172,6 +174,30 @@ class ParallelSettings:
         return self.sequence * self.guidance
 
 
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """Which processes make the videos of a run.
+
+    Attributes:
+        type: "local" starts worker processes on this machine; "ray" starts actors in a Ray cluster (extra `ray`).
+        workers: number of workers. None is one for each GPU, or a single one without GPUs.
+        address: HOST:PORT of an existing Ray cluster. None is that of the environment variable RAY_ADDRESS, or a
+            cluster that is started on this machine.
+    """
+
+    type: Literal["local", "ray"] = "local"
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            _positive(self, "workers")
+        if self.address is not None and self.type != "ray":
+            raise ConfigError(
+                f"address is that of a Ray cluster, but type is {self.type!r}; pass --executor ray or leave it out"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ABC):
     """A run of any kind: prompts, cache and output files.
@@ -197,6 +223,7 @@ class RunConfig(ABC):
         overwrite: make existing videos again.
         watermark: write "AI generated" into a corner.
         verbose: 0 is quiet, 1 shows progress and one line per video, 2 also shows prompts.
+        executor: settings of worker processes that share the run, or None to make the videos in this process.
     """
 
     path: Path
@@ -216,6 +243,7 @@ class RunConfig(ABC):
     overwrite: bool = False
     watermark: bool = False
     verbose: int = 1
+    executor: ExecutorSettings | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "batch_size", "num_sample")

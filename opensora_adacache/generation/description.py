@@ -37,6 +37,7 @@ NOT_IN_PIXELS = {
     "overwrite": "which videos are made",
     "verbose": "what is printed",
     "parallel": "the same sums in another order",
+    "executor": "which processes make the videos",
     "model.qk_norm": "a check of the checkpoint",
     "model.enable_layernorm_kernel": "has no effect",
     "model.enable_flash_attn": "the same sums in another order",
