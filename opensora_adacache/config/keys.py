@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from opensora_adacache.config.pipeline import FIELD_KEYS, PipelineSettings
+from opensora_adacache.config.processes import ExecutorSettings
 from opensora_adacache.config.settings import (
-    ExecutorSettings,
     ModelSettings,
     OpenSoraConfig,
     SchedulerSettings,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.config.limits import check_counts
+from opensora_adacache.config.processes import ExecutorSettings, ParallelSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST
@@ -21,7 +23,6 @@ Quantization = Literal["float8", "int8", "int8-weights"]
 # Pixels per latent along a side, for the published VAE and that of the bundled model.
 VAE_STRIDE = 8
 # Limits far above any real run. Larger numbers are typing errors, which would fill the memory.
-MOST = 10_000
 LARGEST_SIDE = 8192
 MOST_PIXELS = 2**24
 MOST_PIXELS_OF_CLIP = 10**10
@@ -105,7 +106,7 @@ class VaeSettings:
     local_files_only: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, "micro_frame_size", "micro_batch_size")
+        check_counts(self, "micro_frame_size", "micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class TextEncoderSettings:
     local_files_only: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, "model_max_length")
+        check_counts(self, "model_max_length")
 
 
 @dataclass(frozen=True)
@@ -148,54 +149,7 @@ class SchedulerSettings:
     use_timestep_transform: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "num_sampling_steps", "num_timesteps")
-
-
-@dataclass(frozen=True)
-class ParallelSettings:
-    """The processes that make one video together (docs/guide/parallel.md).
-
-    Attributes:
-        sequence: number of devices between which the frames of a video are split.
-        guidance: 2 puts the two guidance branches on different devices, which doubles the number of devices.
-    """
-
-    sequence: int = 1
-    guidance: int = 1
-
-    def __post_init__(self) -> None:
-        _positive(self, "sequence")
-        if self.guidance not in (1, 2):
-            raise ConfigError(f"guidance must be 1 or 2, the number of devices for its branches, got {self.guidance}")
-
-    @property
-    def num_devices(self) -> int:
-        """Number of devices that make a video together."""
-        return self.sequence * self.guidance
-
-
-@dataclass(frozen=True)
-class ExecutorSettings:
-    """Which processes make the videos of a run.
-
-    Attributes:
-        type: "local" starts worker processes on this machine; "ray" starts actors in a Ray cluster (extra `ray`).
-        workers: number of workers. None is one for each GPU, or a single one without GPUs.
-        address: HOST:PORT of an existing Ray cluster. None is that of the environment variable RAY_ADDRESS, or a
-            cluster that is started on this machine.
-    """
-
-    type: Literal["local", "ray"] = "local"
-    workers: int | None = None
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None:
-            _positive(self, "workers")
-        if self.address is not None and self.type != "ray":
-            raise ConfigError(
-                f"address is that of a Ray cluster, but type is {self.type!r}; pass --executor ray or leave it out"
-            )
+        check_counts(self, "num_sampling_steps", "num_timesteps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,13 +200,13 @@ class RunConfig(ABC):
     executor: ExecutorSettings | None = None
 
     def __post_init__(self) -> None:
-        _positive(self, "batch_size", "num_sample")
+        check_counts(self, "batch_size", "num_sample")
         _check_fps(self, "save_fps")
         for name in ("seed", "start_index"):
             if not 0 <= getattr(self, name) < 2**31:
                 raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
         if self.num_frames is not None:
-            _positive(self, "num_frames")
+            check_counts(self, "num_frames")
         if self.sample_name is not None:
             _check_name(self.sample_name)
         if self.image_size is not None:
@@ -350,9 +304,9 @@ class OpenSoraConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "loop", "condition_frame_length")
+        check_counts(self, "loop", "condition_frame_length")
         if self.align is not None:
-            _positive(self, "align")
+            check_counts(self, "align")
         _check_fps(self, "fps")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
             raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
@@ -413,12 +367,6 @@ class OpenSoraConfig(RunConfig):
     @property
     def decodes_ahead(self) -> bool:
         return self.vae.decode_ahead and self.parallel.num_devices == 1  # a team decodes together, in the same order
-
-
-def _positive(settings: object, *names: str) -> None:
-    for name in names:
-        if not 1 <= getattr(settings, name) <= MOST:
-            raise ConfigError(f"{name} must be at least 1 and at most {MOST}, got {shown(getattr(settings, name))}")
 
 
 def _check_fps(settings: object, name: str) -> None:

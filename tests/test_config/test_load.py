@@ -19,7 +19,7 @@ from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import load_config
 from opensora_adacache.config.dialect import REFERENCE_KEYS
 from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
-from opensora_adacache.config.settings import ExecutorSettings
+from opensora_adacache.config.processes import ExecutorSettings
 from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.generation.description import plain as plain_values
 from opensora_adacache.generation.jobs import plan_jobs
