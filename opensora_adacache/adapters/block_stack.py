@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, map_tensors, spread_rows, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
+from opensora_adacache.adapters.diffusers._compat import is_skipped
 from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import StackView
@@ -312,6 +313,11 @@ class BlockStack:
         """Run a block and, if it is a probe, observe its residual."""
         if block.site is None:
             return original(*args, **kwargs)
+        if is_skipped(block.module):
+            raise ValueError(
+                f"the policy measures layer {block.site.partition('.')[0]}, which skip-layer guidance skips: choose "
+                "another with cache_loc, or other layers for the guidance"
+            )
         before = block.signature.video(args, kwargs)
         if block.after is None:
             out = original(*args, **kwargs)

@@ -21,6 +21,7 @@ from opensora_adacache.adapters.diffusers._compat import (
     CACHE_CONFIG,
     CacheMark,
     Listener,
+    has_exclusive_cache,
     hooks_of_caches,
     is_parallel,
 )
@@ -48,7 +49,7 @@ def attach_diffusers(
 
     By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate. In
     blocks that do not expose it, and in models of which only the blocks are known, it is the residual of that whole
-    block.
+    block. `adapter` describes a model that diffusers does not have.
     """
     known = describe(model) if adapter is None else checked(model, adapter)
     _check_model(model, known)
@@ -105,6 +106,8 @@ def _call(
         latents = batched(arguments[known.latents])
         if arguments.get(known.timestep) is None:
             raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
+        if arguments.get("enable_temporal_attentions") is False:
+            raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:
             _check_other_caches(model)
         session.count_steps()
@@ -211,7 +214,7 @@ def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
     """Raise ValueError if something on the model is incompatible with a cache."""
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
-    if getattr(model, "is_cache_enabled", False):
+    if has_exclusive_cache(model):
         raise ValueError("this model has a cache of diffusers enabled: call its disable_cache() first")
     _check_other_caches(model)
     if model._compiled_call_impl is not None:
