@@ -17,6 +17,7 @@ from torch import Tensor
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
@@ -58,6 +59,7 @@ class CacheSession:
         on_step: called with an `ObservedStep` after each call of the model; an exception that it raises ends the run.
         output_weights: called with the number of steps when a run begins whose settings have a corrector; returns how
             far the output of each step moves the final latents. None on a rectified flow; see `Corrector`.
+        find_team: returns the processes that make the videos of a new run together; set by the adapter.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class CacheSession:
         self.on_detach: Callable[[], None] = lambda: None
         self.on_step: Callable[[ObservedStep], None] = lambda step: None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
+        self.find_team: Callable[[], Team] = Team
         self._run: Run | None = None
         self._peak_bytes = 0
 
@@ -182,7 +185,7 @@ class CacheSession:
     ) -> Tensor:
         """Ask the policy, then pass the rows that compute to `compute` and the others to `reuse`.
 
-        Both receive their rows of `view.x` and the index of these rows (None for all rows).
+        Both receive their rows of `view.x` and the index of these rows (None for all rows that this process holds).
         """
         split = self.decide(view)
 
@@ -229,17 +232,23 @@ class CacheSession:
         run, step = self._current()
         computes = any(step.computed)
         if computes:
-            rows = out if step.rows is None else out[step.rows]
+            rows = out if step.all_rows is None else out[step.all_rows]
             step.output = rows.detach().flatten(1).sum(1, dtype=torch.float32)
         if run.corrector is None:
             return out
         moving, others = out[:, : run.shape[1]], out[:, run.shape[1] :]
         is_last = step.number == self.num_sampling_steps
-        corrected = run.corrector.correct(moving, step.timestep, computes, step.rows, is_last)
+        corrected = run.corrector.correct(moving, step.timestep, computes, step.all_rows, is_last)
         return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
-        """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it."""
+        """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it.
+
+        Args:
+            site: name of the probe.
+            residual: the residual; of the frames that this process holds, if a team has split the video.
+            num_frames: number of frames of the whole video.
+        """
         run, step = self._current()
         if site in run.store:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
@@ -312,11 +321,13 @@ class CacheSession:
         has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended
         end_of_previous = run.timesteps.last if run is not None and has_run_through else None
         self.reset()
+        team = self.find_team()
+        check_team(self.config, team)
         groups = self._groups(latents.shape[0])
         weights = None
         if self.config.corrector and self.output_weights is not None:
             weights = self.output_weights(self.num_sampling_steps)
-        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights)
+        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights, team)
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:
@@ -336,3 +347,12 @@ class CacheSession:
     def _note_peak(self) -> None:
         if self._run:
             self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
+
+
+def check_team(config: CacheConfig, team: Team) -> None:
+    """Raise ValueError if a policy cannot serve videos that are split between processes."""
+    if config.reads_whole_video and team.num_parts > 1:
+        raise ValueError(
+            f"{type(config).__name__} reads all frames of a video at once, and here each of {team.num_parts} devices "
+            "holds some of them: choose another policy, or set parallel.sequence=1"
+        )

@@ -87,7 +87,7 @@ def load_config(
     section = _plain_section(values.pop("image", None), "image")
     check_keys(section, KNOWN_KEYS, "image")
     if image:
-        values |= _IMAGE_RUN
+        values |= {**_IMAGE_RUN, "parallel": {}}  # an image is a single frame, which is not split
         _yield_to(section, values)
         values = merge(values, section)
     _yield_to(overrides, values)

@@ -6,7 +6,7 @@ They hold plain values, check them on construction, and do not import torch. `co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -149,6 +149,29 @@ class SchedulerSettings:
         _positive(self, "num_sampling_steps", "num_timesteps")
 
 
+@dataclass(frozen=True)
+class ParallelSettings:
+    """The processes that make one video together (docs/guide/parallel.md).
+
+    Attributes:
+        sequence: number of devices between which the frames of a video are split.
+        guidance: 2 puts the two guidance branches on different devices, which doubles the number of devices.
+    """
+
+    sequence: int = 1
+    guidance: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self, "sequence")
+        if self.guidance not in (1, 2):
+            raise ConfigError(f"guidance must be 1 or 2, the number of devices for its branches, got {self.guidance}")
+
+    @property
+    def num_devices(self) -> int:
+        """Number of devices that make a video together."""
+        return self.sequence * self.guidance
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ABC):
     """A run of any kind: prompts, cache and output files.
@@ -264,6 +287,7 @@ class OpenSoraConfig(RunConfig):
         vae: settings of the autoencoder.
         text_encoder: settings of the text encoder.
         scheduler: settings of the sampler.
+        parallel: the devices that make a video together.
         fps: frame rate that the model is conditioned on. Images use 120 instead.
         dtype: of transformer and VAE.
         reference_path: for each prompt its references, separated by ";". Or one entry, or one folder, for all prompts.
@@ -281,6 +305,7 @@ class OpenSoraConfig(RunConfig):
     vae: VaeSettings
     text_encoder: TextEncoderSettings
     scheduler: SchedulerSettings
+    parallel: ParallelSettings = field(default_factory=ParallelSettings)
     image_size: tuple[int, int]
     num_frames: int
     fps: int | float
@@ -303,8 +328,28 @@ class OpenSoraConfig(RunConfig):
         _check_fps(self, "fps")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
             raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
+        if self.parallel.sequence > 1:
+            self._check_split()
         if self.loop > 1:
             self._check_loop()
+
+    def _check_split(self) -> None:
+        parts, height, width = self.parallel.sequence, *self.image_size
+        patches = (height // VAE_STRIDE + 1) // 2 * ((width // VAE_STRIDE + 1) // 2)
+        for name, number in (("latent frames", self.num_latent_frames), ("patches of a frame", patches)):
+            if number < parts:
+                raise ConfigError(
+                    f"parallel.sequence={parts} splits a video by {name}, of which this one has {number}; pass a "
+                    "smaller one: torchrun's other processes then make other videos"
+                )
+        if self.model.compile:
+            raise ConfigError("parallel.sequence needs model.compile=False: compiled blocks cannot exchange tokens")
+        if self.cache is not None and self.cache.reads_whole_video:
+            name = type(self.cache).__name__.removesuffix("Config")
+            raise ConfigError(
+                f"cache.type {name} reads all frames of a video at once, so parallel.sequence must be 1; choose "
+                "another policy, or split by parallel.guidance only"
+            )
 
     def _check_loop(self) -> None:
         length = self.condition_frame_length
@@ -339,7 +384,7 @@ class OpenSoraConfig(RunConfig):
 
     @property
     def decodes_ahead(self) -> bool:
-        return self.vae.decode_ahead
+        return self.vae.decode_ahead and self.parallel.num_devices == 1  # a team decodes together, in the same order
 
 
 def _positive(settings: object, *names: str) -> None:

@@ -36,6 +36,7 @@ NOT_IN_PIXELS = {
     "prompt_as_path": "how files are named",
     "overwrite": "which videos are made",
     "verbose": "what is printed",
+    "parallel": "the same sums in another order",
     "model.qk_norm": "a check of the checkpoint",
     "model.enable_layernorm_kernel": "has no effect",
     "model.enable_flash_attn": "the same sums in another order",

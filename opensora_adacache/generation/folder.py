@@ -178,13 +178,13 @@ class RunFolder:
                 record = replace(record, state="complete", num_finished=len(finished), failed={}, videos=videos)
                 write_file(self.config.save_dir / RUN_NAME, to_json(record))
 
-    def how_to_go_on(self) -> str:
+    def how_to_go_on(self, reason: str = "interrupted") -> str:
         """Return one line that says what an interrupted run has finished and which command makes the rest."""
         total, folder = len(self.jobs), self.config.save_dir
         finished = self.finished()
         if not self.config.overwrite:
             state = f"{len(finished)} of {total} videos are finished in '{folder}'"
-            return f"interrupted: {state}; run the same command again to make the rest"
+            return f"{reason}: {state}; run the same command again to make the rest"
         made = {record.video for record in finished if record}
         rest = [job for job in self.jobs if job.path.name not in made]
         if not any(job.path.exists() for job in rest):
@@ -194,7 +194,7 @@ class RunFolder:
         else:
             advice = "run the same command again to make all of them again"
         state = f"{len(made)} of {total} videos were made again in '{folder}' and the others are unchanged"
-        return f"interrupted: {state}; {advice}"
+        return f"{reason}: {state}; {advice}"
 
 
 def warn(line: str) -> None:

@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.trace import summarize
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
-from opensora_adacache.errors.family import VideoError
+from opensora_adacache.errors.family import ConfigError, VideoError
+from opensora_adacache.generation.alike import check_alike
 from opensora_adacache.generation.batches import Batch
 from opensora_adacache.generation.folder import RunFolder, warn
 from opensora_adacache.generation.interrupts import Interrupts
@@ -70,6 +72,8 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
     # With logdate_dir, each process has named a folder by its own clock.
     save_dir, name = group.broadcast((config.save_dir, uuid.uuid4().hex))
     config = replace(config, save_dir=save_dir)
+    check_alike(config, group)
+    team = _join_team(config, group)
     jobs = plan_jobs(config)
     with Interrupts() as interrupts, RunFolder(config, jobs, name, interrupts) as folder:
         batches = group.on_first(folder.prepare)
@@ -77,11 +81,12 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
         summary = RunSummary(0, len(jobs) - wanted, len(jobs), save_dir)
         if not batches:
             return summary
-        worker = _Worker(config, group, folder)
+        worker = _Worker(config, group, team, folder)
         try:
-            worker.check(batches)
-            num_made = worker.make(group.share(batches))
-            worker.finish()
+            with _watch(team, group, folder):
+                worker.check(batches)
+                num_made = worker.make(group.share(batches, team.size))
+                worker.finish()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or interrupts.came:
                 worker.note("interrupted")
@@ -93,12 +98,40 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
     return replace(summary, num_made=num_made)
 
 
+def _join_team(config: RunConfig, group: ProcessGroup) -> Team:
+    """Return the processes that make the same videos as this one."""
+    if not isinstance(config, OpenSoraConfig) or config.parallel.num_devices == 1:
+        return Team()
+    settings = config.parallel
+    if group.world_size % settings.num_devices:
+        raise ConfigError(
+            f"parallel.sequence={settings.sequence} and parallel.guidance={settings.guidance} need a multiple of "
+            f"{settings.num_devices} processes, got {group.world_size}: start them with torchrun "
+            f"--nproc_per_node={settings.num_devices}"
+        )
+    from opensora_adacache.parallel.team import form_team
+
+    return form_team(settings.sequence, settings.guidance)
+
+
+def _watch(team: Team, group: ProcessGroup, folder: RunFolder) -> contextlib.AbstractContextManager[object]:
+    """End this process in order when another one of its team ends."""
+    if team.size == 1:
+        return contextlib.nullcontext()
+    from opensora_adacache.parallel.watch import Watch
+
+    first = group.rank // team.size * team.size
+    ranks = range(first, first + team.size)
+    return Watch(ranks, group.rank, lambda rank: folder.how_to_go_on(f"process {rank} ended or does not answer"))
+
+
 class _Worker:
     """One process's part of a run, its timings and its failures."""
 
-    def __init__(self, config: RunConfig, group: ProcessGroup, folder: RunFolder) -> None:
+    def __init__(self, config: RunConfig, group: ProcessGroup, team: Team, folder: RunFolder) -> None:
         self.config = config
         self.group = group
+        self.team = team
         self.folder = folder
         self.seconds = {"loading": 0.0, "text": 0.0, "denoising": 0.0, "decoding": 0.0, "total": 0.0}
         self.failed: dict[str, str] = {}
@@ -139,7 +172,7 @@ class _Worker:
 
                     decode = maker.denoise(batch.jobs, on_step)
                 decoder.submit(partial(self._write, batch, decode, videos))
-        return total - len(self.failed)
+        return total - len(self.failed) if self.team.leads else 0
 
     def finish(self) -> None:
         """Wait for the other processes and write ``run.json``.
@@ -176,7 +209,7 @@ class _Worker:
             device = torch.device("cuda", self.group.local_rank)
         self._device = describe_device(device)
         jobs = [job for batch in batches for job in batch.jobs]
-        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._say)
+        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._say, team=self.team)
         self.seconds["loading"] += models.loading_seconds
         self.seconds["text"] += models.encoding_seconds
         for line in (line for job in jobs for line in models.warnings_of(job)):
@@ -190,7 +223,7 @@ class _Worker:
         self.seconds["denoising"] += clips[0].denoising_seconds
         self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
         for job, clip in zip(batch.jobs, clips, strict=True):
-            if job.path in batch.wanted:
+            if job.path in batch.wanted and self.team.leads:
                 self._save(job, clip, len(batch.jobs))
                 videos.update()
 

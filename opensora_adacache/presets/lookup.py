@@ -150,8 +150,10 @@ def _described(one: Candidate) -> str:
 
 
 def _missing(model: ModelIdentity, speedup: float, policy: str | None, num_steps: int | None, there: str) -> str:
-    what = f"no {POLICIES[policy]} settings" if policy else "no settings"
+    kind = f"{POLICIES[policy]} " if policy else ""
     steps = f" with {num_steps} steps" if num_steps else ""
     number = num_steps or "N"
     command = model.command.format(policy="adacache" if policy == "adacache" else "forecastcache", steps=number)
-    return f"{what} of {model.shown} for speedup {speedup:g}{steps}{there}: run {command} --speedup {speedup:g}"
+    return (
+        f"no {kind}settings of {model.shown} for speedup {speedup:g}{steps}{there}: run {command} --speedup {speedup:g}"
+    )

@@ -42,6 +42,7 @@ ROOMS = {
     "caching": "policies, session,\nresiduals, trace",
     "models": "transformer,\nVAE, text",
     "schedulers": "samplers",
+    "presets": "a model and a speedup to settings",
     "media": "files",
     "metrics": "quality",
     "parallel": "processes",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from opensora_adacache import ForecastCacheConfig, apply_cache
+from opensora_adacache.adapters.diffusers.pipeline import NO_CORRECTOR
 from opensora_adacache.adapters.schedulers import LINEAR, check_scheduler, output_weights
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
 from opensora_adacache.caching.residuals.corrector import Corrector
@@ -189,6 +190,15 @@ def test_a_pipeline_knows_its_scheduler():
     with pytest.raises(ValueError, match="got FlowMatchHeunDiscreteScheduler"):
         generate(pipeline, "wan")
     session.detach()
+
+
+@pytest.mark.parametrize("name", NO_CORRECTOR)
+def test_pipelines_that_do_more_to_outputs_are_refused(name):
+    assert isinstance(getattr(diffusers, name), type)  # that diffusers has it
+    pipeline = make_pipeline("wan")
+    pipeline.__class__ = type(name, (type(pipeline),), {})
+    with pytest.raises(ValueError, match=f"no corrector fits {name}, which .*: set corrector=0"):
+        apply_cache(pipeline, CORRECTED)
 
 
 def test_what_a_cache_with_a_corrector_refuses():

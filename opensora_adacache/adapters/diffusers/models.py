@@ -119,6 +119,7 @@ MODELS: dict[str, TransformerAdapter] = {
     ),
     "HunyuanVideoFramepackTransformer3DModel": TransformerAdapter(**_HUNYUAN, history_first=True),
     "HunyuanVideoTransformer3DModel": TransformerAdapter(**_HUNYUAN),
+    # Kandinsky 5 and 6 SR are left without SeaCache: sparse attention reorders the tokens within a frame
     "Kandinsky5Transformer3DModel": TransformerAdapter(
         grid=channels_last_grid,
         stacks=("visual_transformer_blocks",),
@@ -126,7 +127,7 @@ MODELS: dict[str, TransformerAdapter] = {
         returns=("tokens",),
         attention="self_attention",
         after_attention={"visual_transformer_blocks": "cross_attention_norm"},
-        shared=("rope", "sparse_params"),
+        shared=("sparse_params",),
     ),
     "Kandinsky6SRTransformer3DModel": TransformerAdapter(
         grid=channels_last_grid,

@@ -12,8 +12,16 @@ from opensora_adacache.adapters.schedulers import check_scheduler, output_weight
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.presets.identity import identity_of_pipeline
 
-PRECONDITIONED = ("Cosmos2TextToImagePipeline", "Cosmos2VideoToWorldPipeline")
-"""Pipelines that scale the model's output by the noise level before their scheduler receives it."""
+_SCALES = "scales outputs by the noise level before its scheduler gets them"
+_MANY_SCHEDULERS = "gives each frame timesteps of its own"
+NO_CORRECTOR = {
+    "Cosmos2TextToImagePipeline": _SCALES,
+    "Cosmos2VideoToWorldPipeline": _SCALES,
+    "SkyReelsV2DiffusionForcingPipeline": _MANY_SCHEDULERS,
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": _MANY_SCHEDULERS,
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": _MANY_SCHEDULERS,
+}
+"""Pipelines that do more to outputs than their scheduler's step → what they do."""
 
 
 def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int | None) -> BranchedSession:
@@ -54,8 +62,8 @@ def check_corrector(pipeline: Any, config: CacheConfig) -> None:
     if not config.corrector:
         return
     name = type(pipeline).__name__
-    if name in PRECONDITIONED:
-        raise ValueError(f"{name} scales outputs before its scheduler gets them, so no corrector fits: set corrector=0")
+    if name in NO_CORRECTOR:
+        raise ValueError(f"no corrector fits {name}, which {NO_CORRECTOR[name]}: set corrector=0")
     check_scheduler(pipeline.scheduler)
 
 
