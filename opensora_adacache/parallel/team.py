@@ -138,6 +138,17 @@ class DeviceTeam(Team):
             )
 
 
+class TokenTeam(DeviceTeam):
+    """A team between which tokens are split into equal parts, whatever their frames, as by diffusers."""
+
+    def part_of(self, tokens: Tensor) -> Tensor:
+        return tokens.chunk(self.num_parts, 1)[self.part]
+
+    def whole_sequence(self, tokens: Tensor, num_frames: int) -> Tensor:
+        channels = portions(tokens.shape[2], self.num_parts)
+        return exchange(tokens, 2, channels, 1, [tokens.shape[1]] * self.num_parts, self.parts)
+
+
 def form_team(sequence: int, guidance: int) -> DeviceTeam:
     """Return the team of this process. Consecutive ranks form a team, and every process must call this.
 
