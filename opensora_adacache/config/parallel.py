@@ -54,6 +54,6 @@ class ParallelSettings:
         if cache is not None and cache.reads_whole_video:
             name = type(cache).__name__.removesuffix("Config")
             raise ConfigError(
-                f"cache.type {name} reads all frames of a video at once, so parallel.sequence must be 1; choose another "
-                "policy, or split by parallel.guidance only"
+                f"cache.type {name} reads all frames of a video at once, so parallel.sequence must be 1; choose "
+                "another policy, or split by parallel.guidance only"
             )

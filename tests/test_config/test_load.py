@@ -183,7 +183,7 @@ def test_devices_of_a_video(plain):
     split = {"parallel.sequence": 4, "parallel.guidance": 2}
     assert load(plain, **split).parallel.num_devices == 8 and load(plain).parallel.num_devices == 1
     # an image is a single frame, which is not split
-    config = load_config(plain, {**GIVEN, "image.save_dir": "images"}, defaults=split, image=True)
+    config = load_config(plain, GIVEN, defaults=split, image=True)
     assert config.parallel.num_devices == 1
 
 
