@@ -12,6 +12,7 @@ from torch import Tensor
 from opensora_adacache.adapters.twin_calls import TwinCalls
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession, ObservedStep
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
@@ -59,6 +60,7 @@ class BranchedSession:
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
+        self.find_team: Callable[[], Team] = Team
         self._twins = TwinCalls()
         self._round = 0
         self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
@@ -176,6 +178,7 @@ class BranchedSession:
         session = self.branches[name] = CacheSession(self.config, self.num_sampling_steps, prompts_last=True)
         session.on_step = lambda step: self.on_step(name, step)
         session.output_weights = self.output_weights
+        session.find_team = self.find_team
         self.on_new_branch(name, session)
         return session
 

@@ -306,6 +306,11 @@ class CacheSession:
         return self._current()[0].timesteps.current
 
     @property
+    def team(self) -> Team:
+        """The processes that make the videos of the current run together."""
+        return self._current()[0].team
+
+    @property
     def policy(self) -> CachePolicy:
         """The policy of the current run."""
         return self._current()[0].policy

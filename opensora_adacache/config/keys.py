@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.config.pipeline import FIELD_KEYS, PipelineSettings
-from opensora_adacache.config.processes import ExecutorSettings
 from opensora_adacache.config.settings import (
     ModelSettings,
     OpenSoraConfig,

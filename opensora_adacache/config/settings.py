@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.config.limits import check_counts
-from opensora_adacache.config.processes import ExecutorSettings, ParallelSettings
+from opensora_adacache.config.parallel import ParallelSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST
@@ -310,28 +311,11 @@ class OpenSoraConfig(RunConfig):
         _check_fps(self, "fps")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
             raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
-        if self.parallel.sequence > 1:
-            self._check_split()
+        height, width = (side // VAE_STRIDE for side in self.image_size)
+        num_patches = -(-height // 2) * -(-width // 2)
+        self.parallel.check_run(self.num_latent_frames, num_patches, self.model.compile, self.cache)
         if self.loop > 1:
             self._check_loop()
-
-    def _check_split(self) -> None:
-        parts, height, width = self.parallel.sequence, *self.image_size
-        patches = (height // VAE_STRIDE + 1) // 2 * ((width // VAE_STRIDE + 1) // 2)
-        for name, number in (("latent frames", self.num_latent_frames), ("patches of a frame", patches)):
-            if number < parts:
-                raise ConfigError(
-                    f"parallel.sequence={parts} splits a video by {name}, of which this one has {number}; pass a "
-                    "smaller one: torchrun's other processes then make other videos"
-                )
-        if self.model.compile:
-            raise ConfigError("parallel.sequence needs model.compile=False: compiled blocks cannot exchange tokens")
-        if self.cache is not None and self.cache.reads_whole_video:
-            name = type(self.cache).__name__.removesuffix("Config")
-            raise ConfigError(
-                f"cache.type {name} reads all frames of a video at once, so parallel.sequence must be 1; choose "
-                "another policy, or split by parallel.guidance only"
-            )
 
     def _check_loop(self) -> None:
         length = self.condition_frame_length

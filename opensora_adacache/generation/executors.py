@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from opensora_adacache.config.processes import ExecutorSettings
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.parallel import ProcessGroup

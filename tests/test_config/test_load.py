@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields
@@ -18,8 +19,8 @@ from opensora_adacache.benchmark.vbench import VBenchPrompt
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import load_config
 from opensora_adacache.config.dialect import REFERENCE_KEYS
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
-from opensora_adacache.config.processes import ExecutorSettings
 from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.generation.description import plain as plain_values
 from opensora_adacache.generation.jobs import plan_jobs
@@ -179,6 +180,31 @@ def test_depths_agree_with_the_model():
     from opensora_adacache.config.load import _DEPTHS
 
     assert {name: variant["depth"] for name, variant in VARIANTS.items()} == _DEPTHS
+
+
+def test_devices_of_a_video(plain):
+    split = {"parallel.sequence": 4, "parallel.guidance": 2}
+    assert load(plain, **split).parallel.num_devices == 8 and load(plain).parallel.num_devices == 1
+    # an image is a single frame, which is not split
+    config = load_config(plain, GIVEN, defaults=split, image=True)
+    assert config.parallel.num_devices == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"parallel.sequence": 16}, "splits the latent frames of a clip, of which there are 15; pass a smaller number"),
+        ({"parallel.sequence": 0}, "parallel: sequence must be at least 1, got 0"),
+        ({"parallel.guidance": 3}, "guidance must be 1 or 2 devices for its branches, got 3"),
+        ({"parallel.sequence": 2, "model.compile": True}, "parallel.sequence needs model.compile=False"),
+        ({"parallel.sequence": 2, "cache": {"type": "SeaCache"}}, "cache.type SeaCache reads all frames of a video"),
+        ({"parallel.sequences": 2}, "unknown key 'parallel.sequences' in the config, did you mean 'sequence'"),
+    ],
+)
+def test_videos_that_cannot_be_split(plain, overrides, message):
+    with pytest.raises(AdaCacheError, match=re.escape(message)):
+        load(plain, **overrides)
+    assert load(plain, **{"parallel.guidance": 2, "cache": {"type": "SeaCache"}}).parallel.num_devices == 2
 
 
 def test_save_fps_follows_fps_and_interval(write, plain):

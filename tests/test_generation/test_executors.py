@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.config import load_config
-from opensora_adacache.config.processes import ExecutorSettings
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.generation.batches import plan_batches
 from opensora_adacache.generation.executors import choose_executor

@@ -187,6 +187,22 @@ def is_parallel(model: nn.Module) -> bool:
     return getattr(model, "_parallel_config", None) is not None
 
 
+def token_group(model: nn.Module) -> Any:
+    """Return the process group between which a model's tokens are split into equal parts; None for other ways."""
+    context = getattr(getattr(model, "_parallel_config", None), "context_parallel_config", None)
+    uneven = getattr(context, "ulysses_anything", False) or getattr(context, "ring_anything", False)
+    return None if context is None or uneven else context._flattened_mesh.get_group()
+
+
+def splits_argument(block: nn.Module, name: str) -> bool:
+    """Return whether a hook of a block gives it only this device's part of an argument."""
+    hooks: Mapping[str, ModelHook] = getattr(getattr(block, REGISTRY, None), "hooks", {})
+    return any(
+        type(hook).__name__ == "ContextParallelSplitHook" and name in hook.metadata  # type: ignore[attr-defined]
+        for hook in hooks.values()
+    )
+
+
 def _remove(registry: Any, model: nn.Module, name: str) -> None:
     index = registry._hook_order.index(name)
     del registry.hooks[name], registry._hook_order[index], registry._fn_refs[index]

@@ -24,6 +24,7 @@ from opensora_adacache.adapters.diffusers._compat import (
     has_exclusive_cache,
     hooks_of_caches,
     is_parallel,
+    token_group,
 )
 from opensora_adacache.adapters.diffusers.describe import checked, describe
 from opensora_adacache.adapters.few_steps import warn_of_few_steps
@@ -31,7 +32,8 @@ from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import CacheSession, check_team
+from opensora_adacache.caching.team import Team
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -68,7 +70,9 @@ def attach_diffusers(
     blocks = _stack_blocks(model, known, layers, config)
     if config.num_first_blocks >= sum(not block.prepares for block in blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
+    check_team(config, team_of(model, known))
     session = BranchedSession(config, num_sampling_steps, check_run)
+    session.find_team = partial(team_of, model, known)
     if not callable(num_sampling_steps):
         check_run(num_sampling_steps)
     find_blocks, between = partial(_blocks, model, known), _modules(model, known.between)
@@ -222,10 +226,26 @@ def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
             "this model is compiled as a whole, so that no step can skip its blocks: compile the blocks instead, with "
             f"{_how_to_compile(model, known)}"
         )
-    if is_parallel(model):
+    team_of(model, known)
+
+
+def team_of(model: nn.Module, known: TransformerAdapter) -> Team:
+    """Return the processes between which diffusers splits the tokens of a model; this process alone if it does not.
+
+    Raises:
+        ValueError: the model is split in a way that was not tried with a cache.
+    """
+    if not is_parallel(model):
+        return Team()
+    group = token_group(model)
+    if group is None or not known.splits_tokens:
         raise ValueError(
-            "this model is split over several devices, which is not supported with a cache: load it without"
+            f"{type(model).__name__} is split over several devices in a way that is not supported with a cache: "
+            "context parallelism of Wan and LTXVideo is, with ulysses_degree and ring_degree; or do not split it"
         )
+    from opensora_adacache.parallel.team import TokenTeam
+
+    return TokenTeam(group, group)
 
 
 def _check_other_caches(model: nn.Module) -> None:

@@ -183,6 +183,7 @@ MODELS: dict[str, TransformerAdapter] = {
     ),
     "LTXVideoTransformer3DModel": TransformerAdapter(
         grid=stated_grid,
+        splits_tokens=True,
         attention="attn1",
         after_attention={"transformer_blocks": "attn2"},
         rectified_flow=True,
@@ -241,7 +242,7 @@ MODELS: dict[str, TransformerAdapter] = {
         whole_batch=("kv_cache",),
     ),
     "WanAnimateTransformer3DModel": TransformerAdapter(**_WAN, between=("face_adapter",)),
-    "WanTransformer3DModel": TransformerAdapter(**_WAN),
+    "WanTransformer3DModel": TransformerAdapter(**_WAN, splits_tokens=True),
     "WanVACETransformer3DModel": TransformerAdapter(**_WAN, before=("vace_blocks",)),
 }
 """Class names → adapters. Any other transformer with registered blocks uses `generic_adapter`."""

@@ -1,4 +1,4 @@
-"""The settings of runs on several devices: processes that make one video together, and workers that make many."""
+"""The section ``executor`` of a config: the workers that make the videos of a run. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,29 +7,6 @@ from typing import Literal
 
 from opensora_adacache.config.limits import check_counts
 from opensora_adacache.errors.family import ConfigError
-
-
-@dataclass(frozen=True)
-class ParallelSettings:
-    """The processes that make one video together (docs/guide/parallel.md).
-
-    Attributes:
-        sequence: number of devices between which the frames of a video are split.
-        guidance: 2 puts the two guidance branches on different devices, which doubles the number of devices.
-    """
-
-    sequence: int = 1
-    guidance: int = 1
-
-    def __post_init__(self) -> None:
-        check_counts(self, "sequence")
-        if self.guidance not in (1, 2):
-            raise ConfigError(f"guidance must be 1 or 2, the number of devices for its branches, got {self.guidance}")
-
-    @property
-    def num_devices(self) -> int:
-        """Number of devices that make a video together."""
-        return self.sequence * self.guidance
 
 
 @dataclass(frozen=True)
