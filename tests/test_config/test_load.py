@@ -194,7 +194,7 @@ def test_devices_of_a_video(plain):
     ("overrides", "message"),
     [
         ({"parallel.sequence": 16}, "splits the latent frames of a clip, of which there are 15; pass a smaller number"),
-        ({"parallel.sequence": 0}, "parallel: sequence must be at least 1, got 0"),
+        ({"parallel.sequence": 0}, "parallel: sequence must be at least 1 and at most 10000, got 0"),
         ({"parallel.guidance": 3}, "guidance must be 1 or 2 devices for its branches, got 3"),
         ({"parallel.sequence": 2, "model.compile": True}, "parallel.sequence needs model.compile=False"),
         ({"parallel.sequence": 2, "cache": {"type": "SeaCache"}}, "cache.type SeaCache reads all frames of a video"),
