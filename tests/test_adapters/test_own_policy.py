@@ -109,7 +109,7 @@ def test_refused_before_anything_is_touched(tiny_models, name, message):
 
 
 @pytest.mark.parametrize(
-    ("config", "given"), [(CuriousConfig, "the class CuriousConfig"), ({"codebook": {1.0: 1}}, "dict"), (None, "None")]
+    ("config", "given"), [(CuriousConfig, "the class CuriousConfig"), ({"codebook": {1.0: 1}}, "dict")]
 )
 def test_what_is_no_config(golden_model, config, given):
     with pytest.raises(ValueError, match=f"an instance of a CacheConfig, got {given}"):
