@@ -21,7 +21,7 @@ from opensora_adacache.parallel.serving import describe_process, raised
 
 CONNECT_SECONDS = 10
 # After this time without a message a line says that no worker is ready.
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 # The object store of a cluster that this module starts. It holds the configs and jobs, no videos.
 _STORE_BYTES = 100 * 2**20
 _REMEDY = "correct --ray-address, or start a cluster with: ray start --head"

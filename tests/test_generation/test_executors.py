@@ -128,10 +128,8 @@ def test_24_videos_of_two_workers_of_which_one_is_killed(tmp_path, alone, execut
     for path in alone.glob("*.mp4"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert {name: len(inodes) for name, inodes in watched.inodes.items()} == dict.fromkeys(digests(alone), 1)
-    if executor == "ray":  # Ray may write lines of its own
-        print(*errors, sep="\n")
-        errors = [line for line in errors if line.startswith("warning: ")]
-    (warning,) = errors
+    # on a slow machine, a line may also say that no worker is ready yet
+    (warning,) = [line for line in errors if "no worker is ready" not in line]
     assert re.match(r"warning: worker \d .*; another worker makes 'sample_00\d\d\.mp4'$", warning)
     record = read_run(folder)
     assert (record.state, record.num_finished, len(record.videos)) == ("complete", 24, 24)
