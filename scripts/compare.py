@@ -1,66 +1,8 @@
-"""Benchmark caching policies: ``python scripts/compare.py CONFIG [--limit N] [--out DIR]`` or ``--list``.
+"""Benchmark caching policies: the same as ``opensora-adacache compare``."""
 
-This makes the videos of a benchmark config (see configs/shapes/compare.py) with every setting, on the same prompts and
-seeds, and writes DIR/results.jsonl, table.md, table.csv, table.tex and index.html. Videos that already exist are not
-made again.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from opensora_adacache.commands.executor import add_executor_flags, executor_overrides
-from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser, count
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", help="benchmark config")
-    parser.add_argument("--list", action="store_true", help="print the names of the policies and exit")
-    parser.add_argument("--limit", type=count, help="use only the first LIMIT prompts")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
-    add_executor_flags(parser)
-    options = parser.parse_args(arguments)
-    if options.list:
-        from opensora_adacache.caching.registry import COMMAND_NAMES
-
-        print("\n".join(COMMAND_NAMES))
-        return 0
-    if options.config is None:
-        parser.error("expected a benchmark config, or --list")
-    options.command = typed_command("scripts/compare.py", arguments)
-    return run_command(compare, options)
-
-
-def compare(options: argparse.Namespace) -> None:
-    """Make the missing videos, then write the report."""
-    from tqdm import tqdm
-
-    from opensora_adacache.benchmark.config import load_comparison
-    from opensora_adacache.benchmark.report.bench import write_report
-    from opensora_adacache.benchmark.results import RESULTS
-    from opensora_adacache.benchmark.runner import ComparisonRun
-    from opensora_adacache.generation.folder import warn
-
-    out = options.out or Path("outputs/compare") / Path(options.config).stem
-    comparison = load_comparison(options.config, executor_overrides(options))
-    run = ComparisonRun(comparison, out, options.limit, options.command)
-    total = run.num_missing
-    bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
-    try:
-        with bar:
-            run.run(bar.update, tqdm.write, warn)
-    except KeyboardInterrupt:
-        made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
-        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None
-    write_report(out)
-    print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"{total} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")
-
+from opensora_adacache.commands.compare import main
 
 if __name__ == "__main__":
     sys.exit(main())

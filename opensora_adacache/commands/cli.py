@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: no command '{name}'{closest(name, COMMANDS)}; --help lists them", file=sys.stderr)
         return 2
+    sys.argv = [f"{PROGRAM} {name}", *rest]  # argparse and records take the name of the program from there
     try:
         return import_module(f"opensora_adacache.commands.{name}").main(rest)
     except KeyboardInterrupt:  # while modules were imported

@@ -2,7 +2,6 @@
 
 bash:  eval "$(opensora-adacache completion bash)"    in ~/.bashrc
 zsh:   opensora-adacache completion zsh > DIR/_opensora-adacache    with DIR in $fpath
-tcsh:  opensora-adacache completion tcsh    in ~/.tcshrc
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from opensora_adacache.commands.cli import COMMANDS, PROGRAM
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
-    parser = OneLineParser(
-        prog=f"{PROGRAM} completion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shell", choices=SHELLS, help="shell that the code is for")
     return parser
 

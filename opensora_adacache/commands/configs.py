@@ -13,7 +13,7 @@ from opensora_adacache.commands.parser import OneLineParser
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
-    parser = OneLineParser(prog="opensora-adacache configs", description=__doc__)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--copy", type=Path, metavar="DIR", help="copy all configs and prompt files to DIR")
     return parser
 

@@ -14,7 +14,7 @@ from opensora_adacache.commands.parser import OneLineParser
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
-    parser = OneLineParser(prog="opensora-adacache doctor", description=__doc__)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("config", nargs="*", help="configs to check (default: those that ship with the package)")
     return parser
 

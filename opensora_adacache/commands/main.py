@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from opensora_adacache.commands.parser import one_line_warnings
@@ -53,14 +54,15 @@ def print_error(error: BaseException, where: str = "") -> None:
     _say(f"error: {where}: {one_line(error)}" if where else f"error: {one_line(error)}", WRONG_INPUT)
 
 
-def typed_command(script: str, arguments: list[str] | None) -> str:
+def typed_command(script: str, arguments: Sequence[str] | None) -> str:
     """Return a command as the user types it, to be stored with its results.
 
     >>> typed_command("scripts/compare.py", ["configs/shapes/compare.py", "--limit", "2"])
     'python scripts/compare.py configs/shapes/compare.py --limit 2'
     """
     given = sys.argv[1:] if arguments is None else arguments
-    return " ".join(["python", script, *given])
+    program = Path(sys.argv[0]).name  # set by `commands.cli`
+    return " ".join([program if program.startswith("opensora-adacache") else f"python {script}", *given])
 
 
 def _say(message: str, status: int) -> int:

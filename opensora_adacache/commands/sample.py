@@ -74,7 +74,6 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: the flags of the reference under their names, and a few of our own."""
     parser = OneLineParser(
-        prog="inference.py",
         description="Make videos with Open-Sora 1.2, with or without AdaCache, from a config file.",
         epilog="Flags override the config file.",
         allow_abbrev=False,
