@@ -2,9 +2,9 @@
 
 The config is a Python file with these keys: ``run`` (the path of a run config without a cache, relative to the file),
 ``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper`` and
-``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``
-and ``title``. Names that begin with an underscore are private variables of the file. The baseline is always included,
-under the name "baseline". This module loads no model.
+``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``,
+``devices`` and ``title``. Names that begin with an underscore are private variables of the file. The baseline is always
+included, under the name "baseline". This module loads no model.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Comparison:
         num_seeds: number of videos per prompt, each with its own seed.
         metrics: names of the metrics.
         paper: name of the paper's table to show beside our figures, or None.
+        devices: for plans: number of devices that make a video together -> the paper's table with their latencies.
         settings: settings in the order of the config, without the baseline.
         title: title of the tables and the page.
     """
@@ -93,6 +94,7 @@ class Comparison:
     num_seeds: int
     metrics: tuple[str, ...]
     paper: str | None
+    devices: Mapping[int, str]
     settings: tuple[Setting, ...]
     title: str
 
@@ -108,9 +110,12 @@ class _ComparisonKeys:
     num_seeds: int = 1
     metrics: tuple[str, ...] = ("psnr", "ssim", "lpips")
     paper: str | None = None
+    devices: Mapping[int, str] = field(default_factory=dict)
     title: str | None = None
 
     def __post_init__(self) -> None:
+        if any(number < 1 for number in self.devices):
+            raise ValueError(f"devices must be numbers of at least 1, got {min(self.devices)}")
         if not self.settings:
             raise ValueError("settings must name at least one setting, such as settings=dict(fast=dict(cache=…))")
         if self.num_seeds < 1:
@@ -195,7 +200,9 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
         title = values.title or name
         settings.append(Setting(name, config, title, values.paper, values.computed_steps, values.oracle))
     title = keys.title or path.stem
-    return Comparison(path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, tuple(settings), title)
+    return Comparison(
+        path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, keys.devices, tuple(settings), title
+    )
 
 
 def _refuse_cache(overrides: Mapping[str, Any], where: str) -> None:

@@ -242,7 +242,7 @@ class AdaCachePolicy(CachePolicy):
 
         sums = change_sums(old, new, self._metric)
         if self.schedules[0].counts_motion(step):
-            motion = motion_sums(new, num_frames, self._strides)
+            motion = motion_sums(self.team.whole_sequence(new, num_frames), num_frames, self._strides)
             sums = torch.cat([sums, motion.flatten(1)], dim=1)
         self._sums.append(sums)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from opensora_adacache.caching.checks import check_choice, is_count, plain
+from opensora_adacache.caching.team import Team
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +131,11 @@ class CacheConfig(ABC):
         return False
 
     @property
+    def reads_whole_video(self) -> bool:
+        """Whether the policy needs all tokens of a video in one place, which a split video does not offer (`Team`)."""
+        return False
+
+    @property
     def num_first_blocks(self) -> int:
         """Number of blocks that run on every step before the policy decides; skipped steps skip the remaining ones."""
         return 0
@@ -205,6 +211,8 @@ class Decision:
 class StackView:
     """What a policy can read when the block stack is about to run.
 
+    If several processes make a video together, this is what this process holds: N tokens of T whole frames, and r rows.
+
     Attributes:
         step: counted from 1.
         x: input of the stack [R, N, C].
@@ -239,7 +247,14 @@ class CachePolicy(ABC):
 
     Args:
         groups: the rows of each group; every row belongs to exactly one group.
+
+    Attributes:
+        team: the processes that make the video together, usually this one alone; set when the run begins. A policy that
+            reads a device by itself, before it decides, reads through `Team.read`; measurements that it returns from
+            `take_measurements` are added up for it.
     """
+
+    team: Team = Team()
 
     def __init__(self, groups: list[list[int]]) -> None:
         self.groups = groups
@@ -276,7 +291,14 @@ class CachePolicy(ABC):
         """Return, for each group, whether this step computes."""
 
     def observe_probe(self, step: int, old: Tensor, new: Tensor, num_frames: int) -> None:
-        """Receive the old and the new residual [r, N, C] of a probe on a computed step."""
+        """Receive the old and the new residual [r, N, C] of a probe on a computed step.
+
+        Args:
+            step: counted from 1.
+            old: residual at the last computed step.
+            new: residual at this step.
+            num_frames: T, the number of frames of the whole video; see `Team.whole_sequence`.
+        """
         return None
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:

@@ -16,6 +16,7 @@ from opensora_adacache.caching.contract import CacheConfig, Decision
 from opensora_adacache.caching.readout import read
 from opensora_adacache.caching.residuals.corrector import Corrector
 from opensora_adacache.caching.residuals.store import ResidualStore
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import Timesteps
 from opensora_adacache.caching.trace import StepRecord
@@ -24,7 +25,7 @@ from opensora_adacache.errors.family import AdaCacheWarning
 
 @dataclass(frozen=True)
 class RowSplit:
-    """Which rows of a batch compute in a step and which reuse.
+    """Which rows of a batch that this process holds compute in a step and which reuse.
 
     Attributes:
         computes: whether any row computes.
@@ -73,7 +74,8 @@ class OpenStep:
         number: counted from 1.
         timestep: [R].
         computed: whether each group computes; empty until the policy has decided.
-        rows: index of the rows that compute; None if all rows or no rows do.
+        rows: index of the rows that compute, among those that this process holds; None if all rows or no rows do.
+        all_rows: the same among the rows of all guidance branches.
         output: sum of the model's output for each row that computed, [r], if available.
     """
 
@@ -81,6 +83,7 @@ class OpenStep:
     timestep: Tensor
     computed: list[bool] = field(default_factory=list)
     rows: Tensor | None = None
+    all_rows: Tensor | None = None
     output: Tensor | None = None
 
 
@@ -94,6 +97,7 @@ class Run:
         latents: input of the first step [R, …]; every step has the same shape.
         end_of_previous: last timestep of the previous run, if there was one.
         output_weights: how far the output of each step moves the final latents; None on a rectified flow (`Corrector`).
+        team: the processes that make the videos together.
     """
 
     def __init__(
@@ -104,12 +108,18 @@ class Run:
         latents: Tensor,
         end_of_previous: float | None,
         output_weights: Sequence[float] | None = None,
+        team: Team | None = None,
     ) -> None:
         self.num_sampling_steps = num_sampling_steps
         self.shape = latents.shape
+        self.team = team = team or Team()
         self.policy = config.build(num_sampling_steps, groups)
+        self.policy.team = team
         self.store = ResidualStore(on_cpu=config.residual_device == "cpu")
-        self.residual = config.build_residual(self.store, self.shape[0], latents.device)
+        held = team.rows(self.shape[0])
+        self.residual = config.build_residual(self.store, held.stop - held.start, latents.device)
+        if team.num_branches > 1:
+            self.residual.place_among(self.shape[0], held.start)
         self.corrector = Corrector(self.store, config.corrector, output_weights) if config.corrector else None
         self.timesteps = Timesteps(num_sampling_steps, end_of_previous)
         self.steps: list[FinishedStep] = []
@@ -159,8 +169,17 @@ class Run:
         step.computed = [wanted or broken for wanted, broken in zip(decisions, self._broken, strict=True)]
         if all(step.computed) or not any(step.computed):
             return RowSplit(any(step.computed))
-        step.rows = self._rows(step.computed)
-        return RowSplit(True, step.rows, self._rows([not did for did in step.computed]))
+        computed = self.policy.rows_of(step.computed)
+        reused = self.policy.rows_of([not did for did in step.computed])
+        step.rows = step.all_rows = self._index(computed)
+        if self.team.num_branches == 1:
+            return RowSplit(True, step.rows, self._index(reused))
+        held = self.team.rows(self.shape[0])
+        here, left = (
+            [row - held.start for row in rows if held.start <= row < held.stop] for rows in (computed, reused)
+        )
+        step.rows = self._index(here)
+        return RowSplit(True, step.rows, self._index(left))
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
         """Read the measurements of a computed step and let the policy decide."""
@@ -172,6 +191,7 @@ class Run:
                 self.residual.take_measurements(),
                 step.output,
                 self.timesteps.unread,
+                self.team,
             )
             self.timesteps.check(found.timesteps, step.number)
             assert self.timesteps.last is not None  # of this step: read just now, or earlier on the CPU
@@ -193,6 +213,11 @@ class Run:
         rows = range(half, 2 * half) if second else range(half)
         if not all(any(row in rows for row in group) for group in self.policy.groups):
             return  # the rows that left decide alone, so they are other videos and not guidance branches
+        if self.team.num_branches > 1:
+            raise ValueError(
+                "guidance was switched off during the run, but its branches are on devices of their own: use one "
+                "device for both (parallel.guidance=1)"
+            )
         index = self._row_order[rows.start : rows.stop]
         self.store.keep_rows(index)
         self.residual.keep_rows(index)
@@ -213,6 +238,6 @@ class Run:
         for index, group in enumerate(self.policy.groups):
             self._broken[index] |= not rows.isdisjoint(group)
 
-    def _rows(self, chosen: list[bool]) -> Tensor:
-        """Return the rows of the chosen groups in increasing order, created without a copy from the host."""
-        return torch.cat([self._row_order[row : row + 1] for row in self.policy.rows_of(chosen)])
+    def _index(self, rows: list[int]) -> Tensor:
+        """Return rows as an index, created without a copy from the host."""
+        return torch.cat([self._row_order[row : row + 1] for row in rows])

@@ -7,6 +7,7 @@ aware of it. Letters: R batch rows (videos × guidance branches), N tokens, C ch
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
+from opensora_adacache.caching.run_state import FinishedStep, OpenStep, RowSplit, Run
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
+
+MAX_RUNS_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class CacheSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, the number of steps that the sampler takes.
-        guidance_in_batch: whether a batch of the model holds both guidance branches of each video, as rows i and
-            i + R/2.
+        branches_in_batch: number of guidance branches of each video in a batch of the model: with 2, rows i and i + R/2
+            belong to one video; with 1, each row is a video.
         prompts_last: whether the conditional rows are the second half of such a batch, as in diffusers; Open-Sora puts
             them first. These rows remain when guidance is switched off during a run.
 
@@ -58,23 +62,26 @@ class CacheSession:
         on_step: called with an `ObservedStep` after each call of the model; an exception that it raises ends the run.
         output_weights: called with the number of steps when a run begins whose settings have a corrector; returns how
             far the output of each step moves the final latents. None on a rectified flow; see `Corrector`.
+        find_team: returns the processes that make the videos of a new run together; set by the adapter.
     """
 
     def __init__(
         self,
         config: CacheConfig,
         num_sampling_steps: int,
-        guidance_in_batch: bool = True,
+        branches_in_batch: int = 2,
         prompts_last: bool = False,
     ) -> None:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
-        self.guidance_in_batch = guidance_in_batch
+        self.branches_in_batch = branches_in_batch
         self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
         self.on_step: Callable[[ObservedStep], None] = lambda step: None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
+        self.find_team: Callable[[], Team] = Team
         self._run: Run | None = None
+        self._runs_before: deque[tuple[list[FinishedStep], int]] = deque(maxlen=MAX_RUNS_KEPT)
         self._peak_bytes = 0
 
     # What a user sees
@@ -107,16 +114,22 @@ class CacheSession:
 
     def reset(self) -> None:
         """Drop the current run, so that the next call of the model is step 1."""
-        self._note_peak()
-        self._run = None
+        self._drop_run()
+        self._runs_before.clear()
 
     @property
     def traces(self) -> list[list[StepRecord]]:
         """The traces of the latest run: one list per video with ``decision="sample"``, otherwise a single list."""
-        if self._run is None:
-            return []
-        num_groups = len(self._run.policy.groups)
-        return [[step.record(group) for step in self._run.steps] for group in range(num_groups)]
+        return [] if self._run is None else _records(self._run.steps, len(self._run.policy.groups))
+
+    @property
+    def runs(self) -> list[list[list[StepRecord]]]:
+        """The `traces` of each run since the sampler began: one per chunk of an autoregressive pipeline.
+
+        Pipelines of diffusers say when they end. Other samplers do not, so that the runs of their earlier calls come
+        first; the last hundred are kept.
+        """
+        return [*(_records(*run) for run in self._runs_before), self.traces] if self._run else []
 
     @property
     def trace(self) -> list[StepRecord]:
@@ -182,7 +195,7 @@ class CacheSession:
     ) -> Tensor:
         """Ask the policy, then pass the rows that compute to `compute` and the others to `reuse`.
 
-        Both receive their rows of `view.x` and the index of these rows (None for all rows).
+        Both receive their rows of `view.x` and the index of these rows (None for all rows that this process holds).
         """
         split = self.decide(view)
 
@@ -229,17 +242,23 @@ class CacheSession:
         run, step = self._current()
         computes = any(step.computed)
         if computes:
-            rows = out if step.rows is None else out[step.rows]
+            rows = out if step.all_rows is None else out[step.all_rows]
             step.output = rows.detach().flatten(1).sum(1, dtype=torch.float32)
         if run.corrector is None:
             return out
         moving, others = out[:, : run.shape[1]], out[:, run.shape[1] :]
         is_last = step.number == self.num_sampling_steps
-        corrected = run.corrector.correct(moving, step.timestep, computes, step.rows, is_last)
+        corrected = run.corrector.correct(moving, step.timestep, computes, step.all_rows, is_last)
         return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
-        """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it."""
+        """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it.
+
+        Args:
+            site: name of the probe.
+            residual: the residual; of the frames that this process holds, if a team has split the video.
+            num_frames: number of frames of the whole video.
+        """
         run, step = self._current()
         if site in run.store:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
@@ -254,6 +273,12 @@ class CacheSession:
     def is_unfinished(self) -> bool:
         """Whether a run has begun and expects further steps."""
         return self._run is not None and self._run.is_unfinished
+
+    @property
+    def has_run_through(self) -> bool:
+        """Whether the run has taken all of its steps, and nobody has said that the sampler has ended."""
+        run = self._run
+        return run is not None and not run.has_ended and len(run.steps) == self.num_sampling_steps
 
     def check_idle(self, remedy: str) -> None:
         """Raise RuntimeError if a call of the model is in progress."""
@@ -279,6 +304,11 @@ class CacheSession:
     def time(self) -> float | None:
         """The timestep of the open step as a number, if it has been read."""
         return self._current()[0].timesteps.current
+
+    @property
+    def team(self) -> Team:
+        """The processes that make the videos of the current run together."""
+        return self._current()[0].team
 
     @property
     def policy(self) -> CachePolicy:
@@ -309,30 +339,53 @@ class CacheSession:
                 AdaCacheWarning,
                 stacklevel=4,
             )
-        has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended
-        end_of_previous = run.timesteps.last if run is not None and has_run_through else None
-        self.reset()
+        end_of_previous = None
+        if run is not None and self.has_run_through:
+            end_of_previous = run.timesteps.last
+            self._runs_before.append((run.steps, len(run.policy.groups)))
+        else:
+            self._runs_before.clear()
+        self._drop_run()
+        team = self.find_team()
+        check_team(self.config, team)
         groups = self._groups(latents.shape[0])
         weights = None
         if self.config.corrector and self.output_weights is not None:
             weights = self.output_weights(self.num_sampling_steps)
-        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights)
+        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights, team)
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:
         """Return the groups of rows that decide together."""
         if self.config.decision == "batch":
             return [list(range(num_rows))]
-        if not self.guidance_in_batch:
-            return [[row] for row in range(num_rows)]
-        if num_rows % 2:
+        number = self.branches_in_batch
+        if num_rows % number:
             raise ValueError(
                 f"decision='sample' needs both guidance branches of each video in the batch, got {num_rows} rows; "
                 "use decision='batch'"
             )
-        half = num_rows // 2
-        return [[row, row + half] for row in range(half)]
+        videos = num_rows // number
+        return [list(range(video, num_rows, videos)) for video in range(videos)]
+
+    def _drop_run(self) -> None:
+        self._note_peak()
+        self._run = None
 
     def _note_peak(self) -> None:
         if self._run:
             self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
+
+
+def check_team(config: CacheConfig, team: Team) -> None:
+    """Raise ValueError if a policy cannot serve videos that are split between processes."""
+    if config.reads_whole_video and team.num_parts > 1:
+        raise ValueError(
+            f"{type(config).__name__} reads all frames of a video at once, and here each of {team.num_parts} devices "
+            "holds some of them: choose another policy, or set parallel.sequence=1"
+        )
+
+
+def _records(steps: list[FinishedStep], num_groups: int) -> list[list[StepRecord]]:
+    """Return the trace of each group of rows; waits for the device."""
+    return [[step.record(group) for step in steps] for group in range(num_groups)]

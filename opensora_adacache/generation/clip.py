@@ -21,7 +21,7 @@ class Clip:
     """A video before it is written.
 
     Attributes:
-        frames: frames [3, F, H, W] in -1..1, on the CPU.
+        frames: frames [3, F, H, W] in -1..1, on the CPU; none in a process that does not lead its team.
         traces: the traces of its runs, one after the other: of each loop, or of each transformer of a pipeline and each
             guidance branch with a session of its own. Empty without a cache.
         denoising_seconds: seconds in the denoising loop, for the whole batch.

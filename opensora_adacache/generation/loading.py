@@ -10,15 +10,19 @@ from typing import Any
 
 import torch
 
+from opensora_adacache.adapters.stdit3.split import split_stdit3
+from opensora_adacache.caching.team import Team
 from opensora_adacache.config.settings import ModelSettings, OpenSoraConfig, RunConfig, TextEncoderSettings, VaeSettings
+from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.maker import OpenSoraMaker
 from opensora_adacache.generation.pipeline import Pipeline
-from opensora_adacache.generation.text_features import TextFeatures
+from opensora_adacache.generation.text_features import NoTextEncoder, TextFeatures
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config, T5TextEncoder, checkpoint
 from opensora_adacache.models.quantization import check_quantization, quantize_linears
 from opensora_adacache.models.structure import VARIANTS
 from opensora_adacache.models.vae import SPATIAL_HUB_NAME
+from opensora_adacache.parallel.team import DeviceTeam
 
 # Latents a side of the tiles that `vae.tiling` decodes: 512 pixels, the size of a picture the spatial part is made for.
 TILE_SIZE = 64
@@ -32,26 +36,31 @@ class LoadedModels:
     Attributes:
         transformer: the transformer, whose null text features the text encoder returns.
         vae: the autoencoder.
-        text_encoder: the text encoder. Its weights were freed, unless `load_models` kept them.
+        text_encoder: the text encoder, in the first process of a team. Its weights were freed, unless `load_models`
+            kept them.
         features: features of the texts that were encoded before the weights were freed.
+        encodes: whether the weights were kept, so that texts are encoded when their features are needed.
         cut_texts: text -> the end of it that the text encoder does not read, for texts that are too long.
         device: device of the models.
         loading_seconds: seconds spent reading the weights.
         encoding_seconds: seconds spent encoding `features`.
+        team: the processes that make a video together.
     """
 
     transformer: STDiT3
     vae: OpenSoraVAE
-    text_encoder: T5TextEncoder
+    text_encoder: T5TextEncoder | NoTextEncoder
     features: TextFeatures
+    encodes: bool
     cut_texts: Mapping[str, str]
     device: torch.device
     loading_seconds: float
     encoding_seconds: float
+    team: Team
 
     def pipeline(self, config: OpenSoraConfig) -> Pipeline:
         """Return a pipeline with these models for a run, which may have a different cache, steps and prompts."""
-        return Pipeline(config, self.transformer, self.vae, self.device)
+        return Pipeline(config, self.transformer, self.vae, self.device, self.team)
 
     def maker(self, config: RunConfig) -> OpenSoraMaker:
         """Return a maker of clips for a run, which may have a different cache, steps and prompts."""
@@ -61,6 +70,8 @@ class LoadedModels:
 
     def warnings_of(self, job: VideoJob) -> list[str]:
         """Return lines about what the text encoder does not read of the texts of a job."""
+        if not isinstance(self.text_encoder, T5TextEncoder):  # the process that has one warns
+            return []
         limit = self.text_encoder.model_max_length
         cut = dict.fromkeys(self.cut_texts[text] for text in job.texts if text in self.cut_texts)
         return [
@@ -69,7 +80,7 @@ class LoadedModels:
 
     def features_of(self, texts: Iterable[str]) -> TextFeatures:
         """Return the features of texts. They are encoded now if the text encoder was kept, else looked up."""
-        return self.features if self.text_encoder.model is None else TextFeatures(self.text_encoder, texts)
+        return TextFeatures(self.text_encoder, texts, self.team) if self.encodes else self.features
 
 
 def load_models(
@@ -79,6 +90,7 @@ def load_models(
     *,
     keep_text_encoder: bool = False,
     say: Callable[[str], object] = lambda line: None,
+    team: Team | None = None,
 ) -> LoadedModels:
     """Load text encoder, transformer and VAE. Raises the errors of `load_transformer`.
 
@@ -89,24 +101,36 @@ def load_models(
         device: device for the models. None is CUDA if available, else the CPU.
         keep_text_encoder: whether to keep the text encoder and encode nothing yet; see `LoadedModels.features_of`.
         say: function that is called with one line (model, source, bytes) before each model is loaded.
+        team: the processes that make a video together, as ``config.parallel`` says. None is this process alone.
     """
+    team = team or Team()
+    if config.parallel.num_devices != team.size:
+        raise ConfigError(
+            f"the config splits a video between {config.parallel.num_devices} devices, which only inference.py does; "
+            "set parallel.sequence=1 and parallel.guidance=1 here"
+        )
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, texts = DTYPES[config.dtype], list(dict.fromkeys(texts))
     for section in (config.model, config.text_encoder):
         if section.quantize:
             check_quantization(section.quantize, dtype, device)
     begin = time.perf_counter()
-    say(f"loading the text encoder from {describe_source(config.text_encoder)}")
-    encoder = load_text_encoder(config.text_encoder, dtype, device)
-    cut_texts = {text: lost for text in texts if (lost := encoder.lost_text(text))}
+    encoder: T5TextEncoder | NoTextEncoder = NoTextEncoder()
+    cut_texts: dict[str, str] = {}
+    if team.leads:
+        say(f"loading the text encoder from {describe_source(config.text_encoder)}")
+        encoder = load_text_encoder(config.text_encoder, dtype, device)
+        cut_texts = {text: lost for text in texts if (lost := encoder.lost_text(text))}
     start_of_encoding = time.perf_counter()
-    features = TextFeatures(encoder, () if keep_text_encoder else texts)
+    features = TextFeatures(encoder, () if keep_text_encoder else texts, team)
     encoding_seconds = time.perf_counter() - start_of_encoding
     if not keep_text_encoder:
         encoder.release()
     say(f"loading the transformer from {describe_source(config.model)}")
     transformer = load_transformer(config.model, dtype, device)
     encoder.attach_null(transformer.y_embedder.y_embedding)
+    if isinstance(team, DeviceTeam):
+        split_stdit3(transformer, team)
     say(f"loading the VAE from {describe_source(config.vae)}")
     vae = load_vae(config.vae, dtype, device)
     return LoadedModels(
@@ -114,10 +138,12 @@ def load_models(
         vae=vae,
         text_encoder=encoder,
         features=features,
+        encodes=keep_text_encoder,
         cut_texts=cut_texts,
         device=device,
         loading_seconds=time.perf_counter() - begin - encoding_seconds,
         encoding_seconds=encoding_seconds,
+        team=team,
     )
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from opensora_adacache.adapters import apply_cache
 from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.team import Team
 from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.generation.clip import Clip
+from opensora_adacache.generation.decoding import decode
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.masks import apply_mask_strategy
 from opensora_adacache.generation.reference_latents import encode_references
@@ -89,13 +91,23 @@ class Pipeline:
         transformer: transformer on `device`.
         vae: autoencoder on `device`.
         device: device to compute on.
+        team: the processes that make a video together; the transformer is split between them. All of them must call
+            the same methods with the same jobs. None is this process alone.
     """
 
-    def __init__(self, config: OpenSoraConfig, transformer: STDiT3, vae: OpenSoraVAE, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: OpenSoraConfig,
+        transformer: STDiT3,
+        vae: OpenSoraVAE,
+        device: torch.device,
+        team: Team | None = None,
+    ) -> None:
         self.config = config
         self.transformer = transformer
         self.vae = vae
         self.device = device
+        self.team = team or Team()
         self._session: CacheSession | None = None
         self._depth = 0
         scheduler = config.scheduler
@@ -181,8 +193,7 @@ class Pipeline:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return the frames [3, F, H, W] of one clip's latents [C, T, H, W], on the CPU, not clamped to -1..1."""
-        frames = self.vae.decode(latents[None].to(self.vae.dtype), num_frames=self.config.num_frames)
-        return frames[0].float().cpu()
+        return decode(self.vae, latents, self.config.num_frames, self.team)
 
     def _denoise(
         self,
@@ -224,7 +235,7 @@ class Pipeline:
             video.parts.append(frames)
             if run.traces:
                 video.traces.append(run.traces[row % len(run.traces)])
-            if video.defect is None and not _is_finite(frames):
+            if video.defect is None and self.team.leads and not _is_finite(frames):
                 part = "decoding" if _is_finite(run.latents[row]) else "denoising"
                 video.defect = f"{part} returned values that are not finite (NaN or infinity)" + (
                     f" in loop {loop}" if self.config.loop > 1 else ""
@@ -251,7 +262,8 @@ class Pipeline:
         """Condition the beginning of `loop` on the end of the previous clip."""
         length = self.config.condition_frame_length
         for video in videos:
-            video.references.append(self._encode(video.parts[-1]))
+            latents = self._encode(video.parts[-1]).cpu() if self.team.leads else None
+            video.references.append(self.team.share(latents))  # type: ignore[arg-type]
             video.masks.append(
                 MaskStrategy(
                     loop=loop,

@@ -44,6 +44,11 @@ class BlockInputs:
     num_frames: int
     frame_size: tuple[int, int]
 
+    @property
+    def num_clip_frames(self) -> int:
+        """Number of frames of the whole clip, of which x may hold only T."""
+        return len(self.rotary[0])
+
     def rows(self, index: Tensor) -> BlockInputs:
         """Return the inputs of the rows given by `index` (int64 [R]), with the strides that all rows have."""
         mask = None if self.text_mask is None else self.text_mask[index]

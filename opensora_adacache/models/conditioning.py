@@ -5,7 +5,7 @@ Letters: B batch rows, V videos, L text tokens, H heads, D features per head, S 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,12 @@ class Conditioning:
     position: Tensor
     rotary: tuple[Tensor, Tensor]
     grid: tuple[int, int, int]
+
+    def part(self, rows: slice, frames: slice) -> Conditioning:
+        """Return what a call on some of the rows and frames needs; `rotary` still covers all frames."""
+        mask = None if self.text_mask is None else self.text_mask[rows]
+        grid = (frames.stop - frames.start, *self.grid[1:])
+        return replace(self, text=self.text[:, :, rows], text_mask=mask, fps=self.fps[rows], grid=grid)
 
     def check(self, num_rows: int, grid: tuple[int, int, int]) -> None:
         """Raise ValueError unless this was prepared for this many rows and this grid of patches."""

@@ -1,7 +1,8 @@
 """Distributes the videos of a run over the processes that torchrun started.
 
-Data parallel: every process holds the whole model and makes whole videos. The processes only exchange plain Python
-objects, a few times per run. A single process needs no group and does not import torch.distributed.
+Every process holds the whole model. The group exchanges plain Python objects, a few times per run; processes that split
+a video between them form a team (`parallel.team`). A single process needs no group and does not import
+torch.distributed.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ class ProcessGroup:
         """Whether this is rank 0, which acts and prints for the whole group."""
         return self.rank == 0
 
-    def share(self, items: Sequence[_Item]) -> list[_Item]:
-        """Return this process's part of `items`; each item is assigned to exactly one process.
+    def share(self, items: Sequence[_Item], team_size: int = 1) -> list[_Item]:
+        """Return this process's part of `items`; each item is assigned to one team of consecutive processes.
 
         >>> ProcessGroup(rank=1, world_size=2).share(["a", "b", "c", "d", "e"])
         ['b', 'd']
+        >>> ProcessGroup(rank=1, world_size=4).share(["a", "b", "c", "d", "e"], team_size=2)
+        ['a', 'c', 'e']
         """
-        return list(items[self.rank :: self.world_size])
+        return list(items[self.rank // team_size :: self.world_size // team_size])
 
     def broadcast(self, value: _Item) -> _Item:
         """Return the value that rank 0 passed."""
@@ -87,6 +90,8 @@ def process_group() -> Iterator[ProcessGroup]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
         yield ProcessGroup()
         return
+    # torch would print the stack of each process that loses a connection; `watch` prints one line
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
     from torch import distributed
 

@@ -13,6 +13,7 @@ from opensora_adacache.testing.text_encoders import (
     TEXT_WIDTH,
     byt5_encoder,
     clip_encoder,
+    gemma_encoder,
     llama_encoder,
     qwen_encoder,
     t5_encoder,
@@ -224,6 +225,84 @@ def ltx_video(layers: int, width: int, heads: int, num_frames: int) -> Any:
     )
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     return LTXPipeline(scheduler, vae, text_encoder, tokenizer, transformer)
+
+
+def ltx_2(layers: int, width: int, heads: int, num_frames: int) -> Any:
+    """Return an `LTX2Pipeline`, which makes sound too."""
+    from diffusers import (
+        AutoencoderKLLTX2Audio,
+        AutoencoderKLLTX2Video,
+        FlowMatchEulerDiscreteScheduler,
+        LTX2Pipeline,
+        LTX2VideoTransformer3DModel,
+    )
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    tokenizer, text_encoder = gemma_encoder()
+    transformer = LTX2VideoTransformer3DModel(
+        **_sizes(layers, width, heads),
+        in_channels=4,
+        out_channels=4,
+        cross_attention_dim=width,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=heads,
+        audio_attention_head_dim=width // heads // 2,
+        audio_cross_attention_dim=width // 2,
+        caption_channels=TEXT_WIDTH,
+        rope_type="split",
+    )
+    connectors = LTX2TextConnectors(
+        caption_channels=TEXT_WIDTH,
+        text_proj_in_factor=text_encoder.config.text_config.num_hidden_layers + 1,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=8,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=8,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None,
+        connector_rope_base_seq_len=32,
+        rope_type="split",
+    )
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_type=("spatiotemporal",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        down_block_types=("LTX2VideoDownBlock3D",),
+    )
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    vocoder = LTX2Vocoder(
+        in_channels=16,
+        hidden_channels=16,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1, 3, 5]],
+        output_sampling_rate=16000,
+    )
+    return LTX2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae,
+        audio_vae=audio_vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        connectors=connectors,
+        transformer=transformer,
+        vocoder=vocoder,
+    )
 
 
 def mochi(layers: int, width: int, heads: int, num_frames: int) -> Any:

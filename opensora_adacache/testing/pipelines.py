@@ -24,12 +24,12 @@ FAMILIES = {
     "hunyuan-video": families.hunyuan_video,
     "hunyuan-video-1.5": families.hunyuan_video_15,
     "ltx-video": families.ltx_video,
+    "ltx-2": families.ltx_2,
     "mochi": families.mochi,
 }
 """Name of a family → function that makes its small pipeline."""
 # Arguments besides the size, where they are not those of most pipelines.
 _CALLS: dict[str, dict[str, Any]] = {
-    "latte": {},
     "hunyuan-video-1.5": {},
 }
 

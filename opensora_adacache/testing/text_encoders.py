@@ -53,6 +53,24 @@ def qwen_encoder() -> tuple[Any, Any]:
     return tokenizer, Qwen2_5_VLTextModel(config)
 
 
+def gemma_encoder() -> tuple[Any, Any]:
+    """Return a tokenizer and a `Gemma3ForConditionalGeneration`, whose vision part no text reaches."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    tokenizer = _tokenizer()
+    text = {**_decoder_sizes(), "vocab_size": len(tokenizer), "head_dim": 8, "num_hidden_layers": 2}
+    vision = {
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=0)
+    return tokenizer, Gemma3ForConditionalGeneration(config)
+
+
 def clip_encoder() -> tuple[Any, Any]:
     """Return a tokenizer and a `CLIPTextModel`."""
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -3,7 +3,7 @@
 python scripts/experiments/adapter_matrix.py [--table tests/test_adapters/matrix.json] [--page PAGE]
 
 In the table, each column maps models to a cell, and "*" to the cell of all other models. A cell is one of
-{"tested": test}, {"refused": error, "by": test} and {"not applicable": reason}.
+{"tested": test}, which may add {"as": how}, {"refused": error, "by": test} and {"not applicable": reason}.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def cell_of(table: dict[str, Any], column: str, model: str) -> dict[str, str]:
 def note_of(cell: dict[str, str]) -> tuple[str, str]:
     """Return a cell's kind and the text of its note."""
     if "tested" in cell:
-        return "tested", f"`{cell['tested']}`"
+        return f"tested: {cell['as']}" if "as" in cell else "tested", f"`{cell['tested']}`"
     if "refused" in cell:
         return "refused", f"“{cell['refused']}” (`{cell['by']}`)"
     return "n/a", cell["not applicable"]
@@ -61,7 +61,7 @@ def page(table: dict[str, Any]) -> str:
         for column in columns:
             kind, note = note_of(cell_of(table, column, model))
             number = numbers.setdefault((kind, note), len(numbers) + 1)
-            cells.append(f"{kind} {number}")
+            cells.append(f"{kind} ({number})")
         lines.append(f"| {model} | `{class_name}` | {' | '.join(cells)} |")
     notes = [f"{number}. {kind}: {note}" for (kind, note), number in numbers.items()]
     return HEAD.format(version=table["diffusers"]) + "\n".join([*lines, "", "## Notes", "", *notes, ""])

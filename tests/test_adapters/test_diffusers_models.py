@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.adapters.diffusers.models import MODELS
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.trace import computed_steps
 
 STEPS = 7
@@ -170,7 +175,7 @@ def test_a_memory_of_all_videos_is_not_divided(tiny_models, name):
 def test_a_model_that_is_split_over_devices_is_refused(tiny_models):
     model = tiny_models["wan-2.1"].make()
     model._parallel_config = object()  # what enable_parallelism sets on several devices
-    with pytest.raises(ValueError, match="this model is split over several devices, which is not supported with a"):
+    with pytest.raises(ValueError, match="is split over several devices in a way that is not supported with a cache"):
         apply_cache(model, RATE_3, STEPS)
 
 
@@ -214,3 +219,23 @@ def test_a_memory_is_filled_beside_the_steps(tiny_models):
             assert torch.equal(tiny.sample(model, [1]), expected) and not torch.equal(expected, plain)
         assert all(len(branch.trace) == STEPS for branch in session.branches.values())
     assert memory.get(0).get_captured_pre_rope()[0].shape[1] == x.shape[1]
+
+
+@pytest.mark.slow
+def test_policies_that_read_the_first_block(any_tiny):
+    """TeaCache, SeaCache and FBCache with thresholds that compute every step, and with ones that skip."""
+    tiny = any_tiny
+    model, known = tiny.make(), MODELS[tiny.name]
+    plain = tiny.sample(model)
+    sea = known.rectified_flow and known.grid is not None
+    if not sea:
+        with pytest.raises(ValueError, match="SeaCacheConfig (needs the frame layout|reads the noise level)"):
+            apply_cache(model, SeaCacheConfig(1e-9), STEPS)
+    for policy in (partial(TeaCacheConfig, coefficients=(1.0, 0.0)), FBCacheConfig, *([SeaCacheConfig] if sea else [])):
+        with apply_cache(model, policy(threshold=1e-9), STEPS) as session:
+            assert torch.equal(tiny.sample(model), plain)
+        assert computed_steps(session.trace) == list(range(1, STEPS + 1))
+        with apply_cache(model, policy(threshold=1e9), STEPS) as session:
+            cached = tiny.sample(model)
+        assert len(computed_steps(session.trace)) <= 2  # the first, and for some the last
+        assert cached.isfinite().all() and not torch.equal(cached, plain)

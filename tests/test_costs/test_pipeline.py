@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.costs import comparison_rows
 from opensora_adacache.config import load_config
 from opensora_adacache.costs.pipeline import count_pipeline_step
 from opensora_adacache.costs.run import count_run, step_size
 from opensora_adacache.generation.diffusers.loading import load_pipeline
 from opensora_adacache.generation.jobs import plan_jobs
 
+ROOT = Path(__file__).parents[2]
 # Mochi asks for a kind of autocast that CPUs lack, and computes without it.
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not supported")
 
@@ -71,3 +77,55 @@ def test_costs_of_a_cached_run(config):
 def test_an_unknown_pipeline_is_refused(config):
     with pytest.raises(ValueError, match="the costs of a HunyuanVideo15Pipeline are not counted; known are those of"):
         count_run(config("hunyuan-video-1.5"))
+
+
+LATTE = {
+    "model_index": {
+        "_class_name": "LattePipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "T5Tokenizer"],
+        "transformer": ["diffusers", "LatteTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    },
+    "transformer/config": {
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "attention_head_dim": 72,
+        "caption_channels": 4096,
+        "cross_attention_dim": 1152,
+        "in_channels": 4,
+        "norm_elementwise_affine": False,
+        "norm_type": "ada_norm_single",
+        "num_attention_heads": 16,
+        "num_layers": 28,
+        "out_channels": 8,
+        "patch_size": 2,
+        "sample_size": 64,
+    },
+    "vae/config": {
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+    },
+    "scheduler/scheduler_config": {},
+}
+
+
+@pytest.mark.slow
+def test_latte_at_published_size_costs_what_the_paper_prints(tmp_path):
+    """The checkpoint's configs alone are enough; the paper's baseline is 1.3 % above."""
+    for name, content in LATTE.items():
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+    changes = {"pipeline.from_pretrained": str(tmp_path)}
+    comparison = load_comparison(ROOT / "configs" / "paper" / "table1_latte.py", changes)
+    rows = {row["setting"]: row for row in comparison_rows(comparison)}
+    baseline = rows["baseline"]
+    assert (baseline["tokens"], baseline["steps"], baseline["text_tokens"]) == (16 * 32 * 32, 50, 20)
+    assert baseline["tflops"] == pytest.approx(3394.86, abs=0.01)
+    assert baseline["tflops"] / baseline["paper_tflops"] == pytest.approx(0.987, abs=0.001)
+    assert rows["adacache_slow"]["tflops_ratio"] == pytest.approx(rows["adacache_slow"]["paper_ratio"], abs=0.002)
+    assert rows["adacache_fast"]["cache_gb_stack"] == pytest.approx(0.151, abs=0.001)

@@ -16,6 +16,7 @@ from opensora_adacache.benchmark.device_clock import counted_synchronisations
 from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
 from opensora_adacache.benchmark.reference_vectors import exact_float32, forward_errors, recorded_runs
 from opensora_adacache.costs.flops import count_cache_bytes, count_tokens
+from opensora_adacache.generation.decode_ahead import DecodeAhead
 from opensora_adacache.models import frame_attention
 from opensora_adacache.models.layers import MAX_ATTENTION_HEADS, FeedForward, RotaryEmbedding, SelfAttention
 from opensora_adacache.models.quantization import LEAST_CAPABILITY, quantize_linears
@@ -170,3 +171,20 @@ def test_residuals_on_the_cpu_free_the_device(model):
     assert waits_far == waits and held_far == held
     # three residuals of which one or two are back on the device at a time
     assert near - far > held / 4
+
+
+def test_decoding_ahead_reads_complete_latents_on_a_stream_of_its_own(cuda):
+    product, streams, sums = torch.eye(4096, device=cuda), [], []
+    with DecodeAhead(cuda) as decoder:
+        for number in range(1, 4):
+            latents = product * number
+            for _ in range(20):  # the device is still at work when the latents are handed over
+                latents = latents @ product
+
+            def finish(latents=latents):
+                streams.append(torch.cuda.current_stream(cuda))
+                sums.append(latents.sum().item() / 4096)
+
+            decoder.submit(finish)
+    assert sums == [1.0, 2.0, 3.0]
+    assert torch.cuda.default_stream(cuda) not in streams

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.adapters.stdit3.sites import attach_sites
+from opensora_adacache.adapters.stdit3.split import team_of
 from opensora_adacache.adapters.stdit3.view import stack_view
 from opensora_adacache.caching.contract import CacheConfig, Probe
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import CacheSession, check_team
 from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 
@@ -28,8 +29,10 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     config.check_run(num_sampling_steps, model.config.depth)
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
+    check_team(config, team_of(model))
     warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
+    session.find_team = partial(team_of, model)
     patches = Patches()
     session.on_detach = patches.restore
     patches.wrap_call(model, partial(_call, session))
@@ -114,7 +117,7 @@ def _probe(session: CacheSession, site: str) -> Callable:
     def wrapper(original: Callable) -> Callable:
         def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
             out = original(x, inputs)
-            session.observe(site, out, inputs.num_frames)
+            session.observe(site, out, inputs.num_clip_frames)
             return out
 
         return residual
@@ -146,7 +149,7 @@ def _block_residual(session: CacheSession, reusing: _Flag, site: str, probed: bo
                 return session.store.get(site, reusing.rows)
             out = original(x, inputs)
             if probed:
-                session.observe(site, out, inputs.num_frames)
+                session.observe(site, out, inputs.num_clip_frames)
             else:
                 session.store.put(site, out, reusing.rows)
             return out

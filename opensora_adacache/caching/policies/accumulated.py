@@ -30,7 +30,7 @@ class AccumulatingPolicy(CachePolicy):
 
     def decide(self, view: StackView) -> list[bool]:
         measured = self.measure(view)
-        rows = [] if measured is None else measured.tolist()
+        rows = [] if measured is None else self.team.read(measured)
         computed = []
         for index, group in enumerate(self.groups):
             forced = view.step == 1 or view.step == self.num_steps

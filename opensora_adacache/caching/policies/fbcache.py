@@ -57,7 +57,7 @@ class FBCachePolicy(CachePolicy):
     def decide(self, view: StackView) -> list[bool]:
         if self.NAME not in view.store:
             return [True] * len(self.groups)
-        rows = change_sums(view.store.get(self.NAME), _first_residual(view)).tolist()
+        rows = self.team.read(change_sums(view.store.get(self.NAME), _first_residual(view)))
         computed = []
         for group in self.groups:
             change, norm = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))

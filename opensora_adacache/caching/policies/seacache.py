@@ -41,6 +41,11 @@ class SeaCacheConfig(CacheConfig):
         return True
 
     @property
+    def reads_whole_video(self) -> bool:
+        """The filter transforms all frames at once."""
+        return True
+
+    @property
     def reads_noise_level(self) -> bool:
         return True
 

@@ -48,6 +48,13 @@ class StackResidual(ABC):
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at a step, for these rows [r, N, C]; arguments as in `update`."""
 
+    def place_among(self, num_rows: int, first: int) -> None:
+        """Learn that the other guidance branch is on another process: these rows are `first`, `first` + 1, … of R.
+
+        `end_computed_step` then receives the measurements of all R rows.
+        """
+        return None
+
     def keep_rows(self, rows: Tensor) -> None:
         """Continue with only some rows, int64 [r], renumbered 0..r−1; the store has already dropped the others."""
         self.num_rows = len(rows)

@@ -40,9 +40,14 @@ class MeasuredForecast(StackResidual):
         super().__init__(store, num_rows, device)
         self.order = order
         self.rows = [RowForecast(order) for _ in range(num_rows)]
+        self._first = 0
         self._differences = [f"{self.NAME} difference {i}" for i in range(1, order + 1)]
         self._coefficients = self._send()
         self._sums: Tensor | None = None
+
+    def place_among(self, num_rows: int, first: int) -> None:
+        self.rows = [RowForecast(self.order) for _ in range(num_rows)]
+        self._first = first
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
         residual = (after - before).detach()
@@ -92,9 +97,10 @@ class MeasuredForecast(StackResidual):
         return missed
 
     def _send(self) -> Tensor:
-        """Return what skipped steps need: origins, inverse intervals and doubts 1 − gᵢ, [R, 3, order]."""
-        numbers = [number for row in self.rows for kind in row.coefficients() for number in kind]
-        return torch.tensor(numbers, device=self.device).view(len(self.rows), 3, self.order)
+        """Return what skipped steps need: origins, inverse intervals and doubts 1 − gᵢ, [r, 3, order]."""
+        held = self.rows[self._first : self._first + self.num_rows]
+        numbers = [number for row in held for kind in row.coefficients() for number in kind]
+        return torch.tensor(numbers, device=self.device).view(len(held), 3, self.order)
 
 
 class RowForecast:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,13 +79,14 @@ def load_pipeline(
     _check_accelerate(settings, device)
     pipeline_class(settings)  # whose errors come before the weights are read
     say(f"loading the pipeline from '{settings.from_pretrained}'")
-    pipeline = DiffusionPipeline.from_pretrained(
-        settings.from_pretrained,
-        variant=settings.variant,
-        device_map=settings.device_map,
-        **{_dtype_argument(): _dtypes(settings.torch_dtype)},
-        **hub_options(settings),
-    )
+    with _bars_on_terminals_only():
+        pipeline = DiffusionPipeline.from_pretrained(
+            settings.from_pretrained,
+            variant=settings.variant,
+            device_map=settings.device_map,
+            **{_dtype_argument(): _dtypes(settings.torch_dtype)},
+            **hub_options(settings),
+        )
     if settings.scheduler:
         pipeline.scheduler = changed_scheduler(pipeline.scheduler, settings.scheduler)
     if settings.vae_tiling:
@@ -115,6 +118,23 @@ def changed_scheduler(scheduler: Any, changes: Mapping[str, Any]) -> Any:
         return kind.from_config(scheduler.config, **changes)  # type: ignore[attr-defined]
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"pipeline.scheduler: {one_line(error)}") from None
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Keep the progress bars of loading, which would fill a log file, off anything but a terminal."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    libraries = [] if sys.stderr.isatty() else [of_diffusers, of_transformers]
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def _dtypes(dtype: str | Mapping[str, str]) -> Any:

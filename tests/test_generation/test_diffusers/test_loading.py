@@ -45,6 +45,11 @@ def test_scheduler_and_tiling(settings):
         changed_scheduler(scheduler, {"type": "WanPipeline"})
 
 
+def test_loading_writes_no_progress_bars_to_a_log(settings, capsys):
+    load_pipeline(settings(), CPU)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_errors_come_before_the_weights_are_read(settings, tmp_path):
     said = []
     with pytest.raises(ValueError, match="pipeline.call.video_length is no argument of WanPipeline"):

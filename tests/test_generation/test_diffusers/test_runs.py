@@ -26,6 +26,7 @@ BRANCHES = {
     "hunyuan-video": ["transformer cond"],
     "hunyuan-video-1.5": ["transformer pred_cond", "transformer pred_uncond"],
     "ltx-video": ["transformer cond_uncond"],
+    "ltx-2": ["transformer cond_uncond", "transformer uncond_stg", "transformer uncond_modality"],
     "mochi": ["transformer cond_uncond"],
 }
 FAMILIES = [pytest.param(name, marks=[] if name == "wan" else pytest.mark.slow) for name in BRANCHES]
