@@ -27,9 +27,13 @@ CONFIGS = {
     "TaylorSeer": TaylorSeerConfig(interval=3, order=2),
 }
 
+QUICK = ("AdaCache, forecast", "ForecastCache")
+
 
 @pytest.mark.filterwarnings("ignore:.*Open-Sora:UserWarning")
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_the_same_videos(golden_model, sample, name):
     config = CONFIGS[name]
     with apply_cache(golden_model, config, 12) as session:
@@ -43,7 +47,10 @@ def test_the_same_videos(golden_model, sample, name):
     assert session.peak_cache_bytes == peak
 
 
-@pytest.mark.parametrize("name", ["latte", "wan-2.1", "cogvideox"])
+@pytest.mark.parametrize(
+    "name",
+    ["latte", pytest.param("wan-2.1", marks=pytest.mark.slow), pytest.param("cogvideox", marks=pytest.mark.slow)],
+)
 def test_the_same_outputs_of_diffusers_models(tiny_models, name):
     tiny = tiny_models[name]
     model = tiny.make()

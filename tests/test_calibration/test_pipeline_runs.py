@@ -158,7 +158,7 @@ def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     assert not torch.allclose(late, recorded.latents, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_modules_that_must_stay_in_float32_do(saved, prompts, dtype):
     """As with `from_pretrained(dtype)`, and unlike after `.to(dtype)`."""
     section = {"from_pretrained": str(saved("wan")), "call": {"num_inference_steps": 6}, "torch_dtype": dtype}
