@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from opensora_adacache.commands.executor import add_executor_flags, executor_overrides
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names of the policies and exit")
     parser.add_argument("--limit", type=count, help="use only the first LIMIT prompts")
     parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
+    add_executor_flags(parser)
     options = parser.parse_args(arguments)
     if options.list:
         from opensora_adacache.caching.registry import COMMAND_NAMES
@@ -40,15 +42,18 @@ def compare(options: argparse.Namespace) -> None:
 
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.report.bench import write_report
-    from opensora_adacache.benchmark.runner import RESULTS, ComparisonRun
+    from opensora_adacache.benchmark.results import RESULTS
+    from opensora_adacache.benchmark.runner import ComparisonRun
+    from opensora_adacache.generation.folder import warn
 
     out = options.out or Path("outputs/compare") / Path(options.config).stem
-    run = ComparisonRun(load_comparison(options.config), out, options.limit, options.command)
+    comparison = load_comparison(options.config, executor_overrides(options))
+    run = ComparisonRun(comparison, out, options.limit, options.command)
     total = run.num_missing
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
         with bar:
-            run.run(progress=bar.update)
+            run.run(bar.update, tqdm.write, warn)
     except KeyboardInterrupt:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
         raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None

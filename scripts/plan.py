@@ -3,7 +3,8 @@
 python scripts/plan.py CONFIG [CONFIG ...] [--text-tokens N] [--json]
 
 A run config gives one row. A benchmark config gives one row for the baseline and one per setting, beside the figures of
-the paper's table if it names one. Operators are executed on the meta device, so this takes seconds for the published
+the paper's table if it names one; if it names `devices`, a second table with a row per setting and number of devices.
+Operators are executed on the meta device, so this takes seconds for the published
 model and needs no weights. Figures are per video and include both guidance branches. `opensora_adacache.costs.flops`
 defines what counts as a FLOP.
 """
@@ -30,6 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
         help="text tokens that cross-attention reads (default: the maximum length of a prompt; 20 beside a table of "
         "the paper, because its prompts are short)",
     )
+    parser.add_argument(
+        "--link-gb",
+        type=float,
+        metavar="GB",
+        help="GB per second that leave a device, for benchmarks with devices (default: 300, NVLink of an A100)",
+    )
+    parser.add_argument(
+        "--tflops",
+        type=float,
+        help="TFLOPs per second of a device, for the same (default: at which the baseline takes the paper's latency)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return run_command(plan, parser.parse_args(arguments))
 
@@ -38,7 +50,9 @@ def plan(options: argparse.Namespace) -> None:
     """Print the costs."""
     from opensora_adacache.benchmark.cost_table import plan_costs
 
-    rows, text = plan_costs(options.config, options.text_tokens)
+    link = None if options.link_gb is None else options.link_gb * 1e9
+    rate = None if options.tflops is None else options.tflops * 1e12
+    rows, text = plan_costs(options.config, options.text_tokens, link, rate)
     print(json.dumps(rows, indent=2) if options.json else text)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
     from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
+MODULAR = "diffusers.modular_pipelines.modular_pipeline"
+
 
 def apply_cache(
     model: Any,
@@ -33,8 +35,9 @@ def apply_cache(
     is checked before the model is touched, and detaching restores the model completely.
 
     Args:
-        model: an `opensora_adacache.models.STDiT3`, the upstream `opensora` package's STDiT3, a diffusers transformer
-            (docs/guide/adapters.md lists them), or a diffusers pipeline.
+        model: an `opensora_adacache.models.STDiT3`, the STDiT3 of the upstream `opensora` package (or the MMDiT of its
+            version 2.0), the LatteT2V of Open-Sora-Plan 1.1, a diffusers transformer (docs/guide/adapters.md lists
+            them), or a diffusers pipeline, modular or not.
         config: settings of a policy: an `AdaCacheConfig` or any other `CacheConfig`, including your own.
         num_sampling_steps: number of denoising steps of the sampler. With diffusers it is the length of the scheduler's
             `timesteps`; for a pipeline it may be omitted and is then read at each call.
@@ -54,7 +57,7 @@ def apply_cache(
     n = None if num_sampling_steps is None else plain(num_sampling_steps)
     if adapter is not None:
         return _attach_described(model, requested, n, scheduler, adapter)
-    if _is_of(model, "diffusers", "DiffusionPipeline"):
+    if _is_of(model, "diffusers", "DiffusionPipeline") or _is_of(model, MODULAR, "ModularPipeline"):
         from opensora_adacache.adapters.diffusers.pipeline import attach_pipeline
 
         if scheduler is not None:
@@ -82,14 +85,21 @@ def apply_cache(
         settings = requested.at(n, lambda: identity_of_stdit3(model.config))
         weights = weights_of(settings, scheduler or RECTIFIED_FLOW)
         return _told(attach_opensora(model, settings, n), weights)
+    if _is_of(model, "opensora.models.mmdit.model", "MMDiTModel"):
+        from opensora_adacache.adapters.opensora_2.attach import attach_opensora_2
+
+        if requested.config is None:
+            raise ValueError("Open-Sora 2.0 has no settings for a speedup: pass the settings of a policy")
+        weights = weights_of(requested.config, scheduler or RECTIFIED_FLOW)
+        return _told(attach_opensora_2(model, requested.config, n), weights)
     hint = "; describe a transformer of another class with adapter=TransformerAdapter(…)"
     if hasattr(model, "transformer"):
         hint = "; give it the pipeline's transformer"
     elif hasattr(model, "_orig_mod"):
         hint = ", a model compiled as a whole; compile its blocks instead, with block.compile(), and give it the model"
     raise ValueError(
-        "apply_cache knows opensora_adacache.models.STDiT3, upstream's STDiT3 and transformers of diffusers, "
-        f"got {type(model).__name__}{hint}"
+        "apply_cache knows opensora_adacache.models.STDiT3, upstream's STDiT3 and MMDiT, Open-Sora-Plan's LatteT2V and "
+        f"transformers of diffusers, got {type(model).__name__}{hint}"
     )
 
 

@@ -59,9 +59,10 @@ class BlockSignature:
         }
         return tuple(places.get(index) for index in range(max(places) + 1))
 
-    def passes_on(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Return the tokens among the arguments of a call in the form in which a call would return them."""
-        return self.returns(self.video(args, kwargs), self.text(args, kwargs) if self.has_text else None)
+    @property
+    def video_name(self) -> str:
+        """Name of the argument with the video tokens."""
+        return self._metadata.hidden_states_argument_name
 
     def select(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]

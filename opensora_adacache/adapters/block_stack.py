@@ -9,7 +9,7 @@ Letters: R batch rows (videos × guidance branches), T frames of S tokens, N = T
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, map_tensors, spread_rows, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
+from opensora_adacache.adapters.diffusers._compat import is_skipped, splits_argument
 from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import StackView
@@ -196,14 +197,15 @@ class BlockStack:
         if place == 0 and self.adapter.joined:
             call.num_text = block.signature.text(args, kwargs).shape[1]
         if place == 0 and self.num_first:
-            call.first_input = self._tokens(call, block, block.signature.video(args, kwargs))
+            call.first_input = self._tokens(call, block, self._video(call, block, args, kwargs))
         if place < self.num_first:
             return original(*args, **kwargs)
         if self._decided is None:
             self._decided = self._decide(call, block, args, kwargs)
         decided = self._decided
         if not decided.split.computes:
-            out = block.signature.passes_on(args, kwargs)
+            text = block.signature.text(args, kwargs) if block.signature.has_text else None
+            out = block.signature.returns(self._video(call, block, args, kwargs), text)
         elif decided.split.rows is None:
             out = self._compute(call, block, original, args, kwargs, call.num_rows)
         else:
@@ -231,7 +233,7 @@ class BlockStack:
 
     def _decide(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> _Decided:
         """Let the policy decide at the input of the stack."""
-        x = self._tokens(call, block, block.signature.video(args, kwargs))
+        x = self._tokens(call, block, self._video(call, block, args, kwargs))
         self._check_call(call, block, x, args, kwargs)
         grid = call.grid or Grid(1, 1, x.shape[1])
         keeps_text = self.adapter.keeps_text and block.signature.has_text
@@ -254,9 +256,10 @@ class BlockStack:
                 f"the blocks get {x.shape[0]} rows of tokens, and the call has {call.num_rows} rows of latents: this "
                 "adapter does not fit the model"
             )
-        if self.needs_grid and (call.grid is None or x.shape[1] != prod(call.grid)):
+        num_tokens = x.shape[1] * call.session.team.num_parts
+        if self.needs_grid and (call.grid is None or num_tokens != prod(call.grid)):
             raise ValueError(
-                f"the frames of this call's {x.shape[1]} tokens are unknown (expected {call.grid}): set moreg=None, or "
+                f"the frames of this call's {num_tokens} tokens are unknown (expected {call.grid}): set moreg=None, or "
                 "choose a policy that does not read frames"
             )
         for name in self.adapter.whole_batch:
@@ -312,7 +315,12 @@ class BlockStack:
         """Run a block and, if it is a probe, observe its residual."""
         if block.site is None:
             return original(*args, **kwargs)
-        before = block.signature.video(args, kwargs)
+        if is_skipped(block.module):
+            raise ValueError(
+                f"the policy measures layer {block.site.partition('.')[0]}, which skip-layer guidance skips: choose "
+                "another with cache_loc, or other layers for the guidance"
+            )
+        before = self._video(call, block, args, kwargs)
         if block.after is None:
             out = original(*args, **kwargs)
             after = block.signature.video_out(out)
@@ -331,17 +339,27 @@ class BlockStack:
         signature, num_rows = block.signature, call.num_rows
         some_args, some_kwargs = signature.select(args, kwargs, rows, num_rows, self.adapter.shared)
         out = self._compute(call, block, original, some_args, some_kwargs, rows.shape[0])
-        video = with_rows(signature.video(args, kwargs), signature.video_out(out), rows, num_rows)
+        video = with_rows(self._video(call, block, args, kwargs), signature.video_out(out), rows, num_rows)
         text = None
         if signature.has_text and signature.text_out(out) is not None:
             text = with_rows(signature.text(args, kwargs), signature.text_out(out), rows, num_rows)
         return signature.returns(video, text)
 
+    def _video(self, call: _Call, block: StackBlock, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """Return the video tokens that this process has of those that a block gets.
+
+        With diffusers' context parallelism, some blocks get all tokens, and a hook of theirs takes its part of them.
+        """
+        video, team = block.signature.video(args, kwargs), call.session.team
+        if team.num_parts > 1 and splits_argument(block.module, block.signature.video_name):
+            return team.part_of(video)
+        return video
+
     def _modulated_input(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> Tensor:
         assert self.adapter.attention is not None  # if it is unknown, policies that read it are refused
         read = first_input(block.module, self.adapter.attention, args, kwargs)
         # blocks may move frames to the batch axis
-        return self._tokens(call, block, read.reshape(block.signature.video(args, kwargs).shape))
+        return self._tokens(call, block, read.reshape(self._video(call, block, args, kwargs).shape))
 
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
         """Return video tokens as [R, N, C], frame by frame."""

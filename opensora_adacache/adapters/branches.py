@@ -12,12 +12,13 @@ from torch import Tensor
 from opensora_adacache.adapters.twin_calls import TwinCalls
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession, ObservedStep
+from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
 
-ONE_PROMPT_BRANCHES = ("cond", "uncond")
-"""Names of branches whose batch holds only videos; any other batch may hold both guidance branches of each video."""
+PAIRED_BRANCHES = ("", "cond_uncond")
+"""Names of branches whose batch may hold both guidance branches of each video; any other batch holds only videos."""
 
 
 class BranchedSession:
@@ -36,6 +37,7 @@ class BranchedSession:
 
     Attributes:
         on_step: called after each call of the model with its branch; see `CacheSession.on_step`.
+        is_interrupted: whether the pipeline was told to leave out its remaining steps, so that none are missing.
         branches: the sessions by branch name, in the order of their first calls.
         config_for: returns the settings for a number of steps. None uses the same ones for all.
         output_weights: see `CacheSession.output_weights`.
@@ -54,10 +56,14 @@ class BranchedSession:
         self.on_step: Callable[[str, ObservedStep], None] = lambda name, step: None
         self.on_detach: Callable[[], None] = lambda: None
         self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
+        self.is_interrupted: Callable[[], bool] = lambda: False
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
+        self.find_team: Callable[[], Team] = Team
         self._twins = TwinCalls()
+        self._round = 0
+        self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
 
     # What a user sees
 
@@ -94,6 +100,11 @@ class BranchedSession:
         """The trace of the first branch's latest run, if there is only one; see `CacheSession.trace`."""
         return next((session.trace for session in self.branches.values()), [])
 
+    @property
+    def runs(self) -> list[list[list[StepRecord]]]:
+        """The traces of each run of the first branch since the pipeline began; see `CacheSession.runs`."""
+        return next((session.runs for session in self.branches.values()), [])
+
     def cache_bytes(self) -> int:
         """Return the number of bytes that cached residuals of all branches hold now."""
         return sum(session.cache_bytes() for session in self.branches.values())
@@ -108,7 +119,7 @@ class BranchedSession:
     @property
     def at_start(self) -> bool:
         """Whether no branch has an unfinished run."""
-        return self._unfinished() is None
+        return not any(session.is_unfinished for session in self.branches.values())
 
     def count_steps(self) -> None:
         """Update the number of steps if each call of the pipeline sets it; a different number begins new runs.
@@ -143,7 +154,8 @@ class BranchedSession:
             name = self._twins.name_of(latents, timestep)
         session = self.branches.get(name) or self._new_branch(name)
         if not session.is_unfinished:
-            session.guidance_in_batch = self._guidance_in_batch(name, latents)
+            self._begin_run(name)
+            session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
         session.check_idle(
             "a model with a cache cannot run in two threads at once; give each thread a model of its own"
         )
@@ -166,17 +178,34 @@ class BranchedSession:
         session = self.branches[name] = CacheSession(self.config, self.num_sampling_steps, prompts_last=True)
         session.on_step = lambda step: self.on_step(name, step)
         session.output_weights = self.output_weights
+        session.find_team = self.find_team
         self.on_new_branch(name, session)
         return session
 
+    def _begin_run(self, name: str) -> None:
+        """Note that a branch begins a run. If it has had one since the others began, theirs are over as well.
+
+        Guidance may be on for only some of the steps, so that a branch is left before its run is complete.
+        """
+        if self._rounds.get(name) == self._round:
+            self._round += 1
+            for session in self.branches.values():
+                if session.is_unfinished:
+                    session.end_run()
+        self._rounds[name] = self._round
+
     def _unfinished(self) -> str | None:
-        for session in self.branches.values():
+        """Return what is missing, or None if nothing is: guidance may be on for only some steps of a run."""
+        sessions = self.branches.values()
+        if self.is_interrupted() or any(session.has_run_through for session in sessions):
+            return None
+        for session in sessions:
             if session.is_unfinished:
                 return f"only {session.num_steps_done} of {self.num_sampling_steps} steps ran"
         return None
 
     def _guidance_in_batch(self, name: str, latents: Tensor) -> bool:
         """Return whether a batch holds both guidance branches: at the first step these have the same latents."""
-        if self.config.decision == "batch" or name in ONE_PROMPT_BRANCHES or latents.shape[0] % 2:
+        if self.config.decision == "batch" or name not in PAIRED_BRANCHES or latents.shape[0] % 2:
             return False
         return torch.equal(*latents.chunk(2))

@@ -69,6 +69,8 @@ class TransformerAdapter:
             happen to be as long as the batch.
         whole_batch: arguments of a block that hold tensors of all rows and cannot be divided, such as a key-value
             memory. With one of them, the videos of a batch decide together.
+        splits_tokens: whether the model was tried with diffusers' context parallelism, where each device holds an equal
+            part of the video tokens.
         attention: name of the first attention in a block; its input is the block's modulated input, which TeaCache and
             SeaCache read. None if it is unknown; then these policies are refused.
         after_attention: module list → name of the submodule whose first input is the block's input plus its gated
@@ -98,6 +100,7 @@ class TransformerAdapter:
     history_first: bool = False
     shared: tuple[str, ...] = ()
     whole_batch: tuple[str, ...] = ()
+    splits_tokens: bool = False
     attention: str | None = None
     after_attention: Mapping[str, str] = field(default_factory=dict)
 

@@ -60,6 +60,35 @@ IMPLIED_NOTE = """{setting}: the computed steps are those expected in the config
 """
 
 
+DEVICE_COLUMNS = (
+    ("devices", "devices", "{}"),
+    ("frames x guidance", "split", "{}"),
+    ("setting", "setting", "{}"),
+    ("TFLOPs/device", "tflops_per_device", "{:.1f}"),
+    ("idle %", "idle_percent", "{:.1f}"),
+    ("MB/computed step", "computed_mb", "{:.1f}"),
+    ("MB/cheapest step", "reused_mb", "{:.1f}"),
+    ("GB/run", "sent_gb", "{:.2f}"),
+    ("predicted s", "predicted_s", "{:.2f}"),
+    ("speedup", "speedup", "{:.2f}"),
+    ("over baseline", "over_baseline", "{:.2f}"),
+    ("as in paper", "predicted_whole_decoding_s", "{:.2f}"),
+    ("paper s", "paper_latency_s", "{:.2f}"),
+    ("error %", "error_percent", "{:+.1f}"),
+)
+DEVICE_NOTE = """
+Costs of one video on several devices, per device; the first one is the busiest. MB and GB are what it sends. Idle is
+the time that devices wait for it, because frames and patches do not divide evenly. "Speedup" compares with one device,
+and "over baseline" with the baseline on as many devices.
+
+The seconds are predicted, not measured: TFLOPs / {tflops:.1f} per second, plus bytes / {link:.0f} GB per second, plus
+{message:.0f} microseconds per collective. Unless it was given, the compute rate is the one at which the baseline takes
+the paper's latency on one device. Here, devices share the decoding of the VAE. In the column "as in paper", every
+device decodes the whole video, as in the reference implementation; the error compares it with the paper's seconds,
+which are quoted.
+"""
+
+
 def format_table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, str], ...]) -> str:
     """Return the rows aligned under their headers, without the columns that are empty."""
     columns = tuple(column for column in columns if any(row.get(column[1]) is not None for row in rows))
@@ -88,12 +117,23 @@ def describe_comparison(rows: list[dict[str, Any]], paper: str | None) -> str:
     return format_table(rows, COMPARISON_COLUMNS) + "\n" + notes.rstrip()
 
 
-def plan_costs(paths: Sequence[Path], num_text_tokens: int | None) -> tuple[list[dict[str, Any]], str]:
+def describe_devices(rows: list[dict[str, Any]]) -> str:
+    """Return the table of a benchmark on several devices with its notes."""
+    rates = rows[0]["rates"]
+    note = DEVICE_NOTE.format(tflops=rates["flops"] / 1e12, link=rates["link"] / 1e9, message=1e6 * rates["message"])
+    return format_table(rows, DEVICE_COLUMNS) + "\n" + note.rstrip()
+
+
+def plan_costs(
+    paths: Sequence[Path], num_text_tokens: int | None, link: float | None = None, rate: float | None = None
+) -> tuple[list[dict[str, Any]], str]:
     """Return the cost rows of all configs, and the text that shows them.
 
     Args:
         paths: configs of runs and of benchmarks.
         num_text_tokens: number of text tokens that cross-attention reads. For None, see `benchmark.costs`.
+        link: bytes per second that leave a device, for benchmarks with `devices`; see `benchmark.device_costs`.
+        rate: FLOPs per second of a device, for the same.
 
     Raises:
         FileNotFoundError: a config does not exist.
@@ -101,6 +141,9 @@ def plan_costs(paths: Sequence[Path], num_text_tokens: int | None) -> tuple[list
     """
     if num_text_tokens is not None and num_text_tokens < 1:
         raise ValueError(f"--text-tokens must be at least 1, got {num_text_tokens}")
+    for flag, value in (("--link-gb", link), ("--tflops", rate)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{flag} must be above 0, got {value:g}")
     comparisons, runs = {}, []
     for path in paths:
         if is_comparison(path):
@@ -109,6 +152,7 @@ def plan_costs(paths: Sequence[Path], num_text_tokens: int | None) -> tuple[list
             # The costs do not depend on the prompts, so their file need not exist.
             runs.append(load_config(path, {"prompt": ["any"]}))
     from opensora_adacache.benchmark.costs import comparison_rows, run_row  # imports torch
+    from opensora_adacache.benchmark.device_costs import device_rows
 
     rows = [run_row(config, num_text_tokens) for config in runs]
     texts = [format_table(rows, RUN_COLUMNS) + "\n" + RUN_NOTE.rstrip()] if rows else []
@@ -116,4 +160,8 @@ def plan_costs(paths: Sequence[Path], num_text_tokens: int | None) -> tuple[list
         compared = comparison_rows(comparison, num_text_tokens)
         texts.append(describe_comparison(compared, comparison.paper))
         rows += compared
+        if comparison.devices:
+            devices = device_rows(comparison, num_text_tokens, link, rate)
+            texts.append(describe_devices(devices))
+            rows += devices
     return rows, "\n\n".join(texts)

@@ -11,6 +11,7 @@ from typing import Any
 from opensora_adacache.benchmark.paper import PaperRow
 from opensora_adacache.media.files import write_file
 
+DESCRIPTION = "comparison.json"
 FORMAT_VERSION = 1
 
 

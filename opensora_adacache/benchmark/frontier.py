@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from opensora_adacache.benchmark.results import ResultRow, read_results
-from opensora_adacache.benchmark.runner import RESULTS
+from opensora_adacache.benchmark.results import RESULTS, ResultRow, read_results
 from opensora_adacache.benchmark.table_files import markdown_table
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.metrics.bootstrap import bootstrap_difference

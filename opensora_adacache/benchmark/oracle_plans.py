@@ -17,7 +17,6 @@ from opensora_adacache.media.files import write_file
 
 if TYPE_CHECKING:
     from opensora_adacache.generation.clip import RunModels
-    from opensora_adacache.generation.loading import LoadedModels
 
 # The longest interval between computed steps in an oracle's schedule.
 _LONGEST_GAP = 12
@@ -33,19 +32,13 @@ def plan_oracles(
         tasks: the videos.
         run: run config of the baseline.
         models: loaded models.
-        folder: folder that keeps the measured costs of skipping steps, so that each video is measured once.
+        folder: folder of the benchmark. It keeps the measured costs of skipping steps, so each video is measured once.
     """
-    oracles = [setting for setting in settings if setting.oracle in ("video", "budget")]
+    oracles = [setting for setting in settings if plans_videos(setting)]
     if not oracles:
         return {}
     n, plans = run.num_sampling_steps, {}
-    from opensora_adacache.generation.loading import LoadedModels
-
-    if not (isinstance(run, OpenSoraConfig) and isinstance(models, LoadedModels)):
-        raise ValueError(
-            "an oracle that plans each video needs Open-Sora's models; use oracle='static' with a pipeline"
-        )
-    costs = [_reuse_costs(task, run, models, folder / f"{task.name}.json") for task in tasks]
+    costs = [measure_costs(task, run, models, folder) for task in tasks]
     for setting in oracles:
         budget = setting.computed_steps or n  # the config ensures that it is given
         counts = [round(budget)] * len(costs)
@@ -56,11 +49,38 @@ def plan_oracles(
     return plans
 
 
-def _reuse_costs(task: Task, run: OpenSoraConfig, models: LoadedModels, path: Path) -> dict[tuple[int, int], float]:
-    """Return what it costs this video to reuse a residual over each interval, read from the file or measured."""
+def costs_path(folder: Path, task: Task) -> Path:
+    """Return the file in the folder of a benchmark that keeps the costs of a task."""
+    return folder / "costs" / f"{task.name}.json"
+
+
+def plans_videos(setting: Setting) -> bool:
+    """Return whether a setting is an oracle that plans each video, for which costs are measured."""
+    return setting.oracle in ("video", "budget")
+
+
+def measure_costs(task: Task, run: RunConfig, models: RunModels, folder: Path) -> dict[tuple[int, int], float]:
+    """Return what it costs this video to reuse a residual over each interval, read from its file or measured.
+
+    Args:
+        task: the video.
+        run: run config of the baseline.
+        models: loaded models.
+        folder: folder of the benchmark.
+
+    Raises:
+        ValueError: the models are not those of Open-Sora.
+    """
+    from opensora_adacache.generation.loading import LoadedModels
+
+    if not (isinstance(run, OpenSoraConfig) and isinstance(models, LoadedModels)):
+        raise ValueError(
+            "an oracle that plans each video needs Open-Sora's models; use oracle='static' with a pipeline"
+        )
     from opensora_adacache.adapters.recorder import record_stack
     from opensora_adacache.calibration.step_costs import StepMeasurements, reuse_costs
 
+    path = costs_path(folder, task)
     if path.exists():
         return {(i, j): cost for i, j, cost in json.loads(path.read_text())}
     measured = StepMeasurements(max_gap=_LONGEST_GAP, forecasts=False)

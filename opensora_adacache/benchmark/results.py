@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, get_type_hints
 from opensora_adacache.config.section import convert
 from opensora_adacache.errors.shown import shown
 
+RESULTS = "results.jsonl"
 FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
 CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arrangement")

@@ -6,33 +6,42 @@ The output folder holds ``comparison.json`` (what is compared, on which machine)
 
 from __future__ import annotations
 
-import platform
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensora_adacache.benchmark.config import BASELINE, Comparison
 from opensora_adacache.benchmark.description import (
+    DESCRIPTION,
     ComparisonRecord,
     SettingRecord,
     read_comparison,
     write_comparison,
 )
+from opensora_adacache.benchmark.making import (
+    CostMaking,
+    MissingRows,
+    RowMaking,
+    RowReport,
+    describe_machine,
+    expected_steps,
+)
+from opensora_adacache.benchmark.oracle_plans import costs_path, plans_videos
 from opensora_adacache.benchmark.paper import find_table
-from opensora_adacache.benchmark.results import append_result, read_results
-from opensora_adacache.benchmark.tasks import check_pairs, plan_tasks
-from opensora_adacache.benchmark.worker import VideoMaker, policy_name
+from opensora_adacache.benchmark.results import RESULTS, append_result, read_results
+from opensora_adacache.benchmark.tasks import Task, check_pairs, plan_tasks
+from opensora_adacache.benchmark.worker import policy_name
+from opensora_adacache.errors.family import VideoError
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.description import first_difference, plain
+from opensora_adacache.generation.executors import choose_executor
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
-
-if TYPE_CHECKING:
-    from opensora_adacache.metrics.quality import Metric
-
-RESULTS, DESCRIPTION = "results.jsonl", "comparison.json"
+from opensora_adacache.parallel import ProcessGroup
+from opensora_adacache.parallel.executor import InProcess, Lost, Work
 
 
 class ComparisonRun:
@@ -54,15 +63,16 @@ class ComparisonRun:
         self.comparison, self.tasks = plan_tasks(comparison, limit)
         self.folder = folder
         self.command = command
+        self._machines: dict[int, str] = {}  # of each worker
         self.settings = {BASELINE: self.comparison.run} | {s.name: s.config for s in self.comparison.settings}
         self._check_folder()
         rows = read_results(folder / RESULTS) if (folder / RESULTS).exists() else []
         self.done = {(row.setting, *row.video_key) for row in rows}
 
     @cached_property
-    def metrics(self) -> tuple[dict[str, Metric], dict[str, str]]:
-        """The metrics, and for each metric that cannot be computed here, the reason."""
-        return load_metrics(self.comparison.metrics)
+    def unavailable(self) -> dict[str, str]:
+        """For each metric that cannot be computed here, the reason."""
+        return load_metrics(self.comparison.metrics)[1]
 
     @property
     def num_missing(self) -> int:
@@ -70,26 +80,70 @@ class ComparisonRun:
         keys = {(name, task.job.index, task.seed) for name in self.settings for task in self.tasks}
         return len(keys - self.done)
 
-    def run(self, progress: Callable[[], Any] = lambda: None) -> None:
+    def run(
+        self,
+        progress: Callable[[], Any] = lambda: None,
+        say: Callable[[str], object] = lambda line: None,
+        warn: Callable[[str], object] = lambda line: None,
+    ) -> None:
         """Make the missing videos and write each row at once. The first setting to run changes from prompt to prompt.
 
         Args:
             progress: function to call after each video.
-        """
-        from opensora_adacache.generation.models import load_run
+            say: function that is called with one line for each worker that is ready.
+            warn: function that is called with one line for each worker that dies.
 
+        Raises:
+            VideoError: rows were not made, because workers died. The others are written.
+        """
+        executor = choose_executor(self.comparison.run.executor, ProcessGroup(), 1, say, warn)
         write_comparison(self.folder / DESCRIPTION, self.describe())
         if not self.num_missing:
             return
-        models = load_run(self.comparison.run, [task.job for task in self.tasks])
-        maker = VideoMaker(self.comparison, self.tasks, models, self.metrics[0], self.folder)
+        tasks, lost = tuple(self.tasks), list[Lost[Any]]()
+        if not isinstance(executor, InProcess):  # a single process measures them when it needs them
+            costs = CostMaking(self.comparison.run, tasks, self.folder)
+            with contextlib.closing(executor.run(self._missing_costs(), costs)) as outcomes:
+                lost += [outcome for outcome in outcomes if isinstance(outcome, Lost)]
+        if not lost:
+            rows = RowMaking(self.comparison, tasks, self.folder)
+            with contextlib.closing(executor.run(self._missing_rows(), rows)) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, Lost):
+                        lost.append(outcome)
+                    else:
+                        self._take(outcome.worker, outcome.result)
+                        progress()
+            write_comparison(self.folder / DESCRIPTION, self.describe())
+        if lost:
+            raise VideoError(
+                f"{counted(self.num_missing, 'video')} could not be made, such as those of '{lost[0].work.name}' "
+                f"({lost[0].reason}); run the same command again, with fewer --workers if the memory is full"
+            )
+
+    def _take(self, worker: int, report: RowReport) -> None:
+        self._machines.setdefault(worker, report.machine)
+        append_result(self.folder / RESULTS, report.row)
+        self.done.add((report.row.setting, *report.row.video_key))
+
+    def _missing_costs(self) -> list[Work[Task]]:
+        """Return what to measure before oracles can plan."""
+        if not any(plans_videos(setting) for setting in self.comparison.settings):
+            return []
+        return [Work(task.name, 1, task) for task in self.tasks if not costs_path(self.folder, task).exists()]
+
+    def _missing_rows(self) -> list[Work[MissingRows]]:
+        """Return the rows to make: for each task, the settings and how many steps they are expected to compute."""
+        steps = {BASELINE: expected_steps(self.comparison.run)}
+        steps |= {s.name: expected_steps(s.config, s) for s in self.comparison.settings}
+        work = []
         for number, task in enumerate(self.tasks):
             missing = [n for n in self.settings if (n, task.job.index, task.seed) not in self.done]
-            turn = number % max(len(missing), 1)
-            for row in maker.rows(task, missing[turn:] + missing[:turn]):
-                append_result(self.folder / RESULTS, row)
-                self.done.add((row.setting, *row.video_key))
-                progress()
+            if missing:
+                turn = number % len(missing)
+                cost = sum(steps[name] for name in {BASELINE, *missing})
+                work.append(Work(task.name, cost, MissingRows(task, (*missing[turn:], *missing[:turn]))))
+        return work
 
     def describe(self) -> ComparisonRecord:
         """Return the content of ``comparison.json``."""
@@ -102,12 +156,10 @@ class ComparisonRun:
             SettingRecord(s.name, s.title, policy_name(s), s.paper, oracle=s.oracle is not None)
             for s in comparison.settings
         ]
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-        threads = torch.get_num_threads()
         return ComparisonRecord(
             config=str(comparison.path),
             command=self.command,
-            machine=f"{device}, {counted(threads, 'thread')}",
+            machine=self._machine,
             date=str(date.today()),
             torch=torch.__version__,
             num_prompts=len(comparison.run.prompts),
@@ -117,9 +169,15 @@ class ComparisonRun:
             paper=comparison.paper,
             paper_rows=tuple(table.rows.values()) if table else (),
             paper_source=table.source if table else "",
-            lpips_missing=self.metrics[1].get("lpips") if "lpips" in comparison.metrics else "it was not requested",
+            lpips_missing=self.unavailable.get("lpips") if "lpips" in comparison.metrics else "it was not requested",
             runs={name: plain(asdict(config)) for name, config in self.settings.items()},
         )
+
+    @property
+    def _machine(self) -> str:
+        """The machines that made rows, and how many workers if there were several."""
+        names = "; ".join(sorted(set(self._machines.values())) or [describe_machine()])
+        return f"{names}, {len(self._machines)} workers" if len(self._machines) > 1 else names
 
     def _check_folder(self) -> None:
         path = self.folder / DESCRIPTION
@@ -139,5 +197,5 @@ class ComparisonRun:
 
 def _content(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a run config, without the prompts, that the pixels of its videos depend on."""
-    left_out = ("path", "prompts", "save_dir", "verbose", "overwrite", "batch_size")
+    left_out = ("path", "prompts", "save_dir", "verbose", "overwrite", "batch_size", "executor")
     return {key: value for key, value in run.items() if key not in left_out}

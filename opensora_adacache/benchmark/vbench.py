@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache.benchmark.vbench_score import DIMENSIONS
+from opensora_adacache.config.settings import VBENCH_VIDEOS
 
-VIDEOS_PER_PROMPT = 5
 MODULE = "vbench.launch.evaluate"
 # VBench drops a video from this dimension if it never detects the requested object.
 _PARTIAL_DIMENSIONS = ("color",)
@@ -35,7 +35,7 @@ class VBenchPrompt:
     @property
     def video_names(self) -> tuple[str, ...]:
         """Names of the files that VBench looks for."""
-        return tuple(f"{self.text}-{index}.mp4" for index in range(VIDEOS_PER_PROMPT))
+        return tuple(f"{self.text}-{index}.mp4" for index in range(VBENCH_VIDEOS))
 
 
 def read_prompts(full_info: Path) -> list[VBenchPrompt]:
@@ -84,7 +84,7 @@ def link_videos(videos: Path, names: Sequence[str], folder: Path) -> None:
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(names)} videos are missing or empty in '{videos}', the first is '{missing[0]}'; "
-            "make them with prompt_as_path=True and num_sample=5"
+            "make them with vbench=True"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for entry in folder.iterdir():

@@ -81,7 +81,7 @@ class VideoMaker:
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
         models.maker(comparison.run).warm_up([tasks[0].job])  # which is not timed
-        self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder / "costs")
+        self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder)
 
     def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
         """Make the videos of a task. The baseline video comes first, because the others are compared with it."""

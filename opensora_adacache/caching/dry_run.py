@@ -22,7 +22,7 @@ def fewest_steps(config: CacheConfig, num_sampling_steps: int) -> int | None:
     fixed, lenient = config.fixed_steps(num_sampling_steps), config.most_lenient()
     if fixed is not None or lenient is None:
         return None if fixed is None else len(fixed)
-    session = CacheSession(lenient, num_sampling_steps, guidance_in_batch=False)
+    session = CacheSession(lenient, num_sampling_steps, branches_in_batch=1)
     x, num_computed = torch.ones(1, TOKENS, 1), 0
     for step in range(1, num_sampling_steps + 1):
         timestep = torch.tensor([1000.0 * (1 - (step - 1) / num_sampling_steps)])

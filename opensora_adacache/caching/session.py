@@ -7,6 +7,7 @@ aware of it. Letters: R batch rows (videos × guidance branches), N tokens, C ch
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.run_state import OpenStep, RowSplit, Run
+from opensora_adacache.caching.run_state import FinishedStep, OpenStep, RowSplit, Run
 from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
+
+MAX_RUNS_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class CacheSession:
     Args:
         config: settings of the policy.
         num_sampling_steps: n, the number of steps that the sampler takes.
-        guidance_in_batch: whether a batch of the model holds both guidance branches of each video, as rows i and
-            i + R/2.
+        branches_in_batch: number of guidance branches of each video in a batch of the model: with 2, rows i and i + R/2
+            belong to one video; with 1, each row is a video.
         prompts_last: whether the conditional rows are the second half of such a batch, as in diffusers; Open-Sora puts
             them first. These rows remain when guidance is switched off during a run.
 
@@ -66,18 +69,19 @@ class CacheSession:
         self,
         config: CacheConfig,
         num_sampling_steps: int,
-        guidance_in_batch: bool = True,
+        branches_in_batch: int = 2,
         prompts_last: bool = False,
     ) -> None:
         self.config = config
         self.num_sampling_steps = num_sampling_steps
-        self.guidance_in_batch = guidance_in_batch
+        self.branches_in_batch = branches_in_batch
         self.prompts_last = prompts_last
         self.on_detach: Callable[[], None] = lambda: None
         self.on_step: Callable[[ObservedStep], None] = lambda step: None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
         self.find_team: Callable[[], Team] = Team
         self._run: Run | None = None
+        self._runs_before: deque[tuple[list[FinishedStep], int]] = deque(maxlen=MAX_RUNS_KEPT)
         self._peak_bytes = 0
 
     # What a user sees
@@ -110,16 +114,22 @@ class CacheSession:
 
     def reset(self) -> None:
         """Drop the current run, so that the next call of the model is step 1."""
-        self._note_peak()
-        self._run = None
+        self._drop_run()
+        self._runs_before.clear()
 
     @property
     def traces(self) -> list[list[StepRecord]]:
         """The traces of the latest run: one list per video with ``decision="sample"``, otherwise a single list."""
-        if self._run is None:
-            return []
-        num_groups = len(self._run.policy.groups)
-        return [[step.record(group) for step in self._run.steps] for group in range(num_groups)]
+        return [] if self._run is None else _records(self._run.steps, len(self._run.policy.groups))
+
+    @property
+    def runs(self) -> list[list[list[StepRecord]]]:
+        """The `traces` of each run since the sampler began: one per chunk of an autoregressive pipeline.
+
+        Pipelines of diffusers say when they end. Other samplers do not, so that the runs of their earlier calls come
+        first; the last hundred are kept.
+        """
+        return [*(_records(*run) for run in self._runs_before), self.traces] if self._run else []
 
     @property
     def trace(self) -> list[StepRecord]:
@@ -264,6 +274,12 @@ class CacheSession:
         """Whether a run has begun and expects further steps."""
         return self._run is not None and self._run.is_unfinished
 
+    @property
+    def has_run_through(self) -> bool:
+        """Whether the run has taken all of its steps, and nobody has said that the sampler has ended."""
+        run = self._run
+        return run is not None and not run.has_ended and len(run.steps) == self.num_sampling_steps
+
     def check_idle(self, remedy: str) -> None:
         """Raise RuntimeError if a call of the model is in progress."""
         if self._run is not None and self._run.open is not None:
@@ -288,6 +304,11 @@ class CacheSession:
     def time(self) -> float | None:
         """The timestep of the open step as a number, if it has been read."""
         return self._current()[0].timesteps.current
+
+    @property
+    def team(self) -> Team:
+        """The processes that make the videos of the current run together."""
+        return self._current()[0].team
 
     @property
     def policy(self) -> CachePolicy:
@@ -318,9 +339,13 @@ class CacheSession:
                 AdaCacheWarning,
                 stacklevel=4,
             )
-        has_run_through = run is not None and len(run.steps) == self.num_sampling_steps and not run.has_ended
-        end_of_previous = run.timesteps.last if run is not None and has_run_through else None
-        self.reset()
+        end_of_previous = None
+        if run is not None and self.has_run_through:
+            end_of_previous = run.timesteps.last
+            self._runs_before.append((run.steps, len(run.policy.groups)))
+        else:
+            self._runs_before.clear()
+        self._drop_run()
         team = self.find_team()
         check_team(self.config, team)
         groups = self._groups(latents.shape[0])
@@ -334,15 +359,18 @@ class CacheSession:
         """Return the groups of rows that decide together."""
         if self.config.decision == "batch":
             return [list(range(num_rows))]
-        if not self.guidance_in_batch:
-            return [[row] for row in range(num_rows)]
-        if num_rows % 2:
+        number = self.branches_in_batch
+        if num_rows % number:
             raise ValueError(
                 f"decision='sample' needs both guidance branches of each video in the batch, got {num_rows} rows; "
                 "use decision='batch'"
             )
-        half = num_rows // 2
-        return [[row, row + half] for row in range(half)]
+        videos = num_rows // number
+        return [list(range(video, num_rows, videos)) for video in range(videos)]
+
+    def _drop_run(self) -> None:
+        self._note_peak()
+        self._run = None
 
     def _note_peak(self) -> None:
         if self._run:
@@ -356,3 +384,8 @@ def check_team(config: CacheConfig, team: Team) -> None:
             f"{type(config).__name__} reads all frames of a video at once, and here each of {team.num_parts} devices "
             "holds some of them: choose another policy, or set parallel.sequence=1"
         )
+
+
+def _records(steps: list[FinishedStep], num_groups: int) -> list[list[StepRecord]]:
+    """Return the trace of each group of rows; waits for the device."""
+    return [[step.record(group) for step in steps] for group in range(num_groups)]

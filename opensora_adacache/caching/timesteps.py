@@ -9,7 +9,10 @@ from torch import Tensor
 
 from opensora_adacache.errors.family import AdaCacheWarning
 
-REMEDY = "pass apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch)"
+REMEDY = (
+    "pass apply_cache the sampler's num_sampling_steps (the model calls of each guidance branch), or the pipeline that "
+    "you call"
+)
 
 
 class Timesteps:

@@ -73,11 +73,8 @@ class Progress:
             targets, for_psnr = len(self.task.targets), self.task.for_psnr
             num_runs = sum(calibrator.num_runs(start, targets, for_psnr) for start in self.task.starts)
             total = seconds * num_runs / num_videos
-            print(
-                f"the first batch took {seconds:.1f} s; the calibration costs about {num_runs:.0f} uncached videos, "
-                f"{total / 60:.1f} minutes",
-                file=sys.stderr,
-                flush=True,
-            )
+            time = f"{total:.0f} s" if total < 120 else f"{total / 60:.0f} minutes"
+            line = f"the first batch took {seconds:.1f} s; all of it costs about {num_runs:.0f} uncached videos, {time}"
+            print(line, flush=True)
         self._bar.n += 1
         self._bar.refresh()

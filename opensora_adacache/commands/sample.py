@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from opensora_adacache.commands.executor import EXECUTOR_KEYS, add_executor_flags
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser, number
 from opensora_adacache.errors.family import AdaCacheWarning
@@ -17,6 +18,7 @@ _KEYS = {
     "flash_attn": "model.enable_flash_attn",
     "layernorm_kernel": "model.enable_layernorm_kernel",
     "cfg_scale": "scheduler.cfg_scale",
+    **EXECUTOR_KEYS,
 }
 # Flags of the reference that have no effect on its sampling.
 _IDLE_FLAGS = ("outputs", "data_path", "prompt_generator")
@@ -96,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="set keys that the config leaves open",
     )
     _add_general(parser.add_argument_group("models and random streams"))
+    add_executor_flags(parser.add_argument_group("several devices"))
     _add_output(parser.add_argument_group("output"))
     _add_prompts(parser.add_argument_group("prompts"))
     _add_video(parser.add_argument_group("size and speed"))

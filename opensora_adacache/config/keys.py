@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.config.pipeline import FIELD_KEYS, PipelineSettings
 from opensora_adacache.config.settings import (
     ModelSettings,
@@ -23,7 +24,7 @@ IDLE_KEYS = {"model": ("freeze_y_embedder",), "text_encoder": ("shardformer",)}
 # Keys at the top level: fields of OpenSoraConfig, and keys that are resolved into them.
 CHECKED_KEYS = ("llm_refine", "multi_resolution")
 _INPUT_TEXTS = ("resolution", "aspect_ratio")
-_PROMPT_KEYS = ("prompt", "end_index", "logdate_dir")
+_PROMPT_KEYS = ("prompt", "end_index", "logdate_dir", "vbench")
 _INPUT_KEYS = (*_INPUT_TEXTS, "frame_interval", *_PROMPT_KEYS)
 KNOWN_KEYS = (
     *(field.name for field in fields(OpenSoraConfig) if field.name not in ("path", "prompts")),
@@ -46,7 +47,8 @@ def text_list_keys() -> list[str]:
 
 def _hinted(*types: Any) -> Iterator[str]:
     sections: dict[str, type[Any]] = {"": OpenSoraConfig, "image.": OpenSoraConfig, "scheduler.": SchedulerSettings}
-    sections |= {f"{name}.": section for name, section in LOADED.items()} | {"pipeline.": PipelineSettings}
+    sections |= {f"{name}.": section for name, section in LOADED.items()}
+    sections |= {"pipeline.": PipelineSettings, "executor.": ExecutorSettings}
     for prefix, section in sections.items():
         for name, hint in get_type_hints(section).items():
             if hint in types:

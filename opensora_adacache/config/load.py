@@ -27,6 +27,7 @@ from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
     LARGEST_SIDE,
     VAE_STRIDE,
+    VBENCH_VIDEOS,
     ModelSettings,
     OpenSoraConfig,
     RunConfig,
@@ -142,6 +143,7 @@ def _build_pipeline_run(path: Path, values: dict[str, Any]) -> pipeline.Pipeline
     values |= {"pipeline": settings, "image_size": settings.image_size, "num_frames": settings.num_frames}
     values["cache"] = cache
     _resolve_prompts(values)
+    _resolve_names(values, image=False)
     _resolve_save_dir(values, path.stem)
     return build(pipeline.PipelineConfig, {"path": path, **values}, "")
 
@@ -188,6 +190,7 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> OpenSoraConfig:
     )
     _resolve_size(values)
     _resolve_prompts(values)
+    _resolve_names(values, image)
     _resolve_references(values, path.stem, image)
     _resolve_save_dir(values, path.stem)
     for key in CHECKED_KEYS:
@@ -303,6 +306,23 @@ def _resolve_prompts(values: dict[str, Any]) -> None:
     if not values["prompts"]:
         raise ConfigError(f"no prompt left: start_index is {start}, end_index {end}; end_index must be larger")
     values["start_index"] = start
+
+
+def _resolve_names(values: dict[str, Any], image: bool) -> None:
+    """Turn ``vbench=True`` into the names and the number of videos that VBench expects. Images keep their names."""
+    if not convert(values.pop("vbench", None), bool | None, "vbench") or image:
+        return
+    if values.get("num_sample") not in (None, VBENCH_VIDEOS):
+        raise ConfigError(
+            f"vbench=True makes {VBENCH_VIDEOS} videos per prompt, but num_sample is {shown(values['num_sample'])}; "
+            "leave num_sample out"
+        )
+    if values.get("sample_name"):
+        raise ConfigError(
+            f"vbench=True names videos by their prompts alone, but sample_name is {shown(values['sample_name'])}; "
+            "leave sample_name out"
+        )
+    values |= {"prompt_as_path": True, "num_sample": VBENCH_VIDEOS}
 
 
 def _resolve_references(values: dict[str, Any], name: str, image: bool) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from opensora_adacache.config.limits import MOST
 from opensora_adacache.config.merging import get_value, set_value
 from opensora_adacache.config.section import convert
-from opensora_adacache.config.settings import MOST, Dtype, RunConfig
+from opensora_adacache.config.settings import Dtype, RunConfig
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.config.executor import ExecutorSettings
+from opensora_adacache.config.limits import check_counts
+from opensora_adacache.config.parallel import ParallelSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.writing import FASTEST, SLOWEST
@@ -21,10 +24,11 @@ Quantization = Literal["float8", "int8", "int8-weights"]
 # Pixels per latent along a side, for the published VAE and that of the bundled model.
 VAE_STRIDE = 8
 # Limits far above any real run. Larger numbers are typing errors, which would fill the memory.
-MOST = 10_000
 LARGEST_SIDE = 8192
 MOST_PIXELS = 2**24
 MOST_PIXELS_OF_CLIP = 10**10
+# VBench evaluates this many videos of each prompt, named PROMPT-0.mp4 to PROMPT-4.mp4.
+VBENCH_VIDEOS = 5
 # Frames per latent. A chunk of 17 frames is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
 
@@ -103,7 +107,7 @@ class VaeSettings:
     local_files_only: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, "micro_frame_size", "micro_batch_size")
+        check_counts(self, "micro_frame_size", "micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class TextEncoderSettings:
     local_files_only: bool = False
 
     def __post_init__(self) -> None:
-        _positive(self, "model_max_length")
+        check_counts(self, "model_max_length")
 
 
 @dataclass(frozen=True)
@@ -146,30 +150,7 @@ class SchedulerSettings:
     use_timestep_transform: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "num_sampling_steps", "num_timesteps")
-
-
-@dataclass(frozen=True)
-class ParallelSettings:
-    """The processes that make one video together (docs/guide/parallel.md).
-
-    Attributes:
-        sequence: number of devices between which the frames of a video are split.
-        guidance: 2 puts the two guidance branches on different devices, which doubles the number of devices.
-    """
-
-    sequence: int = 1
-    guidance: int = 1
-
-    def __post_init__(self) -> None:
-        _positive(self, "sequence")
-        if self.guidance not in (1, 2):
-            raise ConfigError(f"guidance must be 1 or 2, the number of devices for its branches, got {self.guidance}")
-
-    @property
-    def num_devices(self) -> int:
-        """Number of devices that make a video together."""
-        return self.sequence * self.guidance
+        check_counts(self, "num_sampling_steps", "num_timesteps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +178,7 @@ class RunConfig(ABC):
         overwrite: make existing videos again.
         watermark: write "AI generated" into a corner.
         verbose: 0 is quiet, 1 shows progress and one line per video, 2 also shows prompts.
+        executor: settings of worker processes that share the run, or None to make the videos in this process.
     """
 
     path: Path
@@ -216,15 +198,16 @@ class RunConfig(ABC):
     overwrite: bool = False
     watermark: bool = False
     verbose: int = 1
+    executor: ExecutorSettings | None = None
 
     def __post_init__(self) -> None:
-        _positive(self, "batch_size", "num_sample")
+        check_counts(self, "batch_size", "num_sample")
         _check_fps(self, "save_fps")
         for name in ("seed", "start_index"):
             if not 0 <= getattr(self, name) < 2**31:
                 raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
         if self.num_frames is not None:
-            _positive(self, "num_frames")
+            check_counts(self, "num_frames")
         if self.sample_name is not None:
             _check_name(self.sample_name)
         if self.image_size is not None:
@@ -322,34 +305,17 @@ class OpenSoraConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "loop", "condition_frame_length")
+        check_counts(self, "loop", "condition_frame_length")
         if self.align is not None:
-            _positive(self, "align")
+            check_counts(self, "align")
         _check_fps(self, "fps")
         if not 0.0 <= self.condition_frame_edit <= 1.0:
             raise ConfigError(f"condition_frame_edit must lie in 0..1, got {self.condition_frame_edit:g}")
-        if self.parallel.sequence > 1:
-            self._check_split()
+        height, width = (side // VAE_STRIDE for side in self.image_size)
+        num_patches = -(-height // 2) * -(-width // 2)
+        self.parallel.check_run(self.num_latent_frames, num_patches, self.model.compile, self.cache)
         if self.loop > 1:
             self._check_loop()
-
-    def _check_split(self) -> None:
-        parts, height, width = self.parallel.sequence, *self.image_size
-        patches = (height // VAE_STRIDE + 1) // 2 * ((width // VAE_STRIDE + 1) // 2)
-        for name, number in (("latent frames", self.num_latent_frames), ("patches of a frame", patches)):
-            if number < parts:
-                raise ConfigError(
-                    f"parallel.sequence={parts} splits a video by {name}, of which this one has {number}; pass a "
-                    "smaller one: torchrun's other processes then make other videos"
-                )
-        if self.model.compile:
-            raise ConfigError("parallel.sequence needs model.compile=False: compiled blocks cannot exchange tokens")
-        if self.cache is not None and self.cache.reads_whole_video:
-            name = type(self.cache).__name__.removesuffix("Config")
-            raise ConfigError(
-                f"cache.type {name} reads all frames of a video at once, so parallel.sequence must be 1; choose "
-                "another policy, or split by parallel.guidance only"
-            )
 
     def _check_loop(self) -> None:
         length = self.condition_frame_length
@@ -385,12 +351,6 @@ class OpenSoraConfig(RunConfig):
     @property
     def decodes_ahead(self) -> bool:
         return self.vae.decode_ahead and self.parallel.num_devices == 1  # a team decodes together, in the same order
-
-
-def _positive(settings: object, *names: str) -> None:
-    for name in names:
-        if not 1 <= getattr(settings, name) <= MOST:
-            raise ConfigError(f"{name} must be at least 1 and at most {MOST}, got {shown(getattr(settings, name))}")
 
 
 def _check_fps(settings: object, name: str) -> None:

@@ -53,6 +53,7 @@ class SplitCosts:
         sent_bytes: bytes sent in the run.
         num_messages: collectives of the run.
         seconds: predicted latency.
+        seconds_whole_decoding: the same if every device decodes the whole video, as in the reference implementation.
     """
 
     flops: float
@@ -62,6 +63,7 @@ class SplitCosts:
     sent_bytes: float
     num_messages: float
     seconds: float
+    seconds_whole_decoding: float
 
 
 def split_video(config: OpenSoraConfig, sequence: int, guidance: int) -> SplitVideo:
@@ -101,7 +103,9 @@ def split_costs(
     busiest, mean, sent, messages = (
         sum(number * cost[i] for (number, _), cost in zip(steps, costs, strict=True)) for i in range(4)
     )
-    flops = busiest + run_flops.decoding_flops(config) * _decoding_share(config, split)
+    decoding = run_flops.decoding_flops(config)
+    flops = busiest + decoding * _decoding_share(config, split)
+    waiting = sent / rates.link + messages * rates.message
     return SplitCosts(
         flops=flops,
         idle=1 - mean / busiest,
@@ -109,7 +113,8 @@ def split_costs(
         reused_bytes=min(cost[2] for cost in costs),
         sent_bytes=sent,
         num_messages=messages,
-        seconds=flops / rates.flops + sent / rates.link + messages * rates.message,
+        seconds=flops / rates.flops + waiting,
+        seconds_whole_decoding=(busiest + decoding) / rates.flops + waiting,
     )
 
 

@@ -60,5 +60,13 @@ class VideoError(AdaCacheError, ValueError):
     """A video could not be made."""
 
 
+class WorkersLostError(AdaCacheError, OSError):
+    """Every worker process of an executor died before the work was done."""
+
+
+class ClusterError(AdaCacheError, OSError):
+    """A Ray cluster cannot be reached, or is too small or unsuitable."""
+
+
 class AdaCacheWarning(UserWarning):
     """Something is probably a mistake, but does not prevent the work; one line."""

@@ -30,6 +30,22 @@ class Batch:
         """The texts of all loops of all jobs."""
         return [text for job in self.jobs for text in job.texts]
 
+    @property
+    def name(self) -> str:
+        """Name of its first video that is wanted, for messages."""
+        return next(job.path.name for job in self.jobs if job.path in self.wanted)
+
+    def cost(self, config: RunConfig) -> float:
+        """Return its expected cost: planned steps times pixels, which tokens are in proportion to, of all videos.
+
+        A policy that decides during the run is taken to compute every step.
+        """
+        num_steps = config.num_sampling_steps
+        planned = config.cache.fixed_steps(num_steps) if config.cache else None
+        height, width = config.image_size or (1, 1)
+        num_pixels = (config.num_frames or 1) * height * width
+        return len(self.jobs) * config.num_clips * num_pixels * (num_steps if planned is None else len(planned))
+
 
 def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
     """Return the batches with unfinished videos.

@@ -36,7 +36,9 @@ NOT_IN_PIXELS = {
     "prompt_as_path": "how files are named",
     "overwrite": "which videos are made",
     "verbose": "what is printed",
-    "parallel": "the same sums in another order",
+    "executor": "which processes make the videos",
+    "parallel.sequence": "the same sums in another order",
+    "parallel.guidance": "the same sums in another order",
     "model.qk_norm": "a check of the checkpoint",
     "model.enable_layernorm_kernel": "has no effect",
     "model.enable_flash_attn": "the same sums in another order",
@@ -130,8 +132,11 @@ def _describe_section(section: Any, prefix: str = "") -> dict[str, Any]:
     described = {}
     for field in fields(section):
         name, value = prefix + field.name, getattr(section, field.name)
-        if name not in NOT_IN_PIXELS:
-            described[field.name] = _describe_section(value, f"{name}.") if is_dataclass(value) else plain(value)
+        if name in NOT_IN_PIXELS:
+            continue
+        found = _describe_section(value, f"{name}.") if is_dataclass(value) else plain(value)
+        if found or not is_dataclass(value):  # a section of which nothing counts is left out
+            described[field.name] = found
     return described
 
 

@@ -22,6 +22,7 @@ from opensora_adacache.generation.records import (
     VideoRecord,
     installed_versions,
     list_videos,
+    merge_devices,
     read_record,
     read_run,
     to_json,
@@ -112,6 +113,10 @@ class RunFolder:
         with self._interrupts.held():
             save(job.path.parent, content, record)
 
+    def tidy(self) -> None:
+        """Remove what workers of this run that died have left in the folder. No other worker may be writing to it."""
+        finish_interrupted(self.config.save_dir)
+
     def finished(self) -> list[VideoRecord | None]:
         """Return the records of the finished videos, with None for a video of unknown origin.
 
@@ -130,7 +135,7 @@ class RunFolder:
     def write_run(
         self,
         state: str,
-        device: dict[str, Any],
+        devices: Sequence[dict[str, Any]],
         seconds: Sequence[Mapping[str, float]],
         failed: Mapping[str, str],
     ) -> None:
@@ -138,7 +143,7 @@ class RunFolder:
 
         Args:
             state: "running", "complete", "interrupted" or "failed".
-            device: device from `records.describe_device`.
+            devices: devices of the processes, from `records.describe_device`.
             seconds: timings of each process.
             failed: names of videos that could not be made -> reason.
 
@@ -152,7 +157,7 @@ class RunFolder:
             config_file=str(self.config.path),
             config=plain(self.config),
             versions=installed_versions(),
-            device=device,
+            device=merge_devices(devices),
             num_processes=len(seconds),
             seconds=list(seconds),
             num_videos=len(self.jobs),
@@ -168,10 +173,8 @@ class RunFolder:
         with contextlib.suppress(OSError, ValueError):
             record = read_run(self.config.save_dir)
             # Another run may have had different prompts.
-            same = (
-                first_difference(record.config, {**plain(self.config), "overwrite": record.config.get("overwrite")})
-                is None
-            )
+            free = {key: record.config.get(key) for key in ("overwrite", "executor")}
+            same = first_difference(record.config, {**plain(self.config), **free}) is None
             if same and record.state != "complete":
                 finished = self.finished()
                 videos = list_videos([video for video in finished if video])

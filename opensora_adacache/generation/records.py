@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -124,7 +124,7 @@ class RunRecord:
         versions: versions of this package, Python and the packages that videos depend on.
         device: type and name of the device; see `describe_device`.
         num_processes: number of processes that shared the run.
-        seconds: timings of each process.
+        seconds: timings of each process that made videos.
         num_videos: number of videos of the run.
         num_finished: number of finished videos; for a run that overwrites, of those it made itself.
         failed: names of videos that could not be made -> reason.
@@ -234,6 +234,19 @@ def describe_device(device: Any) -> dict[str, Any]:
     else:
         name = platform.processor() or platform.machine()
     return {"type": device.type, "name": name, "cpu_threads": torch.get_num_threads()}
+
+
+def merge_devices(devices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one description of several devices. Where they differ, their values are joined.
+
+    >>> merge_devices([{"type": "cuda", "name": "A100"}, {"type": "cuda", "name": "H100"}])
+    {'type': 'cuda', 'name': 'A100, H100'}
+    """
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for device in devices for key in device):
+        values = list(dict.fromkeys(device[key] for device in devices if key in device))
+        merged[key] = values[0] if len(values) == 1 else ", ".join(map(str, values))
+    return merged
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,33 +1,30 @@
-"""Make the videos of a run: skip existing videos, load the models once, write each video when it is finished."""
+"""Make the videos of a run: skip existing videos, let an executor make the others, and record the whole."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opensora_adacache.caching.team import Team
-from opensora_adacache.caching.trace import summarize
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import ConfigError, VideoError
 from opensora_adacache.generation.alike import check_alike
 from opensora_adacache.generation.batches import Batch
+from opensora_adacache.generation.executors import choose_executor
 from opensora_adacache.generation.folder import RunFolder, warn
 from opensora_adacache.generation.interrupts import Interrupts
-from opensora_adacache.generation.jobs import VideoJob, plan_jobs
+from opensora_adacache.generation.jobs import plan_jobs
+from opensora_adacache.generation.making import BatchMaker, VideoReport, WorkerMaking, no_seconds
 from opensora_adacache.generation.memory import check_memory, memory_error
-from opensora_adacache.generation.records import describe_device
 from opensora_adacache.generation.reference_latents import check_references
 from opensora_adacache.parallel import ProcessGroup
-
-if TYPE_CHECKING:
-    from opensora_adacache.generation.clip import Clip, RunModels
+from opensora_adacache.parallel.executor import InProcess, Lost, Maker, MakerFactory, Work
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class RunSummary:
     """Summary of a run.
 
     Attributes:
-        num_made: number of videos made by this process.
+        num_made: number of videos made by this process and its workers.
         num_skipped: number of videos of the run that existed before.
         num_total: number of videos of the run.
         save_dir: folder of the videos.
@@ -59,13 +56,14 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
     a time can write to a folder (`generation.lock`).
 
     Args:
-        config: config of the run.
-        group: the processes that share the run. None means a single process.
+        config: config of the run. Its section ``executor`` says which processes make the videos.
+        group: the processes that share a run without an executor. None means a single process.
 
     Raises:
         ValueError: a prompt, reference, checkpoint or existing file does not fit the config, memory is too small, or a
             video could not be made.
-        OSError: something cannot be read, downloaded or written, or another run is writing to the folder.
+        OSError: something cannot be read, downloaded or written, another run is writing to the folder, or all workers
+            died.
         RunInterrupted: Ctrl-C or SIGTERM.
     """
     group = group or ProcessGroup()
@@ -76,26 +74,26 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
     team = _join_team(config, group)
     jobs = plan_jobs(config)
     with Interrupts() as interrupts, RunFolder(config, jobs, name, interrupts) as folder:
+        progress = _Progress(config, group, team, folder)
         batches = group.on_first(folder.prepare)
         wanted = sum(len(batch.wanted) for batch in batches)
         summary = RunSummary(0, len(jobs) - wanted, len(jobs), save_dir)
         if not batches:
             return summary
-        worker = _Worker(config, group, team, folder)
         try:
             with _watch(team, group, folder):
-                worker.check(batches)
-                num_made = worker.make(group.share(batches, team.size))
-                worker.finish()
+                progress.check(batches)
+                progress.make(batches)
+                progress.finish()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or interrupts.came:
-                worker.note("interrupted")
+                progress.note("interrupted")
                 raise RunInterrupted(folder.how_to_go_on()) from None
-            worker.note("failed")
+            progress.note("failed")
             if explained := memory_error(error):
                 raise explained from error
             raise
-    return replace(summary, num_made=num_made)
+    return replace(summary, num_made=len(progress.made))
 
 
 def _join_team(config: RunConfig, group: ProcessGroup) -> Team:
@@ -125,54 +123,58 @@ def _watch(team: Team, group: ProcessGroup, folder: RunFolder) -> contextlib.Abs
     return Watch(ranks, group.rank, lambda rank: folder.how_to_go_on(f"process {rank} ended or does not answer"))
 
 
-class _Worker:
-    """One process's part of a run, its timings and its failures."""
+class _Progress:
+    """What this process knows of a run, and what it shows.
+
+    Attributes:
+        made: names of the videos that were made.
+        failed: names of videos that could not be made -> reason.
+    """
 
     def __init__(self, config: RunConfig, group: ProcessGroup, team: Team, folder: RunFolder) -> None:
         self.config = config
         self.group = group
         self.team = team
         self.folder = folder
-        self.seconds = {"loading": 0.0, "text": 0.0, "denoising": 0.0, "decoding": 0.0, "total": 0.0}
+        self.made: set[str] = set()
         self.failed: dict[str, str] = {}
-        self._begin = time.perf_counter()
+        self._seconds: dict[int, dict[str, float]] = {}  # of each process that made videos for this one
+        self._devices: dict[str, dict[str, Any]] = {}
+        self._told: set[str] = set()
+        self._lost = False
         self._shows = group.is_first and config.verbose > 0
         self._bars = self._shows and sys.stderr.isatty()  # progress bars would fill a log file
-        self._device: dict[str, Any] = {}
+        self._executor = choose_executor(config.executor, group, team.size, self._say, warn)
+        if config.decodes_ahead and not isinstance(self._executor, InProcess):
+            warn("vae.decode_ahead has no effect with an executor: a worker finishes a batch before it gets the next")
 
     def check(self, batches: Sequence[Batch]) -> None:
         """Check that the folder is writable, the frames fit into memory and the references can be read."""
         if self.group.is_first:
-            self.folder.write_run("running", self._device, [self.seconds], self.failed)
+            self._write("running", self._timings)
         check_memory(self.config)
         if isinstance(self.config, OpenSoraConfig):
             used = {(job.references, job.masks) for batch in batches for job in batch.jobs}
             for references, masks in sorted(used, key=str):
                 check_references(references, masks, self.config)
 
-    def make(self, batches: Sequence[Batch]) -> int:
-        """Load the models, make the videos of the batches and return how many were written."""
-        if not batches:
-            return 0
-        from opensora_adacache.generation.decode_ahead import DecodeAhead
-
-        total = sum(len(batch.wanted) for batch in batches)
-        models = self._load(batches)
-        with (
-            models.maker(self.config) as maker,
-            self._bar(total, "videos") as videos,
-            DecodeAhead(models.device, self.config.decodes_ahead) as decoder,
-        ):
-            for batch in batches:
-                with self._bar(self.config.num_steps, "denoising", leave=False) as steps:
-
-                    def on_step(_: object, steps: Any = steps) -> None:
-                        steps.update()
-                        decoder.check()
-
-                    decode = maker.denoise(batch.jobs, on_step)
-                decoder.submit(partial(self._write, batch, decode, videos))
-        return total - len(self.failed) if self.team.leads else 0
+    def make(self, batches: Sequence[Batch]) -> None:
+        """Make the videos of the batches, or this process's part of them."""
+        work = [Work(batch.name, batch.cost(self.config), batch) for batch in batches]
+        total = sum(len(batch.wanted) for batch in self.group.share(batches, self.team.size))
+        outcomes = self._executor.run(work, self._factory)
+        with self._bar(total, "videos") as videos, contextlib.closing(outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome, Lost):
+                    lost = [path.name for path in outcome.work.item.wanted if path.name not in self.made]
+                    self.failed |= dict.fromkeys(lost, outcome.reason)
+                    self._lost = True
+                    videos.update(len(lost))
+                else:
+                    self._seconds[outcome.worker] = outcome.result.seconds
+                    videos.update(self._take(outcome.result))
+        if not isinstance(self._executor, InProcess):
+            self.folder.tidy()
 
     def finish(self) -> None:
         """Wait for the other processes and write ``run.json``.
@@ -180,73 +182,74 @@ class _Worker:
         Raises:
             VideoError: a video could not be made.
         """
-        self.seconds["total"] = time.perf_counter() - self._begin
-        seconds, failed = zip(*self.group.gather((self.seconds, self.failed)), strict=True)
+        seconds, failed = zip(*self.group.gather((self._timings, self.failed)), strict=True)
         self.failed = {name: reason for part in failed for name, reason in part.items()}
         if self.group.is_first:
-            self.folder.write_run("failed" if self.failed else "complete", self._device, seconds, self.failed)
+            self._write("failed" if self.failed else "complete", [entry for part in seconds for entry in part])
         if self.failed:
             name, reason = min(self.failed.items())
+            remedy = "Free memory or pass fewer --workers" if self._lost else "Try another --dtype or checkpoint"
             raise VideoError(
                 f"{len(self.failed)} of {len(self.folder.jobs)} videos could not be made and were not written, such as "
-                f"'{name}' ({reason}); the others are in '{self.config.save_dir}'. Try another --dtype or checkpoint"
+                f"'{name}' ({reason}); the others are in '{self.config.save_dir}'. {remedy}"
             )
 
     def note(self, state: str) -> None:
         """Record in ``run.json``, if it is writable, how an incomplete run ended."""
-        self.seconds["total"] = time.perf_counter() - self._begin
         if self.group.is_first:
             with contextlib.suppress(OSError, KeyboardInterrupt):
-                self.folder.write_run(state, self._device, [self.seconds], self.failed)
+                self._write(state, self._timings)
 
-    def _load(self, batches: Sequence[Batch]) -> RunModels:
-        import torch
+    @property
+    def _timings(self) -> list[dict[str, float]]:
+        return [self._seconds[worker] for worker in sorted(self._seconds)] or [no_seconds()]
 
-        from opensora_adacache.generation.models import load_run
+    @property
+    def _factory(self) -> MakerFactory[Batch, VideoReport]:
+        if not isinstance(self._executor, InProcess):
+            return WorkerMaking(self.config, self.folder.run)
 
-        device = torch.device("cpu")
-        if torch.cuda.is_available():
-            device = torch.device("cuda", self.group.local_rank)
-        self._device = describe_device(device)
-        jobs = [job for batch in batches for job in batch.jobs]
-        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._say, team=self.team)
-        self.seconds["loading"] += models.loading_seconds
-        self.seconds["text"] += models.encoding_seconds
-        for line in (line for job in jobs for line in models.warnings_of(job)):
-            warn(line)
-        return models
+        def load(batches: Sequence[Batch], gpu: int) -> AbstractContextManager[Maker[Batch, VideoReport]]:
+            return BatchMaker(self.config, self.folder, gpu, self.team, warn, self._say, self._watch).loaded(batches)
 
-    def _write(self, batch: Batch, decode: Callable[[], list[Clip]], videos: Any) -> None:
-        """Decode a batch and write the videos that are wanted of it."""
-        clips = decode()
-        self.seconds["text"] += clips[0].text_seconds
-        self.seconds["denoising"] += clips[0].denoising_seconds
-        self.seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
-        for job, clip in zip(batch.jobs, clips, strict=True):
-            if job.path in batch.wanted and self.team.leads:
-                self._save(job, clip, len(batch.jobs))
-                videos.update()
+        return load
 
-    def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> None:
-        """Write a video, unless it is defective, and print a line about it."""
-        if clip.defect:
-            self.failed[job.path.name] = clip.defect
-            warn(f"'{job.path}' is not written: {clip.defect}")
-            return
-        self.folder.save(job, clip, batch_size)
-        if self._shows:
-            from tqdm import tqdm
+    def _take(self, report: VideoReport) -> int:
+        """Note a report, print a line about it, and return how many videos it adds."""
+        self._devices.setdefault(str(report.device), report.device)
+        for line in report.warnings:
+            if line not in self._told:  # many workers warn of the same
+                self._told.add(line)
+                warn(line)
+        if not self.team.leads or report.name in self.made or report.name in self.failed:
+            return 0
+        if report.defect:
+            self.failed[report.name] = report.defect
+            warn(report.line)
+            return 1
+        self.made.add(report.name)
+        self._say(report.line)
+        if self.config.verbose > 1:
+            self._say(f"  {report.prompt}")
+        return 1
 
-            done = "; ".join(summarize(trace) for trace in clip.traces)
-            tqdm.write(f"{job.path}: {done or f'computed every step in {clip.denoising_seconds:.2f} s'}")
-            if self.config.verbose > 1:
-                tqdm.write(f"  {job.prompt}")
+    def _write(self, state: str, seconds: Sequence[dict[str, float]]) -> None:
+        self.folder.write_run(state, list(self._devices.values()), seconds, self.failed)
 
     def _say(self, line: str) -> None:
-        if self._shows:
+        if self._bars:
+            from tqdm import tqdm
+
+            tqdm.write(line)
+        elif self._shows:
             print(line, flush=True)
 
     def _bar(self, total: int, name: str, leave: bool = True) -> Any:
         from tqdm import tqdm
 
         return tqdm(total=total, desc=name, leave=leave, disable=not self._bars)
+
+    @contextlib.contextmanager
+    def _watch(self, num_steps: int) -> Iterator[Callable[[], object]]:
+        with self._bar(num_steps, "denoising", leave=False) as steps:
+            yield steps.update

@@ -1,4 +1,4 @@
-"""The all-to-all of sequence parallelism.
+"""The collectives of sequence parallelism.
 
 Nothing is padded: if n processes do not divide a size, their parts differ by one (`portions`). All processes know the
 parts beforehand, so no sizes are sent.
@@ -43,3 +43,12 @@ def exchange(
     distributed.all_to_all_single(received, sent, num_received, [part.numel() for part in parts], group=group)
     pieces = received.split(num_received)
     return torch.cat([piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)], joined)
+
+
+def gather(x: Tensor, group: ProcessGroup) -> Tensor:
+    """Return the tensors of all processes, which have the same shape, one after the other: [processes, …]."""
+    gathered = x.new_empty(distributed.get_world_size(group), *x.shape)
+    # torch 2.13 has renamed it
+    function = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+    function(gathered.flatten(0, 1) if x.dim() else gathered, x.contiguous(), group=group)
+    return gathered

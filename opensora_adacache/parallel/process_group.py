@@ -90,6 +90,8 @@ def process_group() -> Iterator[ProcessGroup]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "LOCAL_RANK" not in os.environ:
         yield ProcessGroup()
         return
+    # torch would print the stack of each process that loses a connection; `watch` prints one line
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
     from torch import distributed
 

@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 
 from opensora_adacache.caching.team import Team
-from opensora_adacache.parallel.exchange import exchange
+from opensora_adacache.parallel.exchange import exchange, gather
 from opensora_adacache.parallel.portions import portion, portions
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class DeviceTeam(Team):
         return portion(num_rows, self.num_branches, self.branch)
 
     def gather(self, numbers: Tensor) -> list[list[float]]:
-        gathered = numbers.new_empty(self.size * len(numbers))
-        distributed.all_gather_into_tensor(gathered, numbers.contiguous(), group=self.processes)
-        return gathered.view(self.size, -1).tolist()
+        return gather(numbers, self.processes).tolist()
 
     def whole_sequence(self, tokens: Tensor, num_frames: int) -> Tensor:
         if self.num_parts == 1:
@@ -121,10 +119,8 @@ class DeviceTeam(Team):
     def gather_output(self, out: Tensor, num_frames: int) -> Tensor:
         """Return the output of all processes: [r, C, t, H, W] → [R, C, T, H, W], in one message."""
         sizes = portions(num_frames, self.num_parts)
-        padded = F.pad(out, (0, 0, 0, 0, 0, sizes[0] - out.shape[2])).contiguous()
-        gathered = padded.new_empty(self.size * len(padded), *padded.shape[1:])
-        distributed.all_gather_into_tensor(gathered, padded, group=self.processes)
-        branches = gathered.view(self.num_branches, self.num_parts, *padded.shape).unbind()
+        padded = F.pad(out, (0, 0, 0, 0, 0, sizes[0] - out.shape[2]))
+        branches = gather(padded, self.processes).unflatten(0, (self.num_branches, self.num_parts))
         rows = [
             torch.cat([part[:, :, :size] for part, size in zip(branch, sizes, strict=True)], 2) for branch in branches
         ]
@@ -136,6 +132,17 @@ class DeviceTeam(Team):
                 f"parallel.sequence={self.num_parts} needs at least {self.num_parts} {name}, got {number}: use fewer "
                 "devices for a video; torchrun's other processes then make other videos"
             )
+
+
+class TokenTeam(DeviceTeam):
+    """A team between which tokens are split into equal parts, whatever their frames, as by diffusers."""
+
+    def part_of(self, tokens: Tensor) -> Tensor:
+        return tokens.chunk(self.num_parts, 1)[self.part]
+
+    def whole_sequence(self, tokens: Tensor, num_frames: int) -> Tensor:
+        channels = portions(tokens.shape[2], self.num_parts)
+        return exchange(tokens, 2, channels, 1, [tokens.shape[1]] * self.num_parts, self.parts)
 
 
 def form_team(sequence: int, guidance: int) -> DeviceTeam:

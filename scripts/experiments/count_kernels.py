@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import torch
+import torch._inductor.config
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from opensora_adacache import AdaCacheConfig, apply_cache

@@ -869,7 +869,7 @@ FLUX = Tiny(
 
 FAST = (
     "latte cogvideox cogvideox-1.5 hunyuan hunyuan-single wan-2.1 wan-2.2 ltx mochi allegro",
-    "ltx-2 wan-vace framepack cosmos-3",
+    "ltx-2 wan-vace cosmos-3",
 )
 """One model of each kind; the others run all tests only among the slow ones."""
 HEAVY = ("wan-animate-2", "anyflow-far", "kandinsky-6-sr", "hunyuan-1.5")

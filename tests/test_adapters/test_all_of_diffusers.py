@@ -291,12 +291,14 @@ def video_transformers():
     of a pipeline which knows a number of frames.
     """
     sources = [path.read_text(encoding="utf-8") for path in FOLDER.glob("*pipelines/**/*.py")]
-    of_frames = "\n".join(source for source in sources if "num_frames" in source)
+    of_frames = {
+        word for source in sources if "num_frames" in source for word in re.findall(r"\w*Transformer\w*", source)
+    }
     return {
         name
         for name in dir(diffusers)
         if "Transformer" in name
-        and (name.endswith("Transformer3DModel") or re.search(rf"\b{name}\b", of_frames))
+        and (name.endswith("Transformer3DModel") or name in of_frames)
         and inspect.isclass(getattr(diffusers, name))
         and issubclass(getattr(diffusers, name), ModelMixin)
     }

@@ -175,7 +175,7 @@ def test_a_memory_of_all_videos_is_not_divided(tiny_models, name):
 def test_a_model_that_is_split_over_devices_is_refused(tiny_models):
     model = tiny_models["wan-2.1"].make()
     model._parallel_config = object()  # what enable_parallelism sets on several devices
-    with pytest.raises(ValueError, match="this model is split over several devices, which is not supported with a"):
+    with pytest.raises(ValueError, match="is split over several devices in a way that is not supported with a cache"):
         apply_cache(model, RATE_3, STEPS)
 
 

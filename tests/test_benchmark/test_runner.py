@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.benchmark.description import write_comparison as write_description
-from opensora_adacache.benchmark.results import read_results
+from opensora_adacache.benchmark.making import RowMaking
+from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
 
@@ -150,3 +152,48 @@ settings = {
     assert len(read_results(tmp_path / "out" / "results.jsonl")) == 15 and "10 videos made" in capsys.readouterr().out
     table = (tmp_path / "out" / "table.md").read_text()
     assert "every-2" in table and (tmp_path / "out" / "index.html").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_workers_make_the_rows_of_a_single_process(compare, write_comparison, tmp_path):
+    """Also with oracles, which plan from what was measured for all prompts before."""
+    config, alone, out = write_comparison(SETTINGS), tmp_path / "alone", tmp_path / "out"
+    assert compare([str(config), "--out", str(alone)]) == 0
+    flags = [str(config), "--out", str(out), "--executor", "local", "--workers", "2"]
+    assert compare([*flags, "--limit", "1"]) == 0
+    assert compare(flags) == 0
+    assert compare(flags) == 0
+
+    def rows(folder):
+        measured = dict(latency_s=1.0, loop_s=1.0, peak_memory_bytes=None)
+        found = [replace(row, **measured) for row in read_results(folder / "results.jsonl")]
+        return sorted(found, key=lambda row: (row.setting, row.index))
+
+    assert rows(out) == rows(alone) and len(rows(out)) == 12
+    for row in rows(out):
+        assert (out / row.video).read_bytes() == (alone / row.video).read_bytes()
+
+
+def test_rows_that_a_dead_worker_had_made_are_not_made_again(write_comparison, tmp_path):
+    comparison = load_comparison(write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n"))
+    run = ComparisonRun(comparison, tmp_path / "out", 1, "test")
+    assert [(work.name, work.cost, work.item.names) for work in run._missing_rows()] == [
+        ("0000-0", 8 + 5, ("baseline", "every2"))
+    ]
+    write_description(tmp_path / "out" / "comparison.json", run.describe())
+    making = RowMaking(run.comparison, tuple(run.tasks), run.folder)
+    items = [work.item for work in run._missing_rows()]
+    with making(items, 0) as make:
+        first = next(iter(make(items)))
+        append_result(run.folder / "results.jsonl", first.row)
+        again = list(make(items))
+    assert [first.row.setting, *(report.row.setting for report in again)] == ["baseline", "every2"]
+
+
+def test_a_machine_that_does_not_see_the_folder_is_named(write_comparison, tmp_path):
+    comparison = load_comparison(write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n"))
+    run = ComparisonRun(comparison, tmp_path / "out", 1, "test")
+    with pytest.raises(OSError, match="is not the folder of this benchmark; all machines need a file system that they"):
+        with RowMaking(run.comparison, tuple(run.tasks), run.folder)([], 0):
+            pass

@@ -67,6 +67,11 @@ def test_flags_become_keys():
         "prompt": ["a", "b"],
         "mask_strategy": [""],
     }
+    assert overrides("--executor", "ray", "--workers", "4", "--ray-address", "head:6379") == {
+        "executor.type": "ray",
+        "executor.workers": 4,
+        "executor.address": "head:6379",
+    }
     assert overrides("--prompt-as-path", "--overwrite") == {"prompt_as_path": True, "overwrite": True}
 
 

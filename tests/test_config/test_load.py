@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields
@@ -14,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig
+from opensora_adacache.benchmark.vbench import VBenchPrompt
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import load_config
 from opensora_adacache.config.dialect import REFERENCE_KEYS
+from opensora_adacache.config.executor import ExecutorSettings
 from opensora_adacache.config.keys import KNOWN_KEYS, LOADED
 from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.generation.description import plain as plain_values
+from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.models.structure import VARIANTS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -176,6 +180,31 @@ def test_depths_agree_with_the_model():
     from opensora_adacache.config.load import _DEPTHS
 
     assert {name: variant["depth"] for name, variant in VARIANTS.items()} == _DEPTHS
+
+
+def test_devices_of_a_video(plain):
+    split = {"parallel.sequence": 4, "parallel.guidance": 2}
+    assert load(plain, **split).parallel.num_devices == 8 and load(plain).parallel.num_devices == 1
+    # an image is a single frame, which is not split
+    config = load_config(plain, GIVEN, defaults=split, image=True)
+    assert config.parallel.num_devices == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"parallel.sequence": 16}, "splits the latent frames of a clip, of which there are 15; pass a smaller number"),
+        ({"parallel.sequence": 0}, "parallel: sequence must be at least 1, got 0"),
+        ({"parallel.guidance": 3}, "guidance must be 1 or 2 devices for its branches, got 3"),
+        ({"parallel.sequence": 2, "model.compile": True}, "parallel.sequence needs model.compile=False"),
+        ({"parallel.sequence": 2, "cache": {"type": "SeaCache"}}, "cache.type SeaCache reads all frames of a video"),
+        ({"parallel.sequences": 2}, "unknown key 'parallel.sequences' in the config, did you mean 'sequence'"),
+    ],
+)
+def test_videos_that_cannot_be_split(plain, overrides, message):
+    with pytest.raises(AdaCacheError, match=re.escape(message)):
+        load(plain, **overrides)
+    assert load(plain, **{"parallel.guidance": 2, "cache": {"type": "SeaCache"}}).parallel.num_devices == 2
 
 
 def test_save_fps_follows_fps_and_interval(write, plain):
@@ -396,6 +425,41 @@ def test_hub_options_and_keys_of_the_references_training(plain, section):
     load_config(plain, {**GIVEN, "text_encoder.shardformer": True, "model.freeze_y_embedder": True})
     with pytest.raises(AdaCacheError, match="unknown key 'vae.shardformer'"):
         load_config(plain, {**GIVEN, "vae.shardformer": True})
+
+
+def test_one_key_names_videos_for_vbench(plain):
+    config = load(plain, vbench=True)
+    assert (config.prompt_as_path, config.num_sample, config.sample_name) == (True, 5, None)
+    names = [job.path.name for job in plan_jobs(load(plain, vbench=True, prompt=["a red circle"]))]
+    assert names == list(VBenchPrompt("a red circle", ()).video_names)
+    assert load(plain, vbench=True, num_sample=5) == config and load(plain, vbench=False) == load(plain)
+    for changes, message in (
+        ({"num_sample": 3}, "vbench=True makes 5 videos per prompt, but num_sample is 3; leave num_sample out"),
+        ({"sample_name": "x"}, "vbench=True names videos by their prompts alone, but sample_name is 'x'; leave"),
+        ({"vbench": "yes"}, "vbench must be true or false, got 'yes'"),
+    ):
+        with pytest.raises(AdaCacheError, match=message):
+            load(plain, **{"vbench": True, **changes})
+    # images keep the names that videos look for
+    images = load_config(plain, {**GIVEN, "vbench": True}, image=True)
+    assert (images.prompt_as_path, images.num_sample) == (False, 1)
+
+
+def test_an_executor_is_a_section(plain, write):
+    assert load(plain).executor is None
+    path = write(plain.read_text() + "executor = dict(type='local', workers=4)\n", "executor.py")
+    assert load(path).executor == ExecutorSettings("local", 4)
+    assert load_config(path, {**GIVEN, "executor.workers": 2}).executor == ExecutorSettings("local", 2)
+    ray = {"executor.type": "ray", "executor.address": "head:6379"}
+    assert load_config(plain, {**GIVEN, **ray}).executor == ExecutorSettings("ray", None, "head:6379")
+    for changes, message in (
+        ({"executor.type": "rey"}, "executor.type is 'rey', did you mean 'ray'"),
+        ({"executor.workers": 0}, "executor: workers must be at least 1"),
+        ({"executor.address": "head:6379"}, "executor: address is that of a Ray cluster, but type is 'local'"),
+        ({"executor": "local"}, "executor must be a section such as"),
+    ):
+        with pytest.raises(AdaCacheError, match=message):
+            load_config(plain, {**GIVEN, **changes})
 
 
 def test_missing_file():

@@ -44,6 +44,7 @@ def test_description_tells_settings_that_change_pixels(config):
     assert difference(cache__moreg={"steps": [2, 5]}) == "cache.moreg.steps was [2, 6] and is [2, 5] now"
     assert difference(aes=7).startswith("texts was")
     assert difference(verbose=2) is difference(save_dir="elsewhere") is difference(cache__decision="batch")
+    assert difference(parallel__guidance=2) is difference(parallel__sequence=2) is None and "parallel" not in described
     assert dataclasses.replace(base, batch_size=2).decides_per_batch
 
 

@@ -19,8 +19,14 @@ from torch import nn
 BLOCK_LIST_NAMES: tuple[str, ...] = tuple(_ALL_TRANSFORMER_BLOCK_IDENTIFIERS)
 """Names under which diffusers searches for lists of blocks."""
 REGISTRY = "_diffusers_hook"
+RESET = "_reset_stateful_cache"
+"""Method of a model that a pipeline calls at its end, if the model has it."""
 CACHE_CONFIG = "_cache_config"
 """Attribute of a transformer that holds the config of the diffusers cache that is enabled."""
+TEXT_CACHE = "text_kv_cache"
+"""Beginning of the names of the hooks that keep keys and values of the text from step to step."""
+SKIP_HOOK = "TransformerBlockSkipHook"
+"""Class of the hook that skip-layer guidance puts on blocks."""
 
 __all__ = ["BLOCK_LIST_NAMES", "CACHE_CONFIG", "CacheMark", "Listener", "TransformerBlockMetadata", "block_metadata"]
 
@@ -55,6 +61,12 @@ def block_metadata(block_class: type[nn.Module]) -> TransformerBlockMetadata | N
     return TransformerBlockMetadata(**{name: getattr(theirs, name) for name in names if hasattr(theirs, name)})
 
 
+def has_exclusive_cache(model: nn.Module) -> bool:
+    """Return whether a cache of diffusers is enabled, unless it only keeps keys and values of the text."""
+    enabled = getattr(model, CACHE_CONFIG, None)
+    return enabled is not None and type(enabled).__name__ != "TextKVCacheConfig"
+
+
 class CacheMark:
     """Occupies a transformer's `_cache_config`, so that `enable_cache` refuses; becomes None in a copy."""
 
@@ -63,6 +75,22 @@ class CacheMark:
 
     def __reduce__(self) -> tuple:
         return type(None), ()
+
+
+class EndCall:
+    """What a pipeline calls at its end on a model that has no caches of diffusers; does nothing in a copy."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self.on_end = on_end
+
+    def __call__(self, recurse: bool = True) -> None:
+        self.on_end()
+
+    def __deepcopy__(self, memo: dict) -> EndCall:
+        return EndCall(_nothing)
+
+    def __reduce__(self) -> tuple:
+        return EndCall, (_nothing,)
 
 
 class Listener(ModelHook):
@@ -122,9 +150,14 @@ class Listener(ModelHook):
         registry._hook_order.insert(0, self.name)
         registry._fn_refs.insert(0, HookFunctionReference())
         _forget_child_registries(registry, model)
+        calls_end = not hasattr(type(model), RESET)
+        if calls_end:
+            model.__dict__[RESET] = EndCall(self.on_end)
 
         def detach() -> None:
             _remove(registry, model, self.name)
+            if calls_end:
+                model.__dict__.pop(RESET, None)
             if not had_registry and not registry.hooks:
                 del model.__dict__[REGISTRY]
 
@@ -135,12 +168,39 @@ def hooks_of_caches(model: nn.Module) -> Iterator[str]:
     """Yield the names of other caches' hooks (those that keep state) on a model and its submodules."""
     for module in model.modules():
         hooks: Mapping[str, ModelHook] = getattr(getattr(module, REGISTRY, None), "hooks", {})
-        yield from (name for name, hook in hooks.items() if hook._is_stateful and not isinstance(hook, Listener))
+        yield from (name for name, hook in hooks.items() if _is_cache(name, hook))
+
+
+def _is_cache(name: str, hook: ModelHook) -> bool:
+    """Return whether a hook belongs to a cache that skips work; that of text keys and values gives exact ones."""
+    return hook._is_stateful and not isinstance(hook, Listener) and not name.startswith(TEXT_CACHE)
+
+
+def is_skipped(block: nn.Module) -> bool:
+    """Return whether a guider has told a block to pass its input through, as skip-layer guidance does for one call."""
+    hooks: Mapping[str, ModelHook] = getattr(block.__dict__.get(REGISTRY), "hooks", {})
+    return any(type(hook).__name__ == SKIP_HOOK and hook.dropout == 1 for hook in hooks.values())  # type: ignore[attr-defined]
 
 
 def is_parallel(model: nn.Module) -> bool:
     """Return whether a model is split over several devices."""
     return getattr(model, "_parallel_config", None) is not None
+
+
+def token_group(model: nn.Module) -> Any:
+    """Return the process group between which a model's tokens are split into equal parts; None for other ways."""
+    context = getattr(getattr(model, "_parallel_config", None), "context_parallel_config", None)
+    uneven = getattr(context, "ulysses_anything", False) or getattr(context, "ring_anything", False)
+    return None if context is None or uneven else context._flattened_mesh.get_group()
+
+
+def splits_argument(block: nn.Module, name: str) -> bool:
+    """Return whether a hook of a block gives it only this device's part of an argument."""
+    hooks: Mapping[str, ModelHook] = getattr(getattr(block, REGISTRY, None), "hooks", {})
+    return any(
+        type(hook).__name__ == "ContextParallelSplitHook" and name in hook.metadata  # type: ignore[attr-defined]
+        for hook in hooks.values()
+    )
 
 
 def _remove(registry: Any, model: nn.Module, name: str) -> None:

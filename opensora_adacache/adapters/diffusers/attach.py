@@ -21,8 +21,10 @@ from opensora_adacache.adapters.diffusers._compat import (
     CACHE_CONFIG,
     CacheMark,
     Listener,
+    has_exclusive_cache,
     hooks_of_caches,
     is_parallel,
+    token_group,
 )
 from opensora_adacache.adapters.diffusers.describe import checked, describe
 from opensora_adacache.adapters.few_steps import warn_of_few_steps
@@ -30,7 +32,8 @@ from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import CacheSession, check_team
+from opensora_adacache.caching.team import Team
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -48,7 +51,7 @@ def attach_diffusers(
 
     By default the probe is the self-attention (in Latte the temporal one) of layer depth // 2 − 1, after its gate. In
     blocks that do not expose it, and in models of which only the blocks are known, it is the residual of that whole
-    block.
+    block. `adapter` describes a model that diffusers does not have.
     """
     known = describe(model) if adapter is None else checked(model, adapter)
     _check_model(model, known)
@@ -67,7 +70,9 @@ def attach_diffusers(
     blocks = _stack_blocks(model, known, layers, config)
     if config.num_first_blocks >= sum(not block.prepares for block in blocks):
         raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
+    check_team(config, team_of(model, known))
     session = BranchedSession(config, num_sampling_steps, check_run)
+    session.find_team = partial(team_of, model, known)
     if not callable(num_sampling_steps):
         check_run(num_sampling_steps)
     find_blocks, between = partial(_blocks, model, known), _modules(model, known.between)
@@ -105,6 +110,8 @@ def _call(
         latents = batched(arguments[known.latents])
         if arguments.get(known.timestep) is None:
             raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
+        if arguments.get("enable_temporal_attentions") is False:
+            raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:
             _check_other_caches(model)
         session.count_steps()
@@ -211,7 +218,7 @@ def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
     """Raise ValueError if something on the model is incompatible with a cache."""
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
-    if getattr(model, "is_cache_enabled", False):
+    if has_exclusive_cache(model):
         raise ValueError("this model has a cache of diffusers enabled: call its disable_cache() first")
     _check_other_caches(model)
     if model._compiled_call_impl is not None:
@@ -219,10 +226,26 @@ def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
             "this model is compiled as a whole, so that no step can skip its blocks: compile the blocks instead, with "
             f"{_how_to_compile(model, known)}"
         )
-    if is_parallel(model):
+    team_of(model, known)
+
+
+def team_of(model: nn.Module, known: TransformerAdapter) -> Team:
+    """Return the processes between which diffusers splits the tokens of a model; this process alone if it does not.
+
+    Raises:
+        ValueError: the model is split in a way that was not tried with a cache.
+    """
+    if not is_parallel(model):
+        return Team()
+    group = token_group(model)
+    if group is None or not known.splits_tokens:
         raise ValueError(
-            "this model is split over several devices, which is not supported with a cache: load it without"
+            f"{type(model).__name__} is split over several devices in a way that is not supported with a cache: "
+            "context parallelism of Wan and LTXVideo is, with ulysses_degree and ring_degree; or do not split it"
         )
+    from opensora_adacache.parallel.team import TokenTeam
+
+    return TokenTeam(group, group)
 
 
 def _check_other_caches(model: nn.Module) -> None:

@@ -38,6 +38,14 @@ def _ends_with_control(config: Any) -> str | None:
     return "a control hint is added after its last block, which a skipped step would leave out"
 
 
+def _is_another_version(config: Any) -> str | None:
+    """Return what is wrong with a LatteT2V of another version of Open-Sora-Plan, or of another package."""
+    missing = {"compress_kv_factor", "interpolation_scale_1d"} - set(config)
+    if not missing:
+        return None
+    return f"its config has no {' and no '.join(sorted(missing))}, so it is not that of Open-Sora-Plan 1.1"
+
+
 # Wan and the models that were built on it
 _WAN: dict[str, Any] = {
     "grid": latent_grid,
@@ -156,6 +164,14 @@ MODELS: dict[str, TransformerAdapter] = {
         after_attention={"transformer_blocks": "attn2", "temporal_transformer_blocks": "norm2"},
         layout={"transformer_blocks": "frames", "temporal_transformer_blocks": "patches"},
     ),
+    "LatteT2V": TransformerAdapter(  # of Open-Sora-Plan 1.1, a subclass of ModelMixin
+        grid=latent_grid,
+        stacks=("transformer_blocks", "temporal_transformer_blocks"),
+        interleaved=True,
+        attention="attn1",
+        after_attention={"transformer_blocks": "attn2", "temporal_transformer_blocks": "norm3"},
+        layout={"transformer_blocks": "frames", "temporal_transformer_blocks": "patches"},
+    ),
     "LTX2VideoTransformer3DModel": TransformerAdapter(
         grid=stated_grid,
         block_text="audio_hidden_states",
@@ -167,6 +183,7 @@ MODELS: dict[str, TransformerAdapter] = {
     ),
     "LTXVideoTransformer3DModel": TransformerAdapter(
         grid=stated_grid,
+        splits_tokens=True,
         attention="attn1",
         after_attention={"transformer_blocks": "attn2"},
         rectified_flow=True,
@@ -225,12 +242,15 @@ MODELS: dict[str, TransformerAdapter] = {
         whole_batch=("kv_cache",),
     ),
     "WanAnimateTransformer3DModel": TransformerAdapter(**_WAN, between=("face_adapter",)),
-    "WanTransformer3DModel": TransformerAdapter(**_WAN),
+    "WanTransformer3DModel": TransformerAdapter(**_WAN, splits_tokens=True),
     "WanVACETransformer3DModel": TransformerAdapter(**_WAN, before=("vace_blocks",)),
 }
 """Class names → adapters. Any other transformer with registered blocks uses `generic_adapter`."""
 
-UNFIT: dict[str, Callable[[Any], str | None]] = {"WanVACETransformer3DModel": _ends_with_control}
+UNFIT: dict[str, Callable[[Any], str | None]] = {
+    "LatteT2V": _is_another_version,
+    "WanVACETransformer3DModel": _ends_with_control,
+}
 """Class names → why a model of this class with a certain config cannot be cached; None if it can."""
 
 PARTS = ("Transformer2DModel", "TransformerTemporalModel")

@@ -23,6 +23,9 @@ NO_CORRECTOR = {
 }
 """Pipelines that do more to outputs than their scheduler's step → what they do."""
 
+COUNT_ALL_CHUNKS = ("AnyFlowFARPipeline",)
+"""Autoregressive pipelines whose `num_timesteps` counts the steps of all chunks; each chunk is a run."""
+
 
 def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int | None) -> BranchedSession:
     """Attach a session to a pipeline's transformer; see `opensora_adacache.adapters.apply_cache`.
@@ -42,6 +45,11 @@ def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int
             f"{name} has two transformers that share the steps: apply a cache to each of them, pipe.transformer and "
             "pipe.transformer_2, with its number of steps"
         )
+    if hasattr(transformer, "_orig_mod"):
+        raise ValueError(
+            f"the transformer of this {name} is compiled as a whole, so that no step can skip its blocks: compile the "
+            "blocks instead, with block.compile()"
+        )
     found = None
     if requested.config is None:
         kind, structure = type(transformer).__name__, transformer.config
@@ -54,6 +62,7 @@ def attach_pipeline(pipeline: Any, requested: Requested, num_sampling_steps: int
     session = attach_diffusers(transformer, config, steps)
     session.config_for = found.at if found is not None and num_sampling_steps is None else None
     session.output_weights = partial(weights_of_run, pipeline)
+    session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
     return session
 
 
@@ -86,6 +95,8 @@ def count_steps(pipeline: Any) -> int:
     Most pipelines provide it as `num_timesteps`, which excludes the steps that a `strength` skips; for the others it is
     the length of the scheduler's `timesteps`.
     """
+    if type(pipeline).__name__ in COUNT_ALL_CHUNKS:
+        return len(pipeline.scheduler.timesteps)
     try:
         return int(pipeline.num_timesteps)
     except AttributeError:

@@ -1,0 +1,1 @@
+"""Adapter for the MMDiT of Open-Sora 2.0."""
