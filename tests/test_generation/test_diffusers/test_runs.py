@@ -79,6 +79,7 @@ def test_a_run_is_recorded_and_goes_on_where_it_was_interrupted(name, configure,
     assert run(again).num_made == 2 and videos(again) == videos(config)
 
 
+@pytest.mark.slow
 def test_a_batch_gives_the_videos_of_single_runs(configure):
     """Each video has its own random stream, and its own schedule with decision='sample'."""
     single = configure("wan", "single", **CACHE, **{"cache.decision": "sample"})
