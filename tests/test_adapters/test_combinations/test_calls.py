@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -12,9 +14,17 @@ slow = pytest.mark.slow
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
 
 
+def with_callbacks(family):
+    """A pipeline that calls back at the end of each step; HunyuanVideo 1.5 does not."""
+    pipeline = family.make()
+    if "callback_on_step_end" not in inspect.signature(type(pipeline).__call__).parameters:
+        pytest.skip(f"{type(pipeline).__name__} takes no callback")
+    return pipeline
+
+
 def test_a_callback_that_interrupts(family):
     """Nothing is missing from a run that a user has stopped, and the next one begins anew."""
-    pipeline = family.make()
+    pipeline = with_callbacks(family)
 
     def stop(pipe, step, timestep, tensors):
         pipe._interrupt = step == 2
@@ -50,7 +60,7 @@ def test_a_callback_that_switches_guidance_off(families):
 
 @slow
 def test_a_callback_that_changes_the_latents_and_the_guidance(family):
-    pipeline = family.make()
+    pipeline = with_callbacks(family)
 
     def change(pipe, step, timestep, tensors):
         pipe._guidance_scale = 2.0 + step

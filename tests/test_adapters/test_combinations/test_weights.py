@@ -61,6 +61,8 @@ def from_folder(pipeline, folder, config):
 def test_bitsandbytes(family, tmp_path, bits):
     """Quantised while loading, so always before the cache."""
     pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("diffusers quantises with bitsandbytes on a GPU only")
     import diffusers
 
     settings = {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
