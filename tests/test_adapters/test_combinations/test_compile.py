@@ -8,7 +8,10 @@ from torch._dynamo.testing import CompileCounter
 
 from opensora_adacache import apply_cache
 
-pytestmark = pytest.mark.usefixtures("fresh_dynamo")
+pytestmark = [
+    pytest.mark.usefixtures("fresh_dynamo"),
+    pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),  # raised inside Mochi
+]
 
 
 def compile_blocks(family, pipeline, backend):

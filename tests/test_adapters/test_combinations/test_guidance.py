@@ -84,6 +84,7 @@ def test_guiders_of_a_modular_pipeline(modular, name):
         assert len(session.trace) == 4
 
 
+@slow
 def test_a_guider_that_skips_the_layer_of_the_probe(modular):
     settings = {**SKIP, "skip_layer_guidance_start": 0.0, "skip_layer_guidance_stop": 1.0}
     pipeline, call = modular(guider("SkipLayerGuidance", **settings))

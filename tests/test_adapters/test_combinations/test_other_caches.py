@@ -21,7 +21,9 @@ SKIPPING = {
 }
 
 
-@pytest.mark.parametrize("name", SKIPPING)
+@pytest.mark.parametrize(
+    "name", [name if name.startswith("First") else pytest.param(name, marks=pytest.mark.slow) for name in SKIPPING]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_caches_of_diffusers_that_skip_are_refused_in_either_order(families, name):
     import diffusers

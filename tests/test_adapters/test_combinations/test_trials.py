@@ -16,6 +16,8 @@ import torch
 from opensora_adacache import apply_cache
 from opensora_adacache.caching.trace import computed_steps
 
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
+
 
 def unnamed_guidance_calls(family, pipeline, monkeypatch):
     """A pipeline of one's own that does not use `cache_context`."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 slow = pytest.mark.slow
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
 
 
 def layerwise(pipeline):
@@ -39,7 +40,9 @@ int8_dynamic = torchao("Int8DynamicActivationInt8WeightConfig")
 
 @pytest.mark.parametrize("before", [True, pytest.param(False, marks=slow)])
 @pytest.mark.parametrize(
-    "change", [layerwise, int8, float8, pytest.param(int8_dynamic, marks=slow)], ids=lambda f: f.__name__
+    "change",
+    [layerwise, *(pytest.param(each, marks=slow) for each in (int8, float8, int8_dynamic))],
+    ids=lambda f: f.__name__,
 )
 def test_smaller_weights(family, change, before):
     cached = family.check_all(family.make(), change, before)
@@ -52,11 +55,14 @@ def from_folder(pipeline, folder, config):
     pipeline.transformer = type(pipeline.transformer).from_pretrained(folder, quantization_config=config).eval()
 
 
-@pytest.mark.parametrize("bits", [4, pytest.param(8, marks=slow)])
+@slow
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.filterwarnings("ignore")
 def test_bitsandbytes(family, tmp_path, bits):
     """Quantised while loading, so always before the cache."""
     pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("diffusers quantises with bitsandbytes on a GPU only")
     import diffusers
 
     settings = {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
