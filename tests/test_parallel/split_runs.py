@@ -169,7 +169,7 @@ def main(sequence: int, guidance: int, names: list[str]) -> None:
     cases = dict(CASES)
     model = reference_model(DATA, torch.device("cpu"))
     if names[:1] == ["bundled"]:
-        model, names = STDiT3.from_pretrained(BUNDLED), names[1:]
+        model, names = STDiT3.from_pretrained(BUNDLED, torch.float32), names[1:]
     if "recorded" in names:
         runs = json.loads((DATA / "sampling_runs.json").read_text())
         cases = {f"recorded {name}": recorded(name) for name in runs}
