@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import opensora_adacache
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
 from opensora_adacache.adapters.stdit3.split import split_stdit3
 from opensora_adacache.benchmark.reference_vectors import reference_model
@@ -23,11 +24,13 @@ from opensora_adacache.caching.forecast.config import ForecastCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.models import STDiT3
 from opensora_adacache.parallel import process_group
 from opensora_adacache.parallel.team import form_team
 from opensora_adacache.schedulers import RFLOW
 
 DATA = Path(__file__).parents[1] / "data"
+BUNDLED = Path(opensora_adacache.__file__).parent / "shapes" / "weights" / "transformer"
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)
 
@@ -56,12 +59,12 @@ class Traffic(TorchDispatchMode):
 class Text:
     """Text features with some padding, others for each prompt."""
 
-    def __init__(self, model, num_tokens: int = 12) -> None:
-        self.model, self.num_tokens = model, num_tokens
+    def __init__(self, model) -> None:
+        self.model, self.num_tokens = model, model.config.model_max_length
 
     def encode(self, prompts):
         generator = torch.Generator().manual_seed(1)
-        y = torch.randn(len(prompts), 1, self.num_tokens, 32, generator=generator)
+        y = torch.randn(len(prompts), 1, self.num_tokens, self.model.config.caption_channels, generator=generator)
         mask = torch.arange(self.num_tokens) < torch.tensor([[7 + 3 * (i % 2)] for i in range(len(prompts))])
         return {"y": y, "mask": mask.long()}
 
@@ -159,8 +162,14 @@ CASES = {
 
 
 def main(sequence: int, guidance: int, names: list[str]) -> None:
-    """Run the named cases; "recorded" stands for all recorded runs, and "policies" for every policy."""
+    """Run the named cases; "recorded" stands for all recorded runs, and "policies" for every policy.
+
+    With "bundled" first, the model is the bundled one instead of that of the reference vectors.
+    """
     cases = dict(CASES)
+    model = reference_model(DATA, torch.device("cpu"))
+    if names[:1] == ["bundled"]:
+        model, names = STDiT3.from_pretrained(BUNDLED, torch.float32), names[1:]
     if "recorded" in names:
         runs = json.loads((DATA / "sampling_runs.json").read_text())
         cases = {f"recorded {name}": recorded(name) for name in runs}
@@ -169,7 +178,6 @@ def main(sequence: int, guidance: int, names: list[str]) -> None:
         cases = {f"policy {name}": (sampler_of(12, 2, ODD), pair[1], 12) for name, pair in settings.items()}
     elif names:
         cases = {name: CASES[name] for name in names}
-    model = reference_model(DATA, torch.device("cpu"))
     with process_group():
         team = form_team(sequence, guidance)
         for name, case in cases.items():

@@ -97,3 +97,13 @@ def test_every_policy_works_or_is_refused(sequence, guidance):
     assert refused == ({"policy SeaCache"} if sequence > 1 else set())
     assert len(processes[0]) == len(POLICIES)
     check([{name: result for name, result in results.items() if name not in refused} for results in processes])
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(("sequence", "guidance"), [(3, 1), (2, 2)])
+def test_the_bundled_model(sequence, guidance):
+    names = ("adacache", "moreg", "per-video", "forecast", "fbcache", "pab", "mask")
+    processes = run(sequence, guidance, "bundled", *names)
+    check(processes)
+    assert len(processes[0]) == len(names)
