@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every parameter group, multiplied by its ``share`` (1 by default)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)
+
+
+def descend(loss: Tensor, module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Take one step of each optimizer on a loss; the norm of the gradient is clipped to 1."""
+    for parameter in module.parameters():
+        parameter.grad = None
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
