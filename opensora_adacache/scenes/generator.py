@@ -33,13 +33,15 @@ from opensora_adacache.scenes.words import FPS
 class GeneratorRecipe:
     """Rates and weights of the transformer stage.
 
-    The text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out
-    of five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of
-    the pool is replaced every `renew_every` steps.
+    The matrices of the blocks, which Muon trains, have `matrix_share` times the learning rate of everything else. The
+    text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out of
+    five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of the
+    pool is replaced every `renew_every` steps.
     """
 
     batch: int = 320
     learning_rate: float = 1.3e-3
+    matrix_share: float = 2.0
     warm_up: int = 300
     decay_from: float = 0.45
     ema_decay: float = 0.999
@@ -153,7 +155,7 @@ def build_optimizers(model: Generator, recipe: GeneratorRecipe) -> dict[str, tor
     own = set(map(id, matrices))
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
     return {
-        "muon": Muon(matrices, recipe.learning_rate),
+        "muon": Muon([{"params": matrices, "share": recipe.matrix_share}], recipe.learning_rate),
         "adam": torch.optim.AdamW(others, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # Coefficients of the quintic iteration by Keller Jordan (https://kellerjordan.github.io/posts/muon/), which maps
 # singular values from (0, 1] into about 0.7 to 1.2 within five steps.
@@ -41,12 +41,12 @@ class Muon(torch.optim.Optimizer):
     shape are handled together, because a GPU spends its time on starting kernels for matrices as small as these.
 
     Args:
-        parameters: matrices.
+        parameters: matrices, or groups of them in the form of torch's optimizers.
         lr: learning rate.
         momentum: decay of the mean gradient.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.95) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

@@ -126,7 +126,7 @@ def train(
         folder,
         recipe.budget("transformer", max(left + before["transformer"], 1.0)),
         compiled=compiled,
-        fill_seconds=max(0.09 * left, 1.0),
+        fill_seconds=None if recipe.steps else max(0.09 * left, 1.0),
         on_save=lambda average: export_generator(average.copy(), target),
     )
     tell("transformer written")
@@ -147,7 +147,7 @@ def _train_vae(recipe: Recipe, folder: Path, render: Renderer, tell: Callable[[s
     export_vae(vae, folder / "weights")
     # On a CPU the stages are too short for a demand on what they reach.
     least = LEAST_GAIN if render.device.type == "cuda" else -float("inf")
-    tell(f"VAE written; PSNR of held-out clips {check_channels(vae, heldout_clips(render, 16), least)}")
+    tell(f"VAE written; PSNR of held-out clips {check_channels(vae, heldout_clips(render, 6), least)}")
     return vae
 
 
