@@ -17,7 +17,9 @@ from opensora_adacache.scenes.losses import Emphasis, error_of_changes, pixel_we
 from opensora_adacache.scenes.muon import Muon, orthogonalise
 from opensora_adacache.scenes.recipe import Recipe, train
 from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.spatial import FIRST_LOGVAR
 from opensora_adacache.scenes.structure import VAE
+from opensora_adacache.scenes.temporal import build_temporal
 
 CPU = torch.device("cpu")
 
@@ -78,6 +80,18 @@ def test_a_dead_channel_is_an_error() -> None:
     vae.temporal_vae.post_quant_conv.conv.weight[:, 2] = 0.0
     with pytest.raises(TrainingError, match=r"channel (\d and )*2 "):
         check_channels(vae, clips, 1e-6)
+
+
+def test_the_temporal_part_starts_by_keeping_every_fourth_frame() -> None:
+    torch.manual_seed(0)
+    temporal = build_temporal().eval().requires_grad_(False)
+    # The deviation differs between channels as it does between clips.
+    z = torch.randn(2, 4, 17, 6, 6) * torch.tensor([0.7, 1.0, 1.3, 1.0]).reshape(1, 4, 1, 1, 1)
+    kept = z[:, :, ::4]
+    mean, logvar = temporal.encode(z)
+    assert (mean - kept).abs().mean() < 0.03 and logvar.max() == logvar.min() == FIRST_LOGVAR
+    repeated = torch.cat([kept[:, :, :1], kept[:, :, 1:].repeat_interleave(4, 2)], 2)
+    assert (temporal.decode(mean, 17) - repeated).abs().mean() < 0.05
 
 
 def test_orthogonalised_matrices_keep_their_singular_vectors() -> None:

@@ -19,6 +19,7 @@ from opensora_adacache.models.temporal_vae import TemporalVAE
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAEConfig
 from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.halved import Halved, tuned
+from opensora_adacache.scenes.keyframes import keep_frames
 from opensora_adacache.scenes.latents import assemble, encode_frames
 from opensora_adacache.scenes.losses import Emphasis, divergence, error_of, error_of_changes, pixel_weights
 from opensora_adacache.scenes.render import Renderer
@@ -58,8 +59,9 @@ class TemporalRecipe:
 
 
 def build_temporal(structure: OpenSoraVAEConfig = VAE) -> TemporalVAE:
-    """Return the temporal part, untrained."""
+    """Return the temporal part, untrained: it keeps every fourth frame and repeats it."""
     vae = TemporalVAE(structure.temporal)
+    keep_frames(vae)
     bias = vae.quant_conv.conv.bias
     assert bias is not None
     with torch.no_grad():
