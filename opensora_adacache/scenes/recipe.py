@@ -64,7 +64,7 @@ class Recipe:
             return spatial, temporal, generator
         return (
             replace(spatial, clips=8, frames=1, crop_frames=1, warm_up=20),
-            replace(temporal, clips=1, crop_clips=2, last_clips=1, frames=4, warm_up=20),
+            replace(temporal, clips=1, crop_clips=2, last_clips=1, frames=4, learning_rate=6e-4, warm_up=30),
             replace(generator, batch=16, pool=4 * CHUNK, renew_every=8, warm_up=50, tag_steps=100, ema_decay=0.99),
         )
 

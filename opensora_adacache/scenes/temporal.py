@@ -45,9 +45,9 @@ class TemporalRecipe:
     crops_until: float = 0.35
     last_clips: int = 16
     all_frames_from: float = 0.67
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     decoder_share: float = 0.3
-    warm_up: int = 50
+    warm_up: int = 100
     decay_from: float = 0.3
     emphasis: Emphasis = Emphasis()
     pixel_weight: float = 2.0
