@@ -50,7 +50,7 @@ class Recipe:
     """
 
     minutes: float = 9.0
-    shares: tuple[float, float] = (0.17, 0.31)
+    shares: tuple[float, float] = (0.17, 0.26)
     steps: tuple[int, int, int] | None = None
     until: str = STAGES[-1]
     size: int = BASE_SIZE

@@ -68,8 +68,11 @@ class Stage:
     @property
     def fraction(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""
-        used = self.seconds / self.budget.seconds if self.budget.seconds else self.step / (self.budget.steps or 1)
-        return min(used, 1.0)
+        if self.budget.seconds is not None:
+            used, limit = self.seconds, self.budget.seconds
+        else:
+            used, limit = float(self.step), float(self.budget.steps or 0)
+        return min(used / limit, 1.0) if limit else 1.0
 
     def resume(self, device: torch.device | str = "cpu") -> None:
         """Load the last checkpoint if there is one."""
