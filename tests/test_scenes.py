@@ -163,9 +163,9 @@ def test_an_eighth_is_held_out() -> None:
     train, held = (draw_specs(np.random.default_rng(2), 3000, held_out=flag) for flag in (False, True))
     assert not train.held_out().any() and held.held_out().all()
     everything = np.random.default_rng(3)
-    from opensora_adacache.scenes.draw import _draw
+    from opensora_adacache.scenes.draw import KIND_SHARES, _draw
 
-    assert _draw(everything, 8000).held_out().mean() == pytest.approx(1 / HELD_OUT_ONE_IN, abs=0.015)
+    assert _draw(everything, 8000, KIND_SHARES).held_out().mean() == pytest.approx(1 / HELD_OUT_ONE_IN, abs=0.015)
 
 
 def test_drawn_specs_keep_to_the_rules() -> None:

@@ -12,7 +12,6 @@ import torch
 
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.scenes.accuracy import accuracy_table, kind_table, outline_table
-from opensora_adacache.scenes.autoencoder import STRUCTURE
 from opensora_adacache.scenes.evaluate import Model, Settings, digest, evaluate, maker
 from opensora_adacache.scenes.export import export_generator, export_vae
 from opensora_adacache.scenes.generator import Generator
@@ -20,6 +19,7 @@ from opensora_adacache.scenes.outline_error import read_outlines
 from opensora_adacache.scenes.prompts import heldout_prompts, render_clip
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spec import Spec, Specs, Thing
+from opensora_adacache.scenes.structure import VAE
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
 RENDERED = Settings(weights="none", source="rendered", batch=2)
@@ -29,7 +29,7 @@ RENDERED = Settings(weights="none", source="rendered", batch=2)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    export_vae(OpenSoraVAE(STRUCTURE), folder)
+    export_vae(OpenSoraVAE(VAE), folder)
     export_generator(Generator(), folder)
     return folder
 

@@ -11,18 +11,7 @@ import torch
 from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
-from opensora_adacache.scenes.autoencoder import (
-    Halved,
-    SpatialRecipe,
-    TemporalRecipe,
-    build_spatial,
-    draw_clips,
-    encode_clips,
-    encode_frames,
-    normalise,
-    train_spatial,
-    train_temporal,
-)
+from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.export import export_generator, export_vae
@@ -33,9 +22,14 @@ from opensora_adacache.scenes.generator import (
     fast_attention_over_few_tokens,
     train_generator,
 )
+from opensora_adacache.scenes.halved import Halved
+from opensora_adacache.scenes.latents import encode_clips, encode_frames, normalise
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.spatial import SpatialRecipe, build_spatial, train_spatial
 from opensora_adacache.scenes.stage import Budget, Stage
+from opensora_adacache.scenes.structure import TRANSFORMER, VAE, spatial_factor
+from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
 from opensora_adacache.scenes.text import Tags, Tokens, build_tokenizer, tag_targets
 from opensora_adacache.scenes.words import NUM_FRAMES
 
@@ -49,7 +43,8 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 @pytest.mark.slow
 def test_interrupted_vae_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
-    spatial, temporal = SpatialRecipe(clips=2, frames=1), TemporalRecipe(clips=1, frames=2)
+    spatial = SpatialRecipe(clips=2, frames=1, crop_frames=1)
+    temporal = TemporalRecipe(clips=1, crop_clips=1, last_clips=1, frames=2)
     vaes = []
     for folder, breaks in ((tmp_path / "whole", (None,)), (tmp_path / "parts", (1, None))):
         for stop in breaks:
@@ -65,7 +60,7 @@ def fake_pool(seed: int = 0) -> Pool:
 
     def encode(clips: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.adaptive_avg_pool3d(clips.transpose(1, 2), (5, 4, 4))
-        return torch.cat([small, small[:, :1]], 1)
+        return small.repeat(1, 6, 1, 1, 1)[:, : TRANSFORMER.in_channels]
 
     return Pool(encode, Renderer(CPU, SIZE), 2 * CHUNK, seed)
 
@@ -110,8 +105,8 @@ def test_normalising_changes_nothing_but_the_latents() -> None:
     decoded = vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample
     normalise(vae, before)
     after = encode_frames(halved, clips)
-    torch.testing.assert_close(after.mean((0, 2, 3, 4)), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(after.std((0, 2, 3, 4)), torch.ones(4))
+    torch.testing.assert_close(after.mean((0, 2, 3, 4)), torch.zeros(after.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after.std((0, 2, 3, 4)), torch.ones(after.shape[1]))
     torch.testing.assert_close(vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample, decoded)
 
 
@@ -134,7 +129,7 @@ def test_attention_over_few_tokens_is_attention() -> None:
             torch.nn.init.normal_(parameter, std=0.05)
     tokens = torch.tensor(Tokens()(["a red circle spins", "a blue star"]))
     features, mask = model.read(tokens)
-    z, timestep = torch.randn(2, 4, 5, 4, 4), torch.tensor([300.0, 900.0])
+    z, timestep = torch.randn(2, TRANSFORMER.in_channels, 5, 8, 8), torch.tensor([300.0, 900.0])
     usual = model.velocity(z, timestep, features, mask, SIZE)
     with fast_attention_over_few_tokens():
         fast = model.velocity(z, timestep, features, mask, SIZE)
@@ -160,13 +155,16 @@ def test_exported_weights_load_and_do_the_same(tmp_path: Path) -> None:
 
 def test_the_exported_vae_encodes_as_training_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    half = train_spatial(SpatialRecipe(clips=2, frames=1), tmp_path, Budget(steps=1), CPU, SIZE)
-    vae = train_temporal(TemporalRecipe(clips=1, frames=1), half, tmp_path, Budget(steps=1), CPU, SIZE)
+    half = train_spatial(SpatialRecipe(clips=2, frames=1, crop_frames=1), tmp_path, Budget(steps=1), CPU, SIZE)
+    vae = train_temporal(
+        TemporalRecipe(clips=1, crop_clips=1, last_clips=1, frames=2), half, tmp_path, Budget(steps=1), CPU, SIZE
+    )
     export_vae(vae, tmp_path / "weights")
     loaded = OpenSoraVAE.from_pretrained(tmp_path / "weights" / "vae", dtype=torch.float32)
     clips, _ = draw_clips(np.random.default_rng(1), 2, Renderer(CPU, SIZE))
     latents = encode_clips(vae, clips)
-    assert latents.shape == (2, 4, -(-NUM_FRAMES // 4), SIZE // 8, SIZE // 8)
+    side = SIZE // spatial_factor()
+    assert latents.shape == (2, VAE.temporal.latent_channels, -(-NUM_FRAMES // 4), side, side)
     torch.testing.assert_close(loaded.encode(clips.transpose(1, 2)), latents, atol=0.02, rtol=0.02)
 
 

@@ -56,6 +56,10 @@ class TooLargeError(AdaCacheError, ValueError):
     """A run does not fit into memory."""
 
 
+class TrainingError(AdaCacheError, ValueError):
+    """A stage of training did not reach what the next one needs."""
+
+
 class VideoError(AdaCacheError, ValueError):
     """A video could not be made."""
 

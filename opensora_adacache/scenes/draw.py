@@ -21,6 +21,7 @@ from opensora_adacache.scenes.words import (
     WAYS,
 )
 
+# What prompts ask for.
 KIND_SHARES = {
     "still": 0.07,
     "move": 0.24,
@@ -30,6 +31,18 @@ KIND_SHARES = {
     "shrink": 0.06,
     "orbit": 0.1,
     "pan": 0.08,
+    "pass": 0.09,
+}
+# What training shows: turning and orbiting are learned last.
+TRAINING_SHARES = {
+    "still": 0.06,
+    "move": 0.16,
+    "bounce": 0.12,
+    "spin": 0.24,
+    "grow": 0.06,
+    "shrink": 0.06,
+    "orbit": 0.16,
+    "pan": 0.05,
     "pass": 0.09,
 }
 COUNT_SHARES = (0.4, 0.35, 0.25)
@@ -43,8 +56,8 @@ def _choose(rng: np.random.Generator, names: tuple[str, ...], among: tuple[str, 
     return np.array([among.index(name) for name in names])[rng.integers(len(names), size=size)]
 
 
-def _draw(rng: np.random.Generator, size: int) -> Specs:
-    kind = rng.choice(len(KINDS), size, p=[KIND_SHARES[name] for name in KINDS])
+def _draw(rng: np.random.Generator, size: int, kind_shares: dict[str, float]) -> Specs:
+    kind = rng.choice(len(KINDS), size, p=[kind_shares[name] for name in KINDS])
     is_kind = {name: kind == number for number, name in enumerate(KINDS)}
     count = rng.choice(MAX_OBJECTS, size, p=COUNT_SHARES) + 1
     count = np.where(is_kind["pass"], 2, count)
@@ -88,9 +101,10 @@ def _draw(rng: np.random.Generator, size: int) -> Specs:
 def draw_specs(rng: np.random.Generator, size: int, *, held_out: bool = False) -> Specs:
     """Draw `size` combinations from the training part or from the held-out part."""
     share = 0.11 if held_out else 0.86
+    kind_shares = KIND_SHARES if held_out else TRAINING_SHARES
     parts: list[Specs] = []
     while sum(map(len, parts)) < size:
-        drawn = _draw(rng, int((size - sum(map(len, parts))) / share) + 8)
+        drawn = _draw(rng, int((size - sum(map(len, parts))) / share) + 8, kind_shares)
         parts.append(drawn.rows(drawn.held_out() == held_out))
     joined = [np.concatenate([getattr(part, name) for part in parts]) for name in Specs.__dataclass_fields__]
     return Specs(*joined).rows(slice(size))

@@ -94,10 +94,11 @@ class Model:
         )
         return self.vae.decode(latents, NUM_FRAMES).clamp(-1, 1)
 
-    @torch.no_grad()
-    def reconstruct(self, clips: Tensor) -> Tensor:
-        """Return clips [B, 3, F, H, W] after encoding and decoding."""
-        return self.vae.decode(self.vae.encode(clips), NUM_FRAMES).clamp(-1, 1)
+
+@torch.no_grad()
+def reconstruct(vae: OpenSoraVAE, clips: Tensor) -> Tensor:
+    """Return clips [B, 3, F, H, W] after encoding and decoding."""
+    return vae.decode(vae.encode(clips), NUM_FRAMES).clamp(-1, 1)
 
 
 def digest(folder: Path) -> str:
@@ -109,7 +110,7 @@ def digest(folder: Path) -> str:
 
 
 def maker(settings: Settings, folder: Path) -> Maker:
-    """Return the function that makes the clips of an evaluation; load the model if the source needs it."""
+    """Return the function that makes the clips of an evaluation; load the parts that the source needs."""
     renderer = Renderer()
 
     def rendered(prompts: Sequence[tuple[str, Spec]], seeds: Sequence[int]) -> Tensor:
@@ -117,9 +118,10 @@ def maker(settings: Settings, folder: Path) -> Maker:
 
     if settings.source == "rendered":
         return rendered
-    model = Model.load(folder)
     if settings.source == "vae":
-        return lambda prompts, seeds: model.reconstruct(rendered(prompts, seeds))
+        vae = OpenSoraVAE.from_pretrained(folder / "vae", dtype=torch.float32)
+        return lambda prompts, seeds: reconstruct(vae, rendered(prompts, seeds))
+    model = Model.load(folder)
     scheduler = RFLOW(settings.steps, cfg_scale=settings.guidance, use_timestep_transform=False)
     return lambda prompts, seeds: model.sample([text for text, _ in prompts], seeds, scheduler)
 

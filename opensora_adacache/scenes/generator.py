@@ -17,28 +17,31 @@ import torch
 from torch import Tensor, nn
 
 from opensora_adacache.models import layers
-from opensora_adacache.models.stdit3 import STDiT3, STDiT3Config
-from opensora_adacache.scenes.autoencoder import descend
+from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.muon import Muon
 from opensora_adacache.scenes.pool import Pool
 from opensora_adacache.scenes.render import to_device
-from opensora_adacache.scenes.stage import Budget, Stage, learning_rate, set_rate
-from opensora_adacache.scenes.text import MAX_TOKENS, TEXT_CHANNELS, Tags, Tokens, build_text_encoder, tag_targets
-from opensora_adacache.scenes.words import BASE_SIZE, FPS
+from opensora_adacache.scenes.stage import Budget, Stage, descend, learning_rate, set_rate
+from opensora_adacache.scenes.structure import TRANSFORMER
+from opensora_adacache.scenes.text import Tags, Tokens, build_text_encoder, tag_targets
+from opensora_adacache.scenes.words import FPS
 
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
     """Rates and weights of the transformer stage.
 
-    The text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out
-    of five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of
-    the pool is replaced every `renew_every` steps.
+    The matrices of the blocks, which Muon trains, have `matrix_share` times the learning rate of everything else. The
+    text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out of
+    five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of the
+    pool is replaced every `renew_every` steps.
     """
 
     batch: int = 320
     learning_rate: float = 1.3e-3
+    matrix_share: float = 2.0
     warm_up: int = 300
     decay_from: float = 0.45
     ema_decay: float = 0.999
@@ -59,16 +62,7 @@ class Generator(nn.Module):
         super().__init__()
         self.text_encoder = build_text_encoder()
         self.tags = Tags()
-        self.transformer = STDiT3(
-            STDiT3Config(
-                depth=6,
-                hidden_size=192,
-                num_heads=6,
-                caption_channels=TEXT_CHANNELS,
-                model_max_length=MAX_TOKENS,
-                input_sq_size=BASE_SIZE,
-            )
-        )
+        self.transformer = STDiT3(TRANSFORMER)
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, L, D] and the mask [B, L] for tokens [B, L]."""
@@ -150,6 +144,22 @@ def fast_attention_over_few_tokens() -> Iterator[None]:
         layers.attend = usual
 
 
+def build_optimizers(model: Generator, recipe: GeneratorRecipe) -> dict[str, torch.optim.Optimizer]:
+    """Return the optimizers by name: Muon for the matrices of the blocks, AdamW for everything else."""
+    matrices = [
+        parameter
+        for block in model.transformer.blocks()
+        for name, parameter in block.named_parameters()
+        if name.endswith(".weight") and parameter.dim() == 2
+    ]
+    own = set(map(id, matrices))
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    return {
+        "muon": Muon([{"params": matrices, "share": recipe.matrix_share}], recipe.learning_rate),
+        "adam": torch.optim.AdamW(others, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+    }
+
+
 def learn_tags(model: Generator, recipe: GeneratorRecipe, device: torch.device) -> float:
     """Train heads and text encoder on captions only; return the fraction of correct roles in the last 20 steps."""
     trained = nn.ModuleList([model.tags, model.text_encoder])
@@ -195,13 +205,12 @@ def train_generator(
     device, size = pool.render.device, pool.render.size
     model = Generator().to(device).train()
     average = Average(model, recipe.ema_decay)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    optimizers = build_optimizers(model, recipe)
     stage = Stage(
         folder,
         "transformer",
         budget,
-        {"model": model, "optimizer": optimizer, "average": average},
+        {"model": model, "average": average, **optimizers},
         stop_after=stop_after,
         on_save=(lambda: on_save(average)) if on_save else None,
     )
@@ -221,9 +230,9 @@ def train_generator(
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     with fast_attention_over_few_tokens():
         for step in stage:
-            set_rate(
-                optimizer, learning_rate(recipe.learning_rate, stage.fraction, step, recipe.warm_up, recipe.decay_from)
-            )
+            rate = learning_rate(recipe.learning_rate, stage.fraction, step, recipe.warm_up, recipe.decay_from)
+            for optimizer in optimizers.values():
+                set_rate(optimizer, rate)
             torch.manual_seed(recipe.seed * 1_000_003 + step)
             batch = pool.draw(recipe.batch)
             z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, device)
@@ -236,7 +245,7 @@ def train_generator(
                 y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
                 predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
             loss = (predicted - (z0 - noise)).square().mean()
-            descend(loss + recipe.tag_weight * tag_loss, model, optimizer)
+            descend(loss + recipe.tag_weight * tag_loss, model, *optimizers.values())
             average.update()
             stage.note(loss)
             if (step + 1) % recipe.renew_every == 0:

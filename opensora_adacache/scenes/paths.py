@@ -11,7 +11,7 @@ from opensora_adacache.scenes.words import STRAIGHT, WAYS
 # Minimum for each kind of motion: pixels of path over the clip, pixels of radius per frame, radians per frame.
 _LEAST_TRAVEL = 4.5
 _LEAST_GROWTH = 0.07
-_LEAST_TURN = 0.026
+_LEAST_TURN = 0.021
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ from opensora_adacache.scenes.words import (
 )
 
 MARGIN = 1.0
-RADIUS = (9.0, 13.0)
+RADIUS = (10.5, 15.0)
+_FIRST_RADIUS = (7.5, 8.5)  # of an object that grows, and the last of one that shrinks
+_ORBIT_RADIUS = 11.0
+_ORBIT_DISTANCE = (14.0, 20.0)
 _ORBIT_GAP = (1.5, 4.0)
 
 
@@ -184,11 +187,11 @@ def _radii(
     most = np.minimum(room, along)[:, None] / np.maximum(arms, 0.9)
     # An orbit needs space for the object in the middle and twice the other object around it, with a gap.
     around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP[1]) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
-    orbit = np.minimum(10.0, np.where(specs.count == 2, around, 10.0))
+    orbit = np.minimum(_ORBIT_RADIUS, np.where(specs.count == 2, around, np.inf))
     most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
     low, high = RADIUS
     first = rng.uniform(low, high, arms.shape)
-    first = np.where(growing[:, None], rng.uniform(6.5, 7.5, arms.shape), first)
+    first = np.where(growing[:, None], rng.uniform(*_FIRST_RADIUS, arms.shape), first)
     first = np.minimum(first, most - gain[..., 0])
     progress = np.where(is_kind["shrink"][:, None], span - time, time) / max(span, 1)
     return first[..., None] + gain * progress[:, None]
@@ -198,7 +201,7 @@ def _orbits(
     specs: Specs, rng: np.random.Generator, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarray, time: np.ndarray
 ) -> np.ndarray:
     """Return paths [N, K, F, 2] around a centre: the object in slot 0 circles, the one in slot 1, if any, stays."""
-    alone = rng.uniform(16.0, 26.0, len(specs))
+    alone = rng.uniform(*_ORBIT_DISTANCE, len(specs))
     around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(*_ORBIT_GAP, len(specs))
     distance = np.where(specs.count == 1, alone, around)
     phase = rng.uniform(0, 2 * np.pi, (len(specs), 1)) + rate[:, None] * time

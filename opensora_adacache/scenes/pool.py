@@ -26,7 +26,7 @@ class Batch:
     """The input of one training step of the transformer.
 
     Attributes:
-        latents: [B, 4, T, h, w], normalized.
+        latents: [B, C, T, h, w], normalized.
         tokens: [B, L] int64.
         things: [B, K, 3], and `clip` [B, 5]: what the captions say (`text.tag_targets`).
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ class Stage:
     @property
     def fraction(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""
-        used = self.seconds / self.budget.seconds if self.budget.seconds else self.step / (self.budget.steps or 1)
-        return min(used, 1.0)
+        if self.budget.seconds is not None:
+            used, limit = self.seconds, self.budget.seconds
+        else:
+            used, limit = float(self.step), float(self.budget.steps or 0)
+        return min(used / limit, 1.0) if limit else 1.0
 
     def resume(self, device: torch.device | str = "cpu") -> None:
         """Load the last checkpoint if there is one."""
@@ -141,3 +144,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every parameter group, multiplied by its ``share`` (1 by default)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("share", 1.0)
+
+
+def descend(loss: Tensor, module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Take one step of each optimizer on a loss; the norm of the gradient is clipped to 1."""
+    for parameter in module.parameters():
+        parameter.grad = None
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
+    for optimizer in optimizers:
+        optimizer.step()

@@ -18,6 +18,7 @@ from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.stage import Budget
+from opensora_adacache.scenes.structure import TRANSFORMER, spatial_factor
 
 
 def start(batch: int, size: int) -> subprocess.Popen:
@@ -39,7 +40,8 @@ def main(batch: int, size: int) -> None:
     torch.set_float32_matmul_precision("high")
 
     def encode(clips: Tensor) -> Tensor:
-        return torch.randn(len(clips), 4, 5, size // 8, size // 8, device=device)
+        side = size // spatial_factor()
+        return torch.randn(len(clips), TRANSFORMER.in_channels, 5, side, side, device=device)
 
     recipe = GeneratorRecipe(batch=batch, tag_steps=0, renew_every=1000)
     with tempfile.TemporaryDirectory() as folder:

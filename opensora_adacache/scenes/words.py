@@ -38,9 +38,11 @@ PATTERNS = ("striped", "checkered", "dotted")
 KINDS = ("still", "move", "bounce", "spin", "grow", "shrink", "orbit", "pan", "pass")
 SPEEDS = ("very slow", "slow", "steady", "fast", "very fast")
 _PACE = (0.6, 1.0, 1.6, 2.5, 4.0)  # pixels
-_TURN = tuple(math.radians(degrees) for degrees in (2.7, 4.5, 7.2, 11.0, 18.0))
+# The VAE makes one latent frame of four frames. In that time no shape turns by half of its symmetry (a star looks the
+# same after 72 degrees), and no object on an orbit moves much further than one that moves straight on.
+_TURN = tuple(math.radians(degrees) for degrees in (2.0, 2.9, 4.2, 6.0, 8.5))
 _GROWTH = (0.12, 0.2, 0.32, 0.5, 0.8)  # pixels of radius
-_ORBIT = tuple(math.radians(degrees) for degrees in (4.5, 7.0, 10.5, 15.0, 21.0))
+_ORBIT = tuple(math.radians(degrees) for degrees in (4.0, 5.3, 7.1, 9.4, 12.5))
 # Rate per frame of each speed. A clip draws its rate within SPEED_JITTER of it, so that speeds never overlap.
 RATES: dict[str, tuple[float, ...]] = {
     "still": (0.0,) * 5,

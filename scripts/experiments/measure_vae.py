@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
 from opensora_adacache.models.vae import OpenSoraVAE
-from opensora_adacache.scenes.outline_error import read_outlines
+from opensora_adacache.scenes.fidelity import outlines_of, psnr, without_channels
 from opensora_adacache.scenes.prompts import heldout_prompts, render_clip
 from opensora_adacache.scenes.render import Renderer
-from opensora_adacache.scenes.spec import Spec
 from opensora_adacache.scenes.words import NUM_FRAMES
 
 
@@ -53,47 +50,19 @@ def measure_vae(args: argparse.Namespace) -> None:
 
     print("| clips | PSNR | outline error | frames that keep their shape | objects |")
     print("| --- | --- | --- | --- | --- |")
-    print(f"| drawn | | {outline_cells(drawn, specs)} |")
+    print(f"| drawn | | {outlines_of(drawn, specs)} |")
     for name, made in (
         ("spatial half alone", decode_frames(frame_latents)),
         ("whole VAE", decode_clips(latents)),
     ):
-        print(f"| {name} | {psnr(made, drawn):.1f} dB | {outline_cells(made, specs)} |", flush=True)
-    print("\n| latents | channel set to its mean: 0 | 1 | 2 | 3 |")
-    print("| --- | --- | --- | --- | --- |")
-    print(f"| spatial half alone | {' | '.join(without_channels(frame_latents, decode_frames, drawn))} |", flush=True)
-    print(f"| whole VAE | {' | '.join(without_channels(latents, decode_clips, drawn))} |")
-
-
-def without_channels(latents: Tensor, decode: Callable[[Tensor], Tensor], drawn: Tensor) -> list[str]:
-    """Return the PSNR of clips decoded from latents [B, 4, T, h, w] with one channel at its mean, for each channel."""
-    cells = []
-    for channel in range(latents.shape[1]):
-        changed = latents.clone()
-        changed[:, channel] = latents[:, channel].mean()
-        cells.append(f"{psnr(decode(changed), drawn):.1f} dB")
-    return cells
-
-
-def psnr(made: Tensor, drawn: Tensor) -> float:
-    """Return the mean PSNR in dB of clips [B, 3, F, H, W] in -1..1."""
-    errors = ((made - drawn) / 2).square().mean((1, 2, 3, 4))
-    return float((-10 * errors.log10()).mean())
-
-
-def outline_cells(clips: Tensor, specs: list[Spec]) -> str:
-    """Return mean error, fraction kept and number of the outlines in clips [B, 3, F, H, W]."""
-    found = [
-        outline
-        for clip, spec in zip(clips, specs, strict=True)
-        for outline in read_outlines(
-            clip.numpy(),
-            {thing.colour: thing.shape for thing in spec.things},
-            resizing=spec.kind in ("grow", "shrink"),
-        )
-    ]
-    error, kept = (np.mean([getattr(outline, name) for outline in found]) for name in ("error", "kept"))
-    return f"{error:.3f} | {100 * kept:.1f} % | {len(found)}"
+        print(f"| {name} | {psnr(made, drawn):.1f} dB | {outlines_of(made, specs)} |", flush=True)
+    print(
+        "\n| latents | all channels | channel set to its mean: " + " | ".join(map(str, range(vae.out_channels))) + " |"
+    )
+    print("| --- |" + " --- |" * (vae.out_channels + 1))
+    for name, z, decode in (("spatial half alone", frame_latents, decode_frames), ("whole VAE", latents, decode_clips)):
+        found = [psnr(decode(z), drawn), *without_channels(z, decode, drawn)]
+        print(f"| {name} | {' | '.join(f'{value:.1f} dB' for value in found)} |", flush=True)
 
 
 if __name__ == "__main__":
