@@ -39,7 +39,7 @@ class ResultRow:
         motion_error: value of `metrics.motion.motion_error`.
         latency_s: seconds of the whole run of the video.
         loop_s: seconds of the denoising loop.
-        tflops: 10¹² FLOPs of the denoising loop.
+        tflops: 10¹² FLOPs of the denoising loop; None for a pipeline whose costs are not counted.
         computed_steps: number of steps that ran the transformer.
         num_steps: number of denoising steps.
         cache_bytes: peak size of the cached residuals.
@@ -69,7 +69,7 @@ class ResultRow:
     motion_error: float | None
     latency_s: float
     loop_s: float
-    tflops: float
+    tflops: float | None
     computed_steps: int
     num_steps: int
     cache_bytes: int

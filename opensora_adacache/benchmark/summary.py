@@ -33,7 +33,7 @@ class SettingSummary:
         num_steps: number of denoising steps.
         psnr, ssim, lpips: means with a bootstrap 95 % interval over prompts, from raw frames; PSNR in dB.
         psnr_mp4, ssim_mp4, lpips_mp4: the same, from the decoded files.
-        tflops: mean 10¹² FLOPs of the denoising loop.
+        tflops: mean 10¹² FLOPs of the denoising loop; None if they are not counted.
         flop_speedup: FLOPs of the baseline divided by those of this setting, for the same videos.
         loop_s: median seconds of the denoising loop.
         latency_s: median seconds of the whole run.
@@ -54,7 +54,7 @@ class SettingSummary:
     psnr_mp4: Interval | None
     ssim_mp4: Interval | None
     lpips_mp4: Interval | None
-    tflops: float
+    tflops: float | None
     flop_speedup: float | None
     loop_s: float
     latency_s: float
@@ -106,6 +106,7 @@ def ratio_to_baseline(
 def _summarize_setting(
     setting: SettingRecord, rows: list[ResultRow], baseline: dict[tuple[int, int], ResultRow]
 ) -> SettingSummary:
+    flops = [row.tflops for row in rows if row.tflops is not None]
     memory = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes is not None]
     return SettingSummary(
         setting=setting,
@@ -117,8 +118,8 @@ def _summarize_setting(
         psnr_mp4=_interval(rows, "psnr_mp4"),
         ssim_mp4=_interval(rows, "ssim_mp4"),
         lpips_mp4=_interval(rows, "lpips_mp4"),
-        tflops=fmean(row.tflops for row in rows),
-        flop_speedup=ratio_to_baseline(rows, baseline, lambda row: row.tflops),
+        tflops=fmean(flops) if len(flops) == len(rows) else None,
+        flop_speedup=ratio_to_baseline(rows, baseline, lambda row: row.tflops or 0.0),
         loop_s=median(row.loop_s for row in rows),
         latency_s=median(row.latency_s for row in rows),
         speedup=ratio_to_baseline(rows, baseline, lambda row: row.loop_s),

@@ -15,6 +15,7 @@ from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.costs.run import count_run
+from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
 from opensora_adacache.media.writing import write_video
 from opensora_adacache.metrics.motion import flicker, motion_error
@@ -124,7 +125,7 @@ class VideoMaker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds + clip.decoding_seconds,
             loop_s=clip.denoising_seconds,
-            tflops=(count_run(config, sum(computed) / num_branches) or 0.0) / 1e12,
+            tflops=_tflops(config, sum(computed) / num_branches),
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes,
@@ -143,6 +144,15 @@ class VideoMaker:
             for metric, measure in self.measures.items():
                 found[metric + suffix] = measure(one, other)
         return found
+
+
+def _tflops(config: RunConfig, computed_steps: float) -> float | None:
+    """Return 10¹² FLOPs of the denoising loop, or None for a pipeline whose costs are not counted."""
+    try:
+        flops = count_run(config, computed_steps)
+    except UncountedError:
+        return None
+    return None if flops is None else flops / 1e12
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:

@@ -17,6 +17,7 @@ from opensora_adacache.config.pipeline import PipelineSettings
 from opensora_adacache.config.pipeline_class import hub_options, pipeline_class, read_index
 from opensora_adacache.costs.flops import StepFlops, count_modules
 from opensora_adacache.costs.text_shapes import TEXTS, empty_texts
+from opensora_adacache.errors.family import UncountedError
 
 _TRANSFORMERS = ("transformer", "transformer_2")
 
@@ -56,7 +57,7 @@ def count_pipeline_step(
 
     Raises:
         OSError: the configs of its components do not exist, or cannot be downloaded from the hub.
-        ValueError: the text features of such a pipeline are unknown.
+        UncountedError: the text features of such a pipeline are unknown.
     """
     return _count(json.dumps(asdict(settings), sort_keys=True), num_text_tokens, attention_products)
 
@@ -86,7 +87,7 @@ class _FirstStep:
 
         kind = pipeline_class(self.settings)
         if kind.__name__ not in TEXTS:
-            raise ValueError(
+            raise UncountedError(
                 f"the costs of a {kind.__name__} are not counted; known are those of {', '.join(sorted(TEXTS))}"
             )
         pipeline = self._empty_pipeline(kind)

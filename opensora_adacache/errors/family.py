@@ -52,6 +52,10 @@ class RecordError(AdaCacheError, ValueError):
     """A record in a folder was not written by this package or belongs to something else."""
 
 
+class UncountedError(ConfigError):
+    """The costs of such a model are not counted."""
+
+
 class TooLargeError(AdaCacheError, ValueError):
     """A run does not fit into memory."""
 
