@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from functools import cache
 
 import torch
-import torch._inductor.config
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from opensora_adacache import AdaCacheConfig, apply_cache
@@ -44,7 +43,9 @@ class Text:
 def main(arguments=None):
     """Print a line for each depth, eager and compiled."""
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)  # there are no flags but --help
-    torch._inductor.config.cpp.enable_kernel_profile = True  # the profiler sees generated functions
+    import torch._inductor.config as inductor_config
+
+    inductor_config.cpp.enable_kernel_profile = True  # the profiler sees generated functions
     for compiled in (False, True):
         for depth in (2, 4, 28):
             model = STDiT3(STDiT3Config(depth=depth, hidden_size=96, num_heads=4, caption_channels=64)).eval()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._inductor.config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from opensora_adacache import AdaCacheConfig, apply_cache
@@ -93,7 +92,9 @@ def test_kernels_of_compiled_blocks(list_kernels):
     """Inductor keeps the twelve products and four attentions of a pair of blocks, and fuses the rest."""
     model = random_model(replace(TINY, depth=2), torch.device("cpu"), torch.float32)
     model.compile_blocks()
-    with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
+    import torch._inductor.config as inductor_config
+
+    with inductor_config.patch({"cpp.enable_kernel_profile": True}):
         steps = list_kernels(model)
     assert {len(names) for computed, names in steps if not computed} == {26, 28}
     computed = [names for computed, names in steps if computed]
