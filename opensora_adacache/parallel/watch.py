@@ -8,6 +8,7 @@ collective, where Python cannot raise anything, so the watch ends the process it
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -40,38 +41,55 @@ class Watch:
         self.others = [other for other in ranks if other != rank]
         self.on_loss = on_loss
         self._store: Any = None
+        self._answered = 0.0
+        self._changed: dict[int, float] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        # two threads, because a store whose process is suspended does not answer
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)]
 
     def __enter__(self) -> Watch:
         self._store = _connect()
-        self._thread.start()
+        self._answered = time.monotonic()
+        self._changed = dict.fromkeys(self.others, self._answered)
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         if exception_type is not None and _may_be_loss(exception_type):
-            self._thread.join(PATIENCE_SECONDS + 4 * PERIOD_SECONDS)  # the watch finds out, or this is another error
+            time.sleep(PATIENCE_SECONDS + 4 * PERIOD_SECONDS)  # the watch finds out, or this is another error
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(PERIOD_SECONDS)
         if exception_type is None:
             self._store.set(_key(self.rank), _DONE)
 
-    def _watch(self) -> None:
-        now = time.monotonic()
-        values, changed = dict.fromkeys(self.others, b""), dict.fromkeys(self.others, now)
+    def _beat(self) -> None:
+        """Count up, and note when the numbers of the others changed."""
+        values = dict.fromkeys(self.others, b"")
         number = 0
         while not self._stop.wait(PERIOD_SECONDS):
-            now, number = time.monotonic(), number + 1
+            number += 1
             try:
                 self._store.set(_key(self.rank), str(number))
                 for other in self.others:
                     value = self._store.get(_key(other)) if self._store.check([_key(other)]) else b""
                     if value == _DONE or value != values[other]:
-                        values[other], changed[other] = value, now
+                        values[other], self._changed[other] = value, time.monotonic()
             except RuntimeError:  # the process or the launcher that held the store has ended
+                self._answered = -math.inf
+                return
+            self._answered = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(PERIOD_SECONDS):
+            now = time.monotonic()
+            if now - self._answered > PATIENCE_SECONDS:
                 self._end([0])
-            silent = [other for other in self.others if now - changed[other] > PATIENCE_SECONDS - 2 * PERIOD_SECONDS]
-            if any(now - changed[other] > PATIENCE_SECONDS for other in silent):
+            silent = [
+                other for other in self.others if now - self._changed[other] > PATIENCE_SECONDS - 2 * PERIOD_SECONDS
+            ]
+            if any(now - self._changed[other] > PATIENCE_SECONDS for other in silent):
                 self._end(silent)
 
     def _end(self, lost: Sequence[int]) -> None:

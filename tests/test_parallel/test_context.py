@@ -1,6 +1,7 @@
 """Caches on models that diffusers splits between devices (context parallelism).
 
-CogVideoX is not among them: in diffusers 0.42.1 it has no plan for context parallelism, and its attention ignores it.
+In diffusers 0.42.1, CogVideoX has no plan for context parallelism, and its attention ignores it. ring_degree needs an
+attention that returns the sums of its exponentials, which diffusers has for CUDA only.
 """
 
 from __future__ import annotations
@@ -16,18 +17,10 @@ start = runpy.run_path(str(HERE / "start.py"))
 
 @pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize(
-    ("name", "degree"),
-    [
-        ("wan-2.1", "ulysses_degree=2"),
-        ("wan-2.2", "ulysses_degree=2"),
-        ("wan-2.1", "ring_degree=2"),
-        ("ltx", "ulysses_degree=2"),
-    ],
-)
-def test_two_devices_make_the_video_of_one(name, degree):
-    """Five frames on two devices, so that frames are split in the middle."""
-    printed = start["results"](HERE / "context_runs.py", [name, degree], 2)
+@pytest.mark.parametrize("name", ["wan-2.1", "wan-2.2", "ltx"])
+def test_two_devices_make_the_video_of_one(name):
+    """Wan 2.1 has five frames on two devices, so that one is split in the middle."""
+    printed = start["results"](HERE / "context_runs.py", [name, "ulysses_degree=2"], 2)
     first, second = ({line["case"]: line for line in lines} for lines in printed)
     assert first["uncached"]["collectives"] > 0 and first["uncached"]["difference"] < 1e-4
     assert "reads all frames of a video at once" in first.pop("seacache")["refused"]

@@ -46,7 +46,7 @@ def wait_for(processes, timeout: float = 300) -> list[tuple[int, str]]:
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
     return ended
 
 
@@ -100,6 +100,7 @@ def test_a_process_that_ends_in_mid_step_ends_the_others(tmp_path, config, lost,
     ended = wait_for(others, timeout=60)
     assert time.monotonic() - begin < 30
     processes[rank].kill()
+    processes[rank].communicate()  # closes its pipes
     assert all(status == 3 for status, _ in ended)
     lines = [line for _, errors in ended for line in errors.splitlines() if line]
     assert len(lines) == 1 and lines[0].startswith(
