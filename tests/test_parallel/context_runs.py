@@ -70,7 +70,8 @@ def main(name: str, **degrees: int) -> None:
     if name == "wan-2.1":  # five frames: a device gets two and a half of them
         tiny = replace(tiny, shape=(4, 5, 8, 8))
     if name == "ltx":  # diffusers 0.42.1 repeats a mask for all heads, of which a device has only some
-        tiny = replace(tiny, extra=sys.modules["adapters_conftest"].text(16))
+        text = sys.modules["adapters_conftest"].text(16)
+        tiny = replace(tiny, extra=text, shared={**tiny.shared, "encoder_attention_mask": None})
     alone, together = tiny.make(), tiny.make()
     with process_group():
         # diffusers 0.42.1 divides the rank by the number of accelerators, of which a CPU has none

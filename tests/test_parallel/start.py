@@ -50,5 +50,5 @@ def results(script: Path, arguments: list[str], num_processes: int, timeout: flo
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
     return printed
