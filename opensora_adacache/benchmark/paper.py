@@ -1,4 +1,4 @@
-"""Figures printed in the AdaCache paper and related papers, as data. They are quoted, never measured here."""
+"""Figures printed in the AdaCache paper, as data. They are quoted, never measured here."""
 
 from __future__ import annotations
 

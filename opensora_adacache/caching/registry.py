@@ -9,6 +9,7 @@ from opensora_adacache.errors.closest import closest
 
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.adacache:AdaCacheConfig",
+    "BudCache": "opensora_adacache.caching.policies.budcache:BudCacheConfig",
     "DPCache": "opensora_adacache.caching.policies.dpcache:DPCacheConfig",
     "DeltaDiT": "opensora_adacache.caching.policies.delta_dit:DeltaDiTConfig",
     "EasyCache": "opensora_adacache.caching.policies.easycache:EasyCacheConfig",
@@ -16,6 +17,7 @@ POLICIES: dict[str, str] = {
     "ForecastCache": "opensora_adacache.caching.forecast.config:ForecastCacheConfig",
     "LeMiCa": "opensora_adacache.caching.policies.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.policies.magcache:MagCacheConfig",
+    "NaviCache": "opensora_adacache.caching.policies.navicache:NaviCacheConfig",
     "PAB": "opensora_adacache.caching.policies.pab:PABConfig",
     "PlannedForecast": "opensora_adacache.caching.forecast.config:PlannedForecastConfig",
     "Planned": "opensora_adacache.caching.policies.planned:PlannedConfig",
@@ -40,6 +42,8 @@ COMMAND_NAMES: dict[str, str] = {
     "seacache": "SeaCache",
     "dpcache": "DPCache",
     "lemica": "LeMiCa",
+    "navicache": "NaviCache",
+    "budcache": "BudCache",
     "static": "Static",
 }
 """Maps the names of the published policies on the command line and in tables to their names in configs."""

@@ -29,6 +29,7 @@ _STARTS: dict[str, dict[str, Any]] = {
     "magcache": {"ratios": (1.0,)},
     "lemica": {"steps": (1,)},
     "dpcache": {"steps": (1,)},
+    "budcache": {"steps": (1,)},
     "forecastcache": {"speedup": 2.0, "corrector": 0.5},
 }
 

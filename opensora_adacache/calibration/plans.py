@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
+
+from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
 from opensora_adacache.caching.policies.lemica import LONGEST_GAP
 from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.calibration.annealing import ANNEALING_ROUNDS, CLIMBING_ROUNDS, Schedule, anneal
 from opensora_adacache.calibration.kind import CalibrationKind, changed
 from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst
 from opensora_adacache.calibration.results import Found
+from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.search import search
 from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
 
-# Number of prompts to measure LeMiCa's costs on.
+# Number of prompts to measure LeMiCa's costs on, and to compare schedules on for BudCache.
 _SEGMENT_JOBS = 3
 
 
+class _Plans(Sequence[CacheConfig]):
+    """Settings with plans for several numbers of computed steps, each made when it is asked for."""
+
+    def __init__(self, counts: Sequence[int], plan: Callable[[int], CacheConfig]) -> None:
+        self.counts = counts
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.plan(self.counts[index])
+
+
 class Plans(CalibrationKind):
-    """Calibrates LeMiCa and DPCache with the costs and planners of their papers.
+    """Calibrates LeMiCa and DPCache with the costs and planners of their papers, and BudCache with its search.
 
     Any other policy with planned steps gets the schedule of least total reuse error, which is the best static schedule
     if errors are additive.
@@ -30,12 +48,22 @@ class Plans(CalibrationKind):
 
     field_names = frozenset({"steps"})
 
+    def __init__(self, runs: CalibrationRuns) -> None:
+        super().__init__(runs)
+        self._searched: dict[int, Schedule] = {}
+
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
-        return [self.plan(cache, num_computed) for num_computed in self._counts(cache)]
+        return _Plans(self._counts(cache), lambda num_computed: self.plan(cache, num_computed))
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         target, _ = search(self._counts(cache), float, self.runs.num_steps / speedup)
         return Found(self.plan(cache, target), target)
+
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        found = super().num_runs(cache, num_targets, for_psnr)
+        if _planner(cache) == "BudCache":  # at most; schedules that come up again are not run again
+            found += num_targets * _SEGMENT_JOBS * (ANNEALING_ROUNDS + CLIMBING_ROUNDS * self.runs.num_steps) / 2
+        return found
 
     def plan(self, cache: CacheConfig, num_computed: int) -> Any:
         """Return the settings with a schedule of `num_computed` steps for this model.
@@ -52,6 +80,8 @@ class Plans(CalibrationKind):
             steps = plan_least_sum(costs, n, num_computed)
         elif planner == "LeMiCa":
             steps = plan_least_worst(self.segment_costs, n, num_computed)
+        elif planner == "BudCache":
+            steps = list(self.searched(num_computed))
         else:
             steps = plan_least_total(self.reuse_costs, n, num_computed)
         return changed(cache, steps=tuple(steps))
@@ -59,10 +89,28 @@ class Plans(CalibrationKind):
     def _counts(self, cache: CacheConfig) -> range:
         """Return the possible numbers of computed steps, in descending order."""
         planner = _planner(cache)
+        if planner == "BudCache":
+            return range(self.runs.num_steps, 1, -1)
         first = FIRST_STEPS if planner == "DPCache" else 1
         gap = LONGEST_GAP if planner == "LeMiCa" else self.runs.longest_gap
         fewest = first + math.ceil((self.runs.num_steps - first) / gap)
         return range(self.runs.num_steps, fewest - 1, -1)
+
+    def searched(self, num_computed: int) -> Schedule:
+        """Return BudCache's schedule, found on the first jobs. The loss is the mean squared error of final latents."""
+        if num_computed not in self._searched:
+            jobs = self.runs.jobs[:_SEGMENT_JOBS]
+
+            def loss(steps: Schedule) -> float:
+                latents, _ = self.runs.denoise(PlannedConfig(steps=steps), jobs)
+                return (latents - self._uncached_latents).square().mean().item()
+
+            self._searched[num_computed] = anneal(self.runs.num_steps, num_computed, loss)
+        return self._searched[num_computed]
+
+    @cached_property
+    def _uncached_latents(self) -> Tensor:
+        return self.runs.denoise(None, self.runs.jobs[:_SEGMENT_JOBS])[0]
 
     @cached_property
     def forecast_costs(self) -> dict[tuple[int, int, int], float]:

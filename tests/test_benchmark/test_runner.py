@@ -35,7 +35,11 @@ def compare():
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
     names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
-    assert capsys.readouterr().out.split() == [*names.split(), "lemica", "static"] == list(COMMAND_NAMES)
+    assert (
+        capsys.readouterr().out.split()
+        == [*names.split(), "lemica", "navicache", "budcache", "static"]
+        == list(COMMAND_NAMES)
+    )
 
 
 def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):

@@ -58,7 +58,7 @@ def settings_of(config):
     """Return the required settings of a class whose defaults are not sufficient."""
     needed = {"AdaCacheConfig": {"codebook": BOOK}, "MagCacheConfig": {"ratios": (1.0, 0.9)}}
     needed |= dict.fromkeys(
-        ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig"), {"steps": (1, 2)}
+        ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig", "BudCacheConfig"), {"steps": (1, 2)}
     )
     return needed.get(config.__name__, {"speedup": 2} if config.__name__ == "ForecastCacheConfig" else {})
 

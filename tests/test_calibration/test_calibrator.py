@@ -14,6 +14,7 @@ from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.recorder import record_probe
 from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
@@ -180,6 +181,24 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
         steps = [step for step in range(1, 6) if not i < step < j]
         expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
         assert cost == pytest.approx(expected, abs=1e-6) and cost > 0
+
+
+def test_budcache_plans_by_the_final_latents_of_whole_runs(write_config):
+    """With one of four steps to skip, the plan is the best of the three schedules there are."""
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 4})
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    runs = STDiT3Runs(config, models, jobs)
+    uncached, _ = runs.denoise(None)
+
+    def harm(steps):
+        return (runs.denoise(PlannedConfig(steps=steps))[0] - uncached).square().mean().item()
+
+    plans, start = Plans(runs), BudCacheConfig(steps=(1,))
+    family = plans.family(start)  # makes no plan before it is asked for one
+    assert len(family) == 3 and family[0] == BudCacheConfig(steps=(1, 2, 3, 4))
+    found = plans.for_speedup(start, 1.33)
+    assert found.cache.steps == min([(1, 2, 3), (1, 2, 4), (1, 3, 4)], key=harm) and found.computed_steps == 3
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ def drive() -> Callable:
                 everything = len(rows) == len(x)
                 index = None if everything else torch.tensor(rows)
                 policy.observe_output(view, out if everything else out[rows], index)
+                policy.end_computed_step(step, decided, [sums.tolist() for sums in policy.take_measurements()])
         return computed if len(groups) > 1 else computed[0]
 
     return run
