@@ -45,7 +45,7 @@ check-gpu:  ## measure the GPU with $(PYTHON) and fail if it is less accurate or
 	mkdir -p outputs
 	$(PYTHON) scripts/gpu_report.py outputs/gpu_report.json --baseline docs/results/gpu/h200.json
 
-wheel: $(VENV)/.installed-dev  ## build wheel and source distribution into dist, and inspect them
+wheel: $(VENV)/.installed-release  ## build wheel and source distribution into dist, and inspect them
 	rm -rf build dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
@@ -85,3 +85,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-release: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[release]'
+	touch $@
