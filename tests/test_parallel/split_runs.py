@@ -31,8 +31,6 @@ from opensora_adacache.schedulers import RFLOW
 
 DATA = Path(__file__).parents[1] / "data"
 BUNDLED = Path(opensora_adacache.__file__).parent / "shapes" / "weights" / "transformer"
-torch.set_num_threads(1)
-torch.set_grad_enabled(False)
 
 
 class Traffic(TorchDispatchMode):
@@ -189,4 +187,6 @@ def main(sequence: int, guidance: int, names: list[str]) -> None:
 
 if __name__ == "__main__":
     assert "RANK" in os.environ
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
