@@ -107,8 +107,10 @@ def compare(model, team, case: str, sample: Callable, config, steps: int) -> Non
     """Make the videos of a case alone and together, and print how they compare."""
     alone, schedules_alone, _ = make(model, team, sample, config, steps)
     undo = split_stdit3(model, team)
-    together, schedules, sent = make(model, team, sample, config, steps)
-    undo()
+    try:
+        together, schedules, sent = make(model, team, sample, config, steps)
+    finally:
+        undo()
     difference = float((alone - together).abs().max() / alone.abs().max().clamp(min=1))
     line = {"case": case, "difference": difference, "alone": schedules_alone, "together": schedules, "sent": sent}
     print(json.dumps(line), flush=True)
