@@ -89,7 +89,7 @@ def test_two_teams_make_the_videos_of_one_process(tmp_path, config):
 def test_a_process_that_ends_in_mid_step_ends_the_others(tmp_path, config, lost, rank):
     """Without torchrun, so that nobody else ends them. A suspended process is one that no connection tells of."""
     folder = tmp_path / "out"
-    options = ["scheduler.num_sampling_steps=400", "parallel.sequence=3", "cache=None"]
+    options = ["scheduler.num_sampling_steps=120", "parallel.sequence=3", "cache=None"]
     processes = start(INFERENCE, arguments(config, folder, *options), 3)
     while not (folder / "sample_0000.mp4").exists():  # the second video is being denoised
         assert all(process.poll() is None for process in processes)
