@@ -16,6 +16,8 @@ from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.foca import FoCaConfig
+from opensora_adacache.caching.policies.hicache import HiCacheConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
 from opensora_adacache.caching.policies.navicache import NaviCacheConfig
@@ -920,10 +922,12 @@ SETTINGS = {
     ),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
     "ForecastCache": (
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
+    "HiCache": (HiCacheConfig(interval=1), HiCacheConfig(interval=3)),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "NaviCache": (NaviCacheConfig(threshold=1e-9), NaviCacheConfig(threshold=0.2, align_steps=3)),
