@@ -45,10 +45,12 @@ PREDICTORS: dict[str, int] = {
     "taylor-2": 2,
     "hermite": 2,
     "heun": 2,
+    "chebyshev": 9,
+    "exponential": 5,
     "measured-1": 1,
     "measured-2": 2,
 }
-"""What can replace the stack residual at skipped steps → residual-sized tensors held in addition to the residual.
+"""What can replace the stack residual at skipped steps → half-precision residuals held in addition to one of them.
 
 `residuals/predictors.py` makes them.
 """

@@ -13,6 +13,7 @@ from opensora_adacache import AdaCacheConfig
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
@@ -24,6 +25,7 @@ from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.spectrum import SpectrumConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
@@ -915,6 +917,7 @@ RATIOS = (1.0,) * (STEPS - 1)
 SETTINGS = {
     "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
     "BudCache": (BudCacheConfig(steps=range(1, STEPS + 1)), BudCacheConfig(steps=(1, 2, 5, 9))),
+    "DMD": (DMDConfig(interval=1), DMDConfig(interval=2, first_steps=4)),
     "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
     "DeltaDiT": (
         DeltaDiTConfig(interval=1, early=(1, 2)),
@@ -938,6 +941,7 @@ SETTINGS = {
         PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "Spectrum": (SpectrumConfig(interval=1, growth=0), SpectrumConfig(first_steps=4, blend=0.5)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),

@@ -27,13 +27,14 @@ class MeasuredError(StackResidual):
         super().__init__(inner.store, inner.num_rows, inner.device)
         self.inner = inner
         self._sums: Tensor | None = None
-        self._measured = False
+        self._has_forecast = self._measured = False
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        if self.NAME in self.store:
+        if self._has_forecast:
             missed = after - self.inner.add_to(before, rows, step, timestep)
             self._sums = torch.stack([square_norm(missed), square_norm(after - before)], dim=1)
         self.inner.update(after, before, rows, step, timestep)
+        self._has_forecast = True
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         return self.inner.add_to(x, rows, step, timestep)

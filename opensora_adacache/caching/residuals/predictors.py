@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from opensora_adacache.caching.residuals.base import StackResidual
+from opensora_adacache.caching.residuals.chebyshev import ChebyshevResidual
+from opensora_adacache.caching.residuals.exponential import ExponentialResidual
 from opensora_adacache.caching.residuals.hermite import HermiteResidual
 from opensora_adacache.caching.residuals.heun import HeunResidual
 from opensora_adacache.caching.residuals.measured_forecast import MeasuredForecast
@@ -12,6 +14,8 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.residuals.taylor import LineResidual, TaylorResidual
 
 HERMITE_ORDER, HERMITE_SIGMA = 2, 0.5
+HISTORY = 6
+CHEBYSHEV_DEGREE, RIDGE = 4, 0.1
 
 
 def make_predictor(name: str, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
@@ -37,4 +41,8 @@ def make_predictor(name: str, store: ResidualStore, num_rows: int, device: torch
             return HermiteResidual(store, HERMITE_ORDER, HERMITE_SIGMA, num_rows, device)
         case "heun":
             return HeunResidual(store, num_rows, device)
+        case "chebyshev":
+            return ChebyshevResidual(store, CHEBYSHEV_DEGREE, RIDGE, 1.0, num_rows, device)
+        case "exponential":
+            return ExponentialResidual(store, HISTORY, num_rows, device)
     raise KeyError(name)

@@ -24,11 +24,11 @@ def times(step):
     return torch.full((2,), 1000.0 - 100 * step)
 
 
-def filled(residual, values):
+def filled(residual, values, dtype=torch.float32):
     """Pass residuals {step: value} as computed steps of a run; return the errors that were measured at each."""
-    missed = []
+    missed, x = [], X.to(dtype)
     for step, value in values.items():
-        residual.update(X + value, X, None, step, times(step))
+        residual.update(x + value, x, None, step, times(step))
         sums = residual.take_measurements()
         sums = [] if sums is None else sums.tolist()
         missed.append(residual.end_computed_step([0, 1], sums, times(step)[0].item()))
@@ -42,18 +42,18 @@ def at(residual, step):
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_they_hold_as_many_tensors_as_they_say(name):
     residual = make_predictor(name, ResidualStore(), 2, X.device)
-    filled(residual, {step: float(step) for step in range(1, 9)})
-    assert residual.store.num_bytes() == (1 + PREDICTORS[name]) * X.numel() * 4
+    filled(residual, {step: float(step) for step in range(1, 9)}, torch.bfloat16)
+    assert residual.store.num_bytes() == (1 + PREDICTORS[name]) * X.numel() * 2
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", sorted(PREDICTORS.keys() - {"chebyshev"}))
 def test_after_one_computed_step_they_reuse(name):
     residual = make_predictor(name, ResidualStore(), 2, X.device)
     filled(residual, {1: 3.0})
     assert at(residual, 3) == pytest.approx([3.0, 3.0])
 
 
-@pytest.mark.parametrize("name", sorted(PREDICTORS.keys() - {"reuse", "hermite"}))
+@pytest.mark.parametrize("name", sorted(PREDICTORS.keys() - {"reuse", "hermite", "chebyshev", "exponential"}))
 def test_a_line_is_forecast_exactly(name):
     residual = make_predictor(name, ResidualStore(), 2, X.device)
     filled(residual, {step: 2.0 * step for step in (1, 2, 4, 6, 8)})
