@@ -26,6 +26,7 @@ from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
 from opensora_adacache.caching.policies.spectrum import SpectrumConfig
+from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
@@ -943,6 +944,7 @@ SETTINGS = {
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
     "Spectrum": (SpectrumConfig(interval=1, growth=0), SpectrumConfig(first_steps=4, blend=0.5)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
+    "TAFC": (TAFCConfig(threshold=1e-9), TAFCConfig(threshold=2.0, first_steps=2)),
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
     "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),
