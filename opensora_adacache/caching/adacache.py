@@ -74,6 +74,10 @@ class AdaCacheConfig(CacheConfig):
         check_choice("granularity", self.granularity, GRANULARITIES)
         check_choice("metric", self.metric, METRICS)
         check_choice("forecast", self.forecast, (0, 1, 2))
+        if self.forecast and self.predictor:
+            raise ValueError(
+                f"forecast and predictor both say what a skipped step adds, got {self.predictor!r}: give one"
+            )
         if self.forecast and self.granularity == "block":
             raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
         check_corrector(self.corrector)
@@ -124,9 +128,14 @@ class AdaCacheConfig(CacheConfig):
 
     @property
     def num_extra_residuals(self) -> int:
-        """The residuals of the probes ("ca-mlp" has two per layer) plus the differences of the forecast."""
+        """The residuals of the probes ("ca-mlp" has two per layer) plus what the forecast holds."""
         num_layers = 1 if self.cache_loc is None else len(self.cache_loc)
-        return num_layers * (2 if self.cache_res == "ca-mlp" else 1) + self.forecast
+        return num_layers * (2 if self.cache_res == "ca-mlp" else 1) + self.num_forecast_residuals
+
+    @property
+    def own_forecast_residuals(self) -> int:
+        """The differences of the forecast."""
+        return self.forecast
 
     def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
         if model_name is None or self.codebook not in OPEN_SORA_CODEBOOKS.values():

@@ -38,6 +38,22 @@ if TYPE_CHECKING:
 
 DECISIONS = ("batch", "sample")
 RESIDUAL_DEVICES = (None, "cpu")
+PREDICTORS: dict[str, int] = {
+    "reuse": 0,
+    "line": 1,
+    "taylor-1": 1,
+    "taylor-2": 2,
+    "hermite": 2,
+    "heun": 2,
+    "chebyshev": 9,
+    "exponential": 5,
+    "measured-1": 1,
+    "measured-2": 2,
+}
+"""What can replace the stack residual at skipped steps → half-precision residuals held in addition to one of them.
+
+`residuals/predictors.py` makes them.
+"""
 
 
 class Site(NamedTuple):
@@ -83,16 +99,25 @@ class CacheConfig(ABC):
             does not depend on the batch it is in.
         residual_device: "cpu" holds the cached residuals in the memory of the CPU, for cards that are full. None holds
             them where the model computes. Both give the same videos.
+        predictor: what replaces the residual of the stack at skipped steps: a name in `PREDICTORS`, with any policy
+            that skips the whole stack. None for what the policy does by itself.
     """
 
     decision: str = field(default="batch", kw_only=True)
     residual_device: str | None = field(default=None, kw_only=True)
+    predictor: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         check_choice("decision", self.decision, DECISIONS)
         check_choice("residual_device", self.residual_device, RESIDUAL_DEVICES)
+        check_choice("predictor", self.predictor, (None, *PREDICTORS))
+        if self.predictor is not None and self.granularity != "stack":
+            raise ValueError(
+                f"predictor needs a policy that stores the residual of the whole stack, and here the granularity is "
+                f"{self.granularity!r}: leave predictor out"
+            )
 
     @abstractmethod
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
@@ -153,12 +178,30 @@ class CacheConfig(ABC):
         return 0.0
 
     @property
+    def reads_forecast_error(self) -> bool:
+        """Whether `CachePolicy.observe_forecast` needs errors, which are then measured for every predictor."""
+        return False
+
+    @property
     def num_extra_residuals(self) -> int:
         """Number of residual-sized tensors held in addition to the residuals, for estimating memory."""
+        return self.num_forecast_residuals
+
+    @property
+    def num_forecast_residuals(self) -> int:
+        """Those of them that belong to the predictor."""
+        return self.own_forecast_residuals if self.predictor is None else PREDICTORS[self.predictor]
+
+    @property
+    def own_forecast_residuals(self) -> int:
+        """Those that the object of `build_residual` holds."""
         return 0
 
     def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
-        """Create the object that provides the stack residual at skipped steps. The default is plain reuse."""
+        """Create the object that provides the stack residual at skipped steps, if no `predictor` is chosen.
+
+        The default is plain reuse.
+        """
         from opensora_adacache.caching.residuals.taylor import TaylorResidual
 
         return TaylorResidual(store, 0, num_rows, device)

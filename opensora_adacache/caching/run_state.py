@@ -14,7 +14,10 @@ from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, Decision
 from opensora_adacache.caching.readout import read
+from opensora_adacache.caching.residuals.base import StackResidual
 from opensora_adacache.caching.residuals.corrector import Corrector
+from opensora_adacache.caching.residuals.measured_error import MeasuredError
+from opensora_adacache.caching.residuals.predictors import make_predictor
 from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timer import Timer
@@ -117,7 +120,7 @@ class Run:
         self.policy.team = team
         self.store = ResidualStore(on_cpu=config.residual_device == "cpu")
         held = team.rows(self.shape[0])
-        self.residual = config.build_residual(self.store, held.stop - held.start, latents.device)
+        self.residual = _residual(config, self.store, held.stop - held.start, latents.device)
         if team.num_branches > 1:
             self.residual.place_among(self.shape[0], held.start)
         self.corrector = Corrector(self.store, config.corrector, output_weights) if config.corrector else None
@@ -241,3 +244,12 @@ class Run:
     def _index(self, rows: list[int]) -> Tensor:
         """Return rows as an index, created without a copy from the host."""
         return torch.cat([self._row_order[row : row + 1] for row in rows])
+
+
+def _residual(config: CacheConfig, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
+    """Return what provides the stack residual at skipped steps, measured if the policy reads the errors."""
+    if config.predictor is None:
+        residual = config.build_residual(store, num_rows, device)
+    else:
+        residual = make_predictor(config.predictor, store, num_rows, device)
+    return MeasuredError(residual) if config.reads_forecast_error and not residual.measures_error else residual

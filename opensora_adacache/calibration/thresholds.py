@@ -25,7 +25,7 @@ class Thresholds(CalibrationKind):
 
 
 class Intervals(CalibrationKind):
-    """Calibrates Static and TaylorSeer, which compute every k-th step."""
+    """Calibrates policies that compute every k-th step, such as Static and TaylorSeer."""
 
     field_names = frozenset({"interval"})
 

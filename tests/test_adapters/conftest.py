@@ -13,15 +13,20 @@ from opensora_adacache import AdaCacheConfig
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.foca import FoCaConfig
+from opensora_adacache.caching.policies.hicache import HiCacheConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
 from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.spectrum import SpectrumConfig
+from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
@@ -913,6 +918,7 @@ RATIOS = (1.0,) * (STEPS - 1)
 SETTINGS = {
     "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
     "BudCache": (BudCacheConfig(steps=range(1, STEPS + 1)), BudCacheConfig(steps=(1, 2, 5, 9))),
+    "DMD": (DMDConfig(interval=1), DMDConfig(interval=2, first_steps=4)),
     "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
     "DeltaDiT": (
         DeltaDiTConfig(interval=1, early=(1, 2)),
@@ -920,10 +926,12 @@ SETTINGS = {
     ),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
     "ForecastCache": (
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
+    "HiCache": (HiCacheConfig(interval=1), HiCacheConfig(interval=3)),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "NaviCache": (NaviCacheConfig(threshold=1e-9), NaviCacheConfig(threshold=0.2, align_steps=3)),
@@ -934,7 +942,9 @@ SETTINGS = {
         PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "Spectrum": (SpectrumConfig(interval=1, growth=0), SpectrumConfig(first_steps=4, blend=0.5)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
+    "TAFC": (TAFCConfig(threshold=1e-9), TAFCConfig(threshold=2.0, first_steps=2)),
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
     "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),

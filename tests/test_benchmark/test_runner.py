@@ -34,12 +34,9 @@ def compare():
 
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
-    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
-    assert (
-        capsys.readouterr().out.split()
-        == [*names.split(), "lemica", "navicache", "budcache", "static"]
-        == list(COMMAND_NAMES)
-    )
+    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer"
+    names += " hicache foca dmd spectrum tafc seacache dpcache lemica navicache budcache static"
+    assert capsys.readouterr().out.split() == names.split() == list(COMMAND_NAMES)
 
 
 def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):

@@ -28,7 +28,7 @@ class _MeasuredForecast:
     corrector: float
 
     @property
-    def num_extra_residuals(self) -> int:
+    def own_forecast_residuals(self) -> int:
         """The differences of the forecast."""
         return self.order
 
@@ -122,6 +122,11 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
         budget = self.budget(num_sampling_steps)
         shares_budget = self.budget_over == "batch"
         return ForecastCachePolicy(self, self.tolerance, budget, shares_budget, num_sampling_steps, groups)
+
+    @property
+    def reads_forecast_error(self) -> bool:
+        """The error of a forecast decides when to compute again."""
+        return True
 
     def most_lenient(self) -> CacheConfig:
         return self

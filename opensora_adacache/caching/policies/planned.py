@@ -45,6 +45,28 @@ class FixedStepsConfig(CacheConfig):
         return PlannedPolicy(self.fixed_steps(num_sampling_steps), groups)
 
 
+@dataclass(frozen=True)
+class IntervalConfig(FixedStepsConfig):
+    """Base class for policies that compute the first steps, then every k-th one, and the last.
+
+    Attributes:
+        interval: steps from one computed step to the next. Raising it computes fewer steps.
+        first_steps: number of steps at the start that always compute.
+    """
+
+    interval: int = 4
+    first_steps: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_counts(self, "interval", "first_steps")
+
+    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
+        first = range(1, min(self.first_steps, num_sampling_steps) + 1)
+        later = range(first[-1], num_sampling_steps + 1, self.interval)
+        return tuple(sorted({*first, *later, num_sampling_steps}))
+
+
 class TaylorSeries:
     """Shared by settings whose skipped steps are extrapolated by a Taylor series over steps.
 
@@ -58,7 +80,7 @@ class TaylorSeries:
         check_choice("order", self.order, (0, 1, 2))
 
     @property
-    def num_extra_residuals(self) -> int:
+    def own_forecast_residuals(self) -> int:
         """The finite differences of the series."""
         return self.order
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.checks import check_counts
-from opensora_adacache.caching.policies.planned import FixedStepsConfig, TaylorSeries
+from opensora_adacache.caching.policies.planned import IntervalConfig, TaylorSeries
 
 
 @dataclass(frozen=True)
-class TaylorSeerConfig(TaylorSeries, FixedStepsConfig):
+class TaylorSeerConfig(TaylorSeries, IntervalConfig):
     """TaylorSeer.
 
     Attributes:
@@ -22,16 +21,8 @@ class TaylorSeerConfig(TaylorSeries, FixedStepsConfig):
         first_steps: number of steps at the start that always compute.
     """
 
-    interval: int = 4
     order: int = 1
-    first_steps: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, "interval", "first_steps")
         self.check_order()
-
-    def fixed_steps(self, num_sampling_steps: int) -> tuple[int, ...]:
-        first = range(1, min(self.first_steps, num_sampling_steps) + 1)
-        later = range(first[-1], num_sampling_steps + 1, self.interval)
-        return tuple(sorted({*first, *later, num_sampling_steps}))

@@ -6,6 +6,7 @@ R batch rows, N tokens, C channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class StackResidual(ABC):
     """
 
     NAME = "stack"
+    measures_error: ClassVar[bool] = False
+    """Whether `end_computed_step` returns the errors of the forecasts; if not, `MeasuredError` can measure them."""
 
     def __init__(self, store: ResidualStore, num_rows: int, device: torch.device) -> None:
         self.store = store

@@ -36,6 +36,8 @@ class MeasuredForecast(StackResidual):
         device: device of the rows.
     """
 
+    measures_error = True
+
     def __init__(self, store: ResidualStore, order: int, num_rows: int, device: torch.device) -> None:
         super().__init__(store, num_rows, device)
         self.order = order

@@ -39,32 +39,60 @@ class TaylorResidual(StackResidual):
         if len(self.names) == 1:
             self.store.put_difference(self.names[0], after, before, rows)
             return
-        self._update_differences(after - before, rows, step)
+        position = self.position(step, timestep)
+        self._update_tensors(after - before, rows, self._since_computed(rows, position))
         index = row_index(rows)
-        self._computed_at[index] = float(step)
+        self._computed_at[index] = position
         self._count[index] += 1
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         out = x + self.store.get(self.names[0], rows)
         if len(self.names) > 1:
-            distance = self._since_computed(rows, step).to(x.dtype)
-            for power, name in enumerate(self.names[1:], start=1):
-                out = out.addcmul_(self.store.get(name, rows), distance**power / math.factorial(power))
+            distance = self._since_computed(rows, self.position(step, timestep))
+            for term, name in enumerate(self.names[1:], start=1):
+                out = out.addcmul_(self.store.get(name, rows), self.weight(term, distance).to(x.dtype))
         return out
 
     def keep_rows(self, rows: Tensor) -> None:
         super().keep_rows(rows)
         self._computed_at, self._count = self._computed_at[rows], self._count[rows]
 
-    def _since_computed(self, rows: Tensor | None, step: int) -> Tensor:
-        return (step - self._computed_at[row_index(rows)])[:, None, None]
+    def position(self, step: int, timestep: Tensor) -> Tensor | float:
+        """Return where a step lies on the axis over which the residual is extrapolated: a number or a tensor [1]."""
+        return float(step)
 
-    def _update_differences(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
-        interval = self._since_computed(rows, step).to(residual.dtype)
+    def weight(self, term: int, distance: Tensor) -> Tensor:
+        """Return the weight of a term, counted from 1, at distances [r, 1, 1] from the last computed step."""
+        return distance**term / math.factorial(term)
+
+    def _since_computed(self, rows: Tensor | None, position: Tensor | float) -> Tensor:
+        return (position - self._computed_at[row_index(rows)])[:, None, None]
+
+    def _update_tensors(self, residual: Tensor, rows: Tensor | None, interval: Tensor) -> None:
+        interval = interval.to(residual.dtype)
         count = self._count[row_index(rows)][:, None, None]
         for order, name in enumerate(self.names):
             old = self.store.get(name, rows) if name in self.store else None
             self.store.put(name, residual, rows)
             if order + 1 < len(self.names):
+                # half precision cannot distinguish some timesteps; such steps have no difference
                 difference = torch.zeros_like(residual) if old is None else (residual - old) / interval
-                residual = torch.where(count > order, difference, 0.0)
+                residual = torch.where((count > order) & (interval != 0), difference, 0.0)
+
+
+class LineResidual(TaylorResidual):
+    """The line through the last two computed residuals over the timestep: r + r'·(t − t₁).
+
+    A Taylor series of order 1 over timesteps instead of steps, which differs where steps have different lengths.
+
+    Args:
+        store: where the tensors are kept.
+        num_rows: R.
+        device: device of the rows.
+    """
+
+    def __init__(self, store: ResidualStore, num_rows: int, device: torch.device) -> None:
+        super().__init__(store, 1, num_rows, device)
+
+    def position(self, step: int, timestep: Tensor) -> Tensor | float:
+        return timestep.detach().flatten()[:1].float()
