@@ -7,7 +7,7 @@ OUT ?= outputs/demo
 BENCH ?= outputs/bench
 WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 
-.PHONY: demo bench test test-oldest test-slow test-gpu test-wheel check check-gpu wheel format clean
+.PHONY: demo bench test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -62,6 +62,13 @@ test-wheel:  ## install dist/*.whl into an empty environment outside the clone a
 	cd $(WHEEL_TEST) && venv/bin/opensora-adacache doctor shapes/sample
 	[ "$$(ls $(WHEEL_TEST)/videos/*.mp4 | wc -l)" = 2 ]
 
+docs: $(VENV)/.installed-docs  ## the documentation site in site/, with its links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python scripts/site/check.py site
+
+notebooks: $(VENV)/.installed-dev  ## execute the tutorial notebooks and save what they print
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/site/execute.py docs/tutorials/*.ipynb
+
 check: $(VENV)/.installed-dev  ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -73,7 +80,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) outputs build dist *.egg-info
+	rm -rf $(VENV) outputs build dist site *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -88,4 +95,8 @@ $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/.installed-release: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[release]'
+	touch $@
+
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	touch $@

@@ -1,6 +1,6 @@
 """Base classes for caching policies: `CacheConfig` (the settings) and `CachePolicy` (the decisions).
 
-A policy consists of a frozen dataclass of settings, whose `build` creates the object that decides during one run::
+A policy consists of a frozen dataclass of settings, whose `build` creates the object that decides during one run:
 
     @dataclass(frozen=True)
     class EveryOtherConfig(CacheConfig):
@@ -364,6 +364,6 @@ class CachePolicy(ABC):
         Args:
             step: counted from 1.
             computed: whether each group computed; the rows of these groups were observed in increasing order.
-            measured: `take_measurements` as numbers, [probes][r][sums].
+            measured: `take_measurements` as numbers: for each probe, for each row that computed, its sums.
         """
         return [None] * len(self.groups)
