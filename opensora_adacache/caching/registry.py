@@ -22,6 +22,7 @@ POLICIES: dict[str, str] = {
     "PlannedForecast": "opensora_adacache.caching.forecast.config:PlannedForecastConfig",
     "Planned": "opensora_adacache.caching.policies.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.policies.seacache:SeaCacheConfig",
+    "SenCache": "opensora_adacache.caching.policies.sencache:SenCacheConfig",
     "Static": "opensora_adacache.caching.policies.planned:StaticConfig",
     "TGATE": "opensora_adacache.caching.policies.tgate:TGATEConfig",
     "TaylorSeer": "opensora_adacache.caching.policies.taylorseer:TaylorSeerConfig",
@@ -43,6 +44,7 @@ COMMAND_NAMES: dict[str, str] = {
     "dpcache": "DPCache",
     "lemica": "LeMiCa",
     "navicache": "NaviCache",
+    "sencache": "SenCache",
     "budcache": "BudCache",
     "static": "Static",
 }

@@ -22,6 +22,7 @@ from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
@@ -934,6 +935,10 @@ SETTINGS = {
         PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "SenCache": (
+        SenCacheConfig(RATIOS, RATIOS, threshold=1e-9),
+        SenCacheConfig(RATIOS, RATIOS, threshold=1.0, early_fraction=1.0),
+    ),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),

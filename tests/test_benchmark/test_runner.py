@@ -37,7 +37,7 @@ def test_list_of_policies(compare, capsys):
     names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer seacache dpcache"
     assert (
         capsys.readouterr().out.split()
-        == [*names.split(), "lemica", "navicache", "budcache", "static"]
+        == [*names.split(), "lemica", "navicache", "sencache", "budcache", "static"]
         == list(COMMAND_NAMES)
     )
 

@@ -63,7 +63,7 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """The output loads as a benchmark config, and each planned schedule has the requested length."""
     out = tmp_path / "calibrated.json"
-    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
+    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache", "sencache"]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
     names_found = [f"{name}-1.33x" for name in names]
@@ -77,6 +77,7 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     forecast = caches["forecastcache"]
     assert forecast.speedup == 1.33 and len(forecast.growth) == len(forecast.sensitivity) == 8
     assert sum(forecast.sensitivity) / 8 == pytest.approx(1.0, rel=0.01)
+    assert len(caches["sencache"].input_sensitivities) == len(caches["sencache"].time_sensitivities) == 7
     assert len(caches["magcache"].ratios) == 7 and len(caches["teacache"].coefficients) == 5
 
 
