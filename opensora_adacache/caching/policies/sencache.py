@@ -109,7 +109,7 @@ class SenCachePolicy(CachePolicy):
         moved = square_norm(view.x - view.store.get(self.INPUT)) if self.INPUT in view.store else view.x.new_zeros(())
         moved = moved.float().expand(len(view.x))
         count = torch.full_like(moved, view.x[0].numel())
-        return torch.stack([moved, count, count * view.timestep.flatten().float() / 1000], dim=1)
+        return torch.stack([moved, count, count * view.timestep.float().max() / 1000], dim=1)
 
     def _skips(self, index: int, step: int, drift: float, time: float) -> bool:
         """Return whether a group skips, given the RMS change of its input since the last computed step."""
