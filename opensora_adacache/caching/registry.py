@@ -25,6 +25,7 @@ POLICIES: dict[str, str] = {
     "PlannedForecast": "opensora_adacache.caching.forecast.config:PlannedForecastConfig",
     "Planned": "opensora_adacache.caching.policies.planned:PlannedConfig",
     "SeaCache": "opensora_adacache.caching.policies.seacache:SeaCacheConfig",
+    "SenCache": "opensora_adacache.caching.policies.sencache:SenCacheConfig",
     "Spectrum": "opensora_adacache.caching.policies.spectrum:SpectrumConfig",
     "Static": "opensora_adacache.caching.policies.planned:StaticConfig",
     "TAFC": "opensora_adacache.caching.policies.tafc:TAFCConfig",
@@ -53,6 +54,7 @@ COMMAND_NAMES: dict[str, str] = {
     "dpcache": "DPCache",
     "lemica": "LeMiCa",
     "navicache": "NaviCache",
+    "sencache": "SenCache",
     "budcache": "BudCache",
     "static": "Static",
 }

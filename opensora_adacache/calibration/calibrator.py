@@ -27,6 +27,7 @@ _KINDS: tuple[type[CalibrationKind], ...] = (Codebooks, Forecasts, Plans, Thresh
 _STARTS: dict[str, dict[str, Any]] = {
     "adacache": {"codebook": OPEN_SORA_CODEBOOKS["fast"]},
     "magcache": {"ratios": (1.0,)},
+    "sencache": {"input_sensitivities": (1.0,), "time_sensitivities": (1.0,)},
     "lemica": {"steps": (1,)},
     "dpcache": {"steps": (1,)},
     "budcache": {"steps": (1,)},

@@ -17,6 +17,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.replay import Recording, record
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.calibration.runs import CalibrationRuns, RecordedRun
+from opensora_adacache.calibration.sensitivities import Sensitivities, record_sensitivities
 from opensora_adacache.calibration.step_costs import StepMeasurements
 from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.costs.run import step_lengths
@@ -58,6 +59,16 @@ class STDiT3Runs(CalibrationRuns):
         for job in self.jobs:
             measured = StepMeasurements(max_gap=self.longest_gap)
             with record_stack(self.models.transformer, measured.observe):
+                self.denoise(None, [job])
+            found.append(measured)
+        return found
+
+    @cached_property
+    def sensitivities(self) -> list[Sensitivities]:  # type: ignore[override]
+        """The sensitivities of the residual, for each uncached video."""
+        found = []
+        for job in self.jobs:
+            with record_sensitivities(self.models.transformer) as measured:
                 self.denoise(None, [job])
             found.append(measured)
         return found

@@ -8,10 +8,11 @@ from dataclasses import fields
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed, rounded
 from opensora_adacache.calibration.search import fit_polynomial, mean_ratios
+from opensora_adacache.calibration.sensitivities import mean_sensitivities
 
 
 class Thresholds(CalibrationKind):
-    """Calibrates FBCache, EasyCache and SeaCache, TeaCache with its polynomial, and MagCache with its ratios."""
+    """Calibrates one threshold, with TeaCache's polynomial, MagCache's ratios or SenCache's sensitivities."""
 
     field_names = frozenset({"threshold"})
 
@@ -21,6 +22,8 @@ class Thresholds(CalibrationKind):
             cache = changed(cache, coefficients=fit_polynomial(self.runs.measurements))
         if "ratios" in names:
             cache = changed(cache, ratios=mean_ratios(self.runs.measurements))
+        if "input_sensitivities" in names:
+            cache = changed(cache, **mean_sensitivities(self.runs.sensitivities))
         return [changed(cache, threshold=rounded(value)) for value in GRID]
 
 

@@ -25,6 +25,7 @@ from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.policies.spectrum import SpectrumConfig
 from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
@@ -942,6 +943,10 @@ SETTINGS = {
         PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
+    "SenCache": (
+        SenCacheConfig(RATIOS, RATIOS, threshold=1e-9),
+        SenCacheConfig(RATIOS, RATIOS, threshold=1.0, early_fraction=1.0),
+    ),
     "Spectrum": (SpectrumConfig(interval=1, growth=0), SpectrumConfig(first_steps=4, blend=0.5)),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3)),
     "TAFC": (TAFCConfig(threshold=1e-9), TAFCConfig(threshold=2.0, first_steps=2)),

@@ -12,8 +12,10 @@ from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
+from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
+from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
 from opensora_adacache.caching.trace import computed_steps
@@ -27,8 +29,14 @@ POLICIES = {
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.3), None),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.5), None),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2), [1, 4, 7]),
+    "NaviCache": (NaviCacheConfig(threshold=1e-9), NaviCacheConfig(threshold=0.5, align_steps=2), None),
     "Planned": (PlannedConfig(steps=range(1, 8)), PlannedConfig(steps=(1, 3, 7)), [1, 3, 7]),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.5), None),
+    "SenCache": (
+        SenCacheConfig(RATIOS, RATIOS, threshold=1e-9),
+        SenCacheConfig(RATIOS, RATIOS, threshold=9.0, max_skips=2),
+        [1, 4, 7],
+    ),
     "Static": (StaticConfig(interval=1), StaticConfig(interval=3), [1, 4, 7]),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, first_steps=2), [1, 2, 5, 7]),
     "TeaCache": (
@@ -41,7 +49,12 @@ POLICIES = {
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [(model, name) for model in ("wan-2.1", "latte") for name in POLICIES if (model, name) != ("latte", "SeaCache")],
+    [
+        pytest.param(model, name, marks=pytest.mark.slow if name in ("NaviCache", "SenCache") else ())
+        for model in ("wan-2.1", "latte")
+        for name in POLICIES
+        if (model, name) != ("latte", "SeaCache")
+    ],
 )
 def test_every_policy(tiny_models, model, name):
     tiny = tiny_models[model]

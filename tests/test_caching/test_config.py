@@ -57,6 +57,7 @@ WRONG = ["x", "", float("nan"), float("inf"), -1, -0.5, True, 10**400, object(),
 def settings_of(config):
     """Return the required settings of a class whose defaults are not sufficient."""
     needed = {"AdaCacheConfig": {"codebook": BOOK}, "MagCacheConfig": {"ratios": (1.0, 0.9)}}
+    needed["SenCacheConfig"] = {"input_sensitivities": (1.0, 0.9), "time_sensitivities": (1.0, 0.9)}
     needed |= dict.fromkeys(
         ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig", "BudCacheConfig"), {"steps": (1, 2)}
     )

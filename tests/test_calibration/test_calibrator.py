@@ -16,11 +16,13 @@ from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
+from opensora_adacache.calibration.thresholds import Thresholds
 from opensora_adacache.config import load_config
 from opensora_adacache.config.calibrated import write_calibrated
 from opensora_adacache.generation.jobs import plan_jobs
@@ -78,6 +80,17 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     assert forecast.speedup == 1.33 and len(forecast.growth) == len(forecast.sensitivity) == 8
     assert sum(forecast.sensitivity) / 8 == pytest.approx(1.0, rel=0.01)
     assert len(caches["magcache"].ratios) == 7 and len(caches["teacache"].coefficients) == 5
+
+
+@pytest.mark.slow
+def test_sencache_and_navicache_for_a_speedup(calibrate, write_config, tmp_path):
+    out = tmp_path / "calibrated.json"
+    assert (
+        calibrate([write_config(""), "--speedup", "1.33", "--policy", "sencache", "navicache", "--out", str(out)]) == 0
+    )
+    found = read_calibrated(out).settings
+    assert [setting.computed_steps for setting in found.values()] == pytest.approx([6, 6], abs=1)
+    assert len(found["sencache-1.33x"].section["input_sensitivities"]) == 7
 
 
 def test_a_wanted_psnr(calibrate, write_config, tmp_path):
@@ -199,6 +212,21 @@ def test_budcache_plans_by_the_final_latents_of_whole_runs(write_config):
     assert len(family) == 3 and family[0] == BudCacheConfig(steps=(1, 2, 3, 4))
     found = plans.for_speedup(start, 1.33)
     assert found.cache.steps == min([(1, 2, 3), (1, 2, 4), (1, 3, 4)], key=harm) and found.computed_steps == 3
+
+
+def test_sencache_takes_the_sensitivities_of_each_video_alone(write_config):
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 3})
+    jobs = plan_jobs(config)
+    runs = STDiT3Runs(config, load_models(config, [text for job in jobs for text in job.texts]), jobs)
+    first, second = runs.sensitivities
+    found = Thresholds(runs).family(SenCacheConfig((1.0,), (1.0,)))[0]
+    assert found.input_sensitivities == pytest.approx(
+        [sum(pair) / 2 for pair in zip(first.inputs, second.inputs, strict=True)], 1e-3
+    )
+    assert found.time_sensitivities == pytest.approx(
+        [sum(pair) / 2 for pair in zip(first.times, second.times, strict=True)], 1e-3
+    )
+    assert first.inputs != second.inputs and len(first.inputs) == 2
 
 
 @torch.no_grad()
