@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from opensora_adacache.config.executor import ExecutorSettings
-from opensora_adacache.config.pipeline import FIELD_KEYS, PipelineSettings
+from opensora_adacache.config.pipeline import FIELD_KEYS, OpenSoraPlanSettings
 from opensora_adacache.config.settings import (
     ModelSettings,
     OpenSoraConfig,
@@ -48,7 +48,7 @@ def text_list_keys() -> list[str]:
 def _hinted(*types: Any) -> Iterator[str]:
     sections: dict[str, type[Any]] = {"": OpenSoraConfig, "image.": OpenSoraConfig, "scheduler.": SchedulerSettings}
     sections |= {f"{name}.": section for name, section in LOADED.items()}
-    sections |= {"pipeline.": PipelineSettings, "executor.": ExecutorSettings}
+    sections |= {"pipeline.": OpenSoraPlanSettings, "executor.": ExecutorSettings}
     for prefix, section in sections.items():
         for name, hint in get_type_hints(section).items():
             if hint in types:

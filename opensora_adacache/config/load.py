@@ -137,7 +137,7 @@ def pipeline_run(section: Mapping[str, Any], prompt_path: str, seed: int) -> pip
 
 def _build_pipeline_run(path: Path, values: dict[str, Any]) -> pipeline.PipelineConfig:
     section = _with_local_path(_plain_section(values["pipeline"], "pipeline"), "pipeline")
-    settings = build(pipeline.PipelineSettings, section, "pipeline")
+    settings = build(pipeline.settings_class(section), section, "pipeline")
     identity = identity_of_pipeline(settings.from_pretrained, None, None)
     cache = _build_cache(values.get("cache"), settings.num_inference_steps, lambda: identity)
     values |= {"pipeline": settings, "image_size": settings.image_size, "num_frames": settings.num_frames}

@@ -14,6 +14,7 @@ from opensora_adacache.config.limits import MOST
 from opensora_adacache.config.merging import get_value, set_value
 from opensora_adacache.config.section import convert
 from opensora_adacache.config.settings import Dtype, RunConfig
+from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
 
@@ -106,6 +107,37 @@ class PipelineSettings:
     def num_frames(self) -> int | None:
         """Number of frames, or None if the call leaves it to the pipeline."""
         return next((self.call[name] for name in _FRAMES if self.call.get(name) is not None), None)
+
+
+@dataclass(frozen=True)
+class OpenSoraPlanSettings(PipelineSettings):
+    """Open-Sora-Plan 1.1, whose pipeline and models are those of its own source tree.
+
+    Attributes:
+        source: folder with the source of Open-Sora-Plan v1.1.0.
+        transformer: subfolder of the checkpoint with the transformer, one for each length of videos.
+        text_encoder: local folder or hub name of the T5 encoder and its tokenizer.
+    """
+
+    type: Literal["open_sora_plan"] = "open_sora_plan"  # type: ignore[assignment]
+    source: str = "Open-Sora-Plan"
+    transformer: str = "65x512x512"
+    text_encoder: str = "DeepFloyd/t5-v1_1-xxl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("offload", "device_map"):
+            if getattr(self, name):
+                raise ConfigError(f"{name} is not for Open-Sora-Plan, whose pipeline computes on one device: omit it")
+
+
+def settings_class(section: Mapping[str, Any]) -> type[PipelineSettings]:
+    """Return the class of settings that the ``type`` of a section ``pipeline`` names."""
+    names = ("diffusers", "open_sora_plan")
+    name = section.get("type", names[0])
+    if name not in names:
+        raise ConfigError(f"pipeline.type is {shown(name)}{closest(name, names)}; expected one of {', '.join(names)}")
+    return PipelineSettings if name == names[0] else OpenSoraPlanSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,10 @@ def count_pipeline_step(
 
     Raises:
         OSError: the configs of its components do not exist, or cannot be downloaded from the hub.
-        UncountedError: the text features of such a pipeline are unknown.
+        UncountedError: the text features of such a pipeline are unknown, or it is not one of diffusers.
     """
+    if settings.type != "diffusers":
+        raise UncountedError("the costs of Open-Sora-Plan are not counted: its pipeline is not one of diffusers")
     return _count(json.dumps(asdict(settings), sort_keys=True), num_text_tokens, attention_products)
 
 

@@ -9,7 +9,7 @@ import pytest
 from opensora_adacache.config import OpenSoraConfig, PipelineConfig, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FOLDERS = "latte cogvideox wan wan_2_2 hunyuan_video hunyuan_video_1_5 ltx_video ltx_2 mochi".split()
+FOLDERS = "latte cogvideox wan wan_2_2 hunyuan_video hunyuan_video_1_5 ltx_video ltx_2 mochi open_sora_plan".split()
 RUN = """
 save_fps = 16
 prompt = ["a red circle"]

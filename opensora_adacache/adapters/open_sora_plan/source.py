@@ -1,4 +1,4 @@
-"""Imports the LatteT2V of Open-Sora-Plan 1.1.0 from a folder with its source, on current diffusers."""
+"""Imports the classes of Open-Sora-Plan 1.1.0 from a folder with its source, on current diffusers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from torch import nn
 
 MODELS = "opensora.models.diffusion.latte.modeling_latte"
 PIPELINE = "opensora.sample.pipeline_videogen"
+VAE = "opensora.models.ae.videobase.causal_vae"
+NOT_RUN = ("opensora.models.ae", "opensora.models.ae.videobase")
+"""Packages around the VAE whose own code imports every autoencoder and trainer, with what these need."""
 GONE = "LORA_ATTENTION_PROCESSORS"
 """A name that Open-Sora-Plan imports and never uses, and that diffusers no longer has."""
 
@@ -31,9 +34,24 @@ def import_pipeline(source: str | Path) -> type:
     return _import(Path(source), PIPELINE).VideoGenPipeline
 
 
+def import_vae(source: str | Path) -> type[nn.Module]:
+    """Return the class CausalVAEModelWrapper from a source tree; see `import_latte_t2v`.
+
+    Only the modules that the VAE uses are imported. They need pytorch-lightning.
+    """
+    source = Path(source)
+    _import(source, MODELS)  # refuses a wrong source before anything is put in its place
+    for name in NOT_RUN:
+        if name not in sys.modules:
+            package = ModuleType(name)
+            package.__path__ = [str(source.resolve().joinpath(*name.split(".")))]
+            sys.modules[name] = package
+    return _import(source, VAE).CausalVAEModelWrapper
+
+
 def _import(source: Path, name: str) -> ModuleType:
     path = source.joinpath(*name.split(".")).with_suffix(".py").resolve()
-    if not path.is_file():
+    if not (path.is_file() or path.with_suffix("").is_dir()):
         raise ValueError(f"'{source}' has no {path.name}; pass a source tree of Open-Sora-Plan v1.1.0")
     imported = sys.modules.get("opensora")
     if imported is not None and source.resolve() not in Path(str(imported.__file__)).resolve().parents:

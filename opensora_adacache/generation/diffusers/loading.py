@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,16 +12,16 @@ from typing import Any
 
 import torch
 
-from opensora_adacache.config.pipeline import PipelineConfig, PipelineSettings
+from opensora_adacache.config.pipeline import OpenSoraPlanSettings, PipelineConfig, PipelineSettings
 from opensora_adacache.config.pipeline_class import check_call, hub_options, pipeline_class
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import one_line
+from opensora_adacache.generation.diffusers.dtypes import DTYPES, dtype_argument
 from opensora_adacache.generation.diffusers.maker import PipelineMaker
+from opensora_adacache.generation.diffusers.open_sora_plan import check_open_sora_plan, load_open_sora_plan
 from opensora_adacache.generation.jobs import VideoJob
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -72,21 +71,18 @@ def load_pipeline(
         ValueError: the pipeline does not take the arguments of the call, its scheduler cannot be changed like that, or
             the settings need accelerate, which is not installed.
     """
-    from diffusers import DiffusionPipeline
-
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
     _check_accelerate(settings, device)
-    pipeline_class(settings)  # whose errors come before the weights are read
+    load = _load_diffusers
+    if isinstance(settings, OpenSoraPlanSettings):
+        check_open_sora_plan(settings)  # whose errors come before the weights are read
+        load = load_open_sora_plan
+    else:
+        pipeline_class(settings)  # the same
     say(f"loading the pipeline from '{settings.from_pretrained}'")
     with _bars_on_terminals_only():
-        pipeline = DiffusionPipeline.from_pretrained(
-            settings.from_pretrained,
-            variant=settings.variant,
-            device_map=settings.device_map,
-            **{_dtype_argument(): _dtypes(settings.torch_dtype)},
-            **hub_options(settings),
-        )
+        pipeline = load(settings)
     if settings.scheduler:
         pipeline.scheduler = changed_scheduler(pipeline.scheduler, settings.scheduler)
     if settings.vae_tiling:
@@ -95,6 +91,18 @@ def load_pipeline(
         _place(pipeline, settings.offload, device)
     pipeline.set_progress_bar_config(disable=True)
     return LoadedPipeline(pipeline, settings, device, time.perf_counter() - begin)
+
+
+def _load_diffusers(settings: PipelineSettings) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(
+        settings.from_pretrained,
+        variant=settings.variant,
+        device_map=settings.device_map,
+        **{dtype_argument(): _dtypes(settings.torch_dtype)},
+        **hub_options(settings),
+    )
 
 
 def changed_scheduler(scheduler: Any, changes: Mapping[str, Any]) -> Any:
@@ -141,14 +149,6 @@ def _dtypes(dtype: str | Mapping[str, str]) -> Any:
     if isinstance(dtype, str):
         return DTYPES[dtype]
     return {name: DTYPES[each] for name, each in dtype.items()}
-
-
-def _dtype_argument() -> str:
-    """Return the argument of ``from_pretrained`` that takes dtypes; newer versions of diffusers call it ``dtype``."""
-    from diffusers import DiffusionPipeline
-
-    documented = re.search(r"^\s*dtype \(", DiffusionPipeline.from_pretrained.__doc__ or "", re.MULTILINE)
-    return "dtype" if documented else "torch_dtype"
 
 
 def _check_accelerate(settings: PipelineSettings, device: torch.device) -> None:

@@ -1,0 +1,2 @@
+# Open-Sora-Plan with AdaCache, from settings to start with: calibrate them for this model.
+_base_ = ["sample.py", "../_base_/adacache_start.py"]
