@@ -26,9 +26,16 @@ RATE_2 = AdaCacheConfig({1e9: 2, 1e10: 1})
 SCHEDULES = {10: (3, [1, 2, 3, 4, 5, 7, 9, 10]), 7: (2, [1, 2, 3, 4, 6, 7])}
 
 
-@pytest.fixture
-def pipeline():
+@pytest.fixture(scope="module")
+def made():
     return make_pipeline(FAMILY)
+
+
+@pytest.fixture
+def pipeline(made):
+    copied = copy.deepcopy(made)
+    copied.set_progress_bar_config(disable=True)
+    return copied
 
 
 def generate(pipeline, steps=10, prompt="a red circle", **changes):
@@ -50,7 +57,8 @@ def attributes(pipeline):
 
 
 def test_one_session_for_both(pipeline):
-    before, plain = attributes(pipeline), generate(pipeline)
+    plain = generate(pipeline)
+    before = attributes(pipeline)  # a pipeline leaves a registry of hooks by itself
     with apply_cache(pipeline, ONES):
         assert torch.equal(generate(pipeline), plain)
     session = apply_cache(pipeline, RATE_2)
@@ -75,12 +83,8 @@ def test_one_session_for_both(pipeline):
     assert torch.equal(generate(pipeline), cached) and schedules(session) == both(computed)
     parts = [len(part.trace) for part in session.sessions.values()]
     assert parts == [first, 10 - first]
-    # two transformers, two branches, and in each the residuals of the stack and of the probe
-    assert (
-        session.peak_cache_bytes
-        == session.cache_bytes()
-        == 2 * sum(branch.peak_cache_bytes for branch in list(session.branches.values())[:1])
-    )
+    num_bytes = [part.cache_bytes() for part in session.sessions.values()]
+    assert num_bytes[0] == num_bytes[1] > 0 and session.peak_cache_bytes == session.cache_bytes() == sum(num_bytes)
     trace = session.trace
     session.detach()
     assert session.cache_bytes() == 0 and session.trace == trace
@@ -100,7 +104,10 @@ def test_another_number_of_steps_per_call(pipeline):
         apply_cache(pipeline, RATE_2, 10)
 
 
-@pytest.mark.parametrize(("boundary", "index"), [(1.1, 1), (0.0, 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("boundary", "index"),
+    [(1.1, 1), pytest.param(0.0, 0, marks=pytest.mark.slow), pytest.param(None, 0, marks=pytest.mark.slow)],
+)
 def test_one_of_them_takes_no_step(pipeline, boundary, index):
     """A call after one in which both took some: nothing of the other's earlier run is shown, or kept."""
     session = apply_cache(pipeline, RATE_2)
@@ -129,6 +136,7 @@ def test_guidance(pipeline, monkeypatch):
         assert schedules(session) == {"": computed, "call 2": computed}
 
 
+@pytest.mark.slow
 def test_each_video_decides(pipeline):
     prompts = ["a red circle", "a blue square"]
 
@@ -144,7 +152,7 @@ def test_each_video_decides(pipeline):
             session.trace  # noqa: B018
 
 
-@pytest.mark.parametrize("steps_done", [1, 5])
+@pytest.mark.parametrize("steps_done", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_an_exception_leaves_the_next_call_clean(pipeline, steps_done):
     """In the first transformer's part and in the second's, from a callback."""
 
@@ -160,6 +168,7 @@ def test_an_exception_leaves_the_next_call_clean(pipeline, steps_done):
         assert torch.equal(generate(pipeline), expected) and schedules(session) == both(SCHEDULES[10][1])
 
 
+@pytest.mark.slow
 def test_a_copy_is_plain(pipeline):
     plain = generate(pipeline)
     session = apply_cache(pipeline, RATE_2)
@@ -182,7 +191,14 @@ def test_what_does_not_fit_leaves_nothing(pipeline):
     assert attributes(pipeline) == before
 
 
-@pytest.mark.parametrize(("left", "boundary"), [("transformer", None), ("transformer", 0.0), ("transformer_2", 1.1)])
+@pytest.mark.parametrize(
+    ("left", "boundary"),
+    [
+        ("transformer_2", 1.1),
+        pytest.param("transformer", 0.0, marks=pytest.mark.slow),
+        pytest.param("transformer", None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_pipeline_with_one_of_the_two(pipeline, left, boundary):
     pipeline.register_modules(**{({"transformer", "transformer_2"} - {left}).pop(): None})
     pipeline.register_to_config(boundary_ratio=boundary)
