@@ -14,6 +14,7 @@ from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeli
 
 if TYPE_CHECKING:
     from opensora_adacache.adapters.branches import BranchedSession
+    from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
     from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
 
 MODULAR = "diffusers.modular_pipelines.modular_pipeline"
@@ -28,7 +29,7 @@ def apply_cache(
     policy: str | None = None,
     scheduler: Any = None,
     adapter: TransformerAdapter | None = None,
-) -> CacheSession | BranchedSession:
+) -> CacheSession | BranchedSession | ExpertsSession:
     """Attach a cache to a model from outside and return its session.
 
     Use it in a ``with`` statement, or call it directly and remove the cache later with ``session.detach()``. Everything
@@ -40,7 +41,8 @@ def apply_cache(
             them), or a diffusers pipeline, modular or not.
         config: settings of a policy: an `AdaCacheConfig` or any other `CacheConfig`, including your own.
         num_sampling_steps: number of denoising steps of the sampler. With diffusers it is the length of the scheduler's
-            `timesteps`; for a pipeline it may be omitted and is then read at each call.
+            `timesteps`; for a pipeline it may be omitted and is then read at each call. For one with two transformers
+            that share the steps it must be omitted.
         speedup: n / computed steps, in place of `config`. The settings come from a preset of the model, or else from a
             calibration of your own (docs/guide/calibration.md).
         policy: "forecast" or "adacache", with `speedup`. None takes the first of them that has settings.

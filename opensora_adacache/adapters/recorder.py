@@ -65,7 +65,9 @@ def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None
 
 
 @contextmanager
-def record_branches(model: nn.Module, config: AdaCacheConfig, num_sampling_steps: int) -> Iterator[dict[str, Recorder]]:
+def record_branches(
+    model: nn.Module, config: AdaCacheConfig, num_sampling_steps: int | Callable[[], int]
+) -> Iterator[dict[str, Recorder]]:
     """Measure the probe of a diffusers transformer, from outside, while its pipeline makes one video.
 
     Yields one recorder per guidance branch by name, filled as the pipeline runs; every step computes.

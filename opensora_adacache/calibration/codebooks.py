@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from opensora_adacache.caching.contract import CacheConfig
@@ -25,7 +25,9 @@ class Codebooks(CalibrationKind):
     def for_speedup(self, cache: Any, speedup: float) -> Found:
         recordings = self.recordings(cache)
         found = calibrate(cache, recordings, speedup)
-        return Found(found, mean_computed_steps(found, recordings))
+        # recordings of two transformers have some of the run's steps each
+        share = fmean(recording.num_steps for recording in recordings) / self.runs.num_steps
+        return Found(found, mean_computed_steps(found, recordings) / share)
 
     def recordings(self, cache: Any) -> list[Recording]:
         """Return the recordings of all jobs and guidance branches. The probe must not change between calls."""

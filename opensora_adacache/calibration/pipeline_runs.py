@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opensora_adacache.adapters import apply_cache
 from opensora_adacache.adapters.branches import BranchedSession
+from opensora_adacache.adapters.diffusers.experts import StepsOfExperts, transformers_of
+from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.adapters.diffusers.pipeline import check_corrector
 from opensora_adacache.adapters.recorder import moved, play_back, record_branches, record_calls
 from opensora_adacache.caching.adacache import AdaCacheConfig
@@ -59,12 +62,13 @@ class PipelineRuns(CalibrationRuns):
         super().__init__(config.num_sampling_steps, jobs)
         self.maker = models.maker(replace(config, cache=None))
         self.pipeline = models.pipeline
+        self.transformers = transformers_of(models.pipeline)
         self.device = models.device
         self.on_run = on_run
 
     @property
     def identity(self) -> ModelIdentity:
-        transformer = self.pipeline.transformer
+        transformer: Any = next(iter(self.transformers.values()))
         return identity_of_pipeline(self.pipeline.name_or_path or "", type(transformer).__name__, transformer.config)
 
     def allowed(self, cache: CacheConfig) -> CacheConfig:
@@ -78,6 +82,10 @@ class PipelineRuns(CalibrationRuns):
             return replace(cast(Any, cache), corrector=0.0)
         return cache
 
+    def fixed_steps(self, cache: CacheConfig) -> tuple[int, ...] | None:
+        """Return the schedule of settings that have a fixed one; two transformers have one each, which runs show."""
+        return super().fixed_steps(cache) if len(self.transformers) == 1 else None
+
     def denoise(
         self, cache: CacheConfig | None, jobs: Sequence[VideoJob] | None = None
     ) -> tuple[Tensor, list[list[StepRecord]]]:
@@ -90,10 +98,14 @@ class PipelineRuns(CalibrationRuns):
         return torch.cat(latents), traces
 
     def record(self, cache: CacheConfig | None, jobs: Sequence[VideoJob]) -> RecordedRun:
-        """Make some videos with settings that compute every step, and record the outputs of the transformer."""
-        latents, traces, outputs = [], [], []
+        """Make some videos with settings that compute every step, and record the outputs of the transformer.
+
+        Raises:
+            ValueError: the pipeline has two transformers.
+        """
+        latents, traces, outputs, model = [], [], [], self._only_transformer()
         for job in jobs:
-            with self._attached(cache) as session, record_calls(self.pipeline.transformer) as calls:
+            with self._attached(cache) as session, record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
             traces += _traces(session)
             steps: dict[float, list[Any]] = {}
@@ -106,7 +118,7 @@ class PipelineRuns(CalibrationRuns):
         self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
     ) -> Tensor:
         """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
-        latents, model = [], self.pipeline.transformer
+        latents, model = [], self._only_transformer()
         for job, recorded in zip(jobs, outputs, strict=True):
             first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
             with apply_cache(self.pipeline, cache, self.num_steps - step + 1), play_back(model, first):
@@ -114,12 +126,17 @@ class PipelineRuns(CalibrationRuns):
         return torch.cat(latents)
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
-        """Return for each job the recordings of the probe in an uncached run, one for each guidance branch."""
+        """Return for each job the recordings of the probe in an uncached run, for each transformer and branch."""
         recordings = []
         for job in self.jobs:
-            with record_branches(self.pipeline.transformer, cache, self.num_steps) as recorders:
+            steps = self._steps_by_transformer()
+            with ExitStack() as stack:
+                watched = [
+                    stack.enter_context(record_branches(transformer, cache, steps[name]))
+                    for name, transformer in self.transformers.items()
+                ]
                 self._make(job, "latent")
-            recordings.append([recorder.recording() for recorder in recorders.values()])
+            recordings.append([recorder.recording() for recorders in watched for recorder in recorders.values()])
         return recordings
 
     def frames(self, cache: CacheConfig | None) -> list[Tensor]:
@@ -128,10 +145,30 @@ class PipelineRuns(CalibrationRuns):
             videos = [self._make(job, "pt") for job in self.jobs]
         return [2 * video[0].movedim(1, 0).float().cpu() - 1 for video in videos]
 
-    def _attached(self, cache: CacheConfig | None) -> AbstractContextManager[BranchedSession | None]:
+    def _only_transformer(self) -> nn.Module:
+        """Return the transformer.
+
+        Raises:
+            ValueError: there are two.
+        """
+        if len(self.transformers) > 1:
+            raise ValueError(
+                f"this policy is measured with recorded outputs of one transformer, and {type(self.pipeline).__name__} "
+                "has two: calibrate AdaCache or a policy with a threshold or an interval"
+            )
+        return next(iter(self.transformers.values()))
+
+    def _steps_by_transformer(self) -> dict[str, int | Callable[[], int]]:
+        """Return the number of steps of each transformer, or what counts them in a call of the pipeline."""
+        if len(self.transformers) == 1:
+            return dict.fromkeys(self.transformers, self.num_steps)
+        counted = StepsOfExperts(self.pipeline)
+        return {name: partial(counted.of, name) for name in self.transformers}
+
+    def _attached(self, cache: CacheConfig | None) -> AbstractContextManager[BranchedSession | ExpertsSession | None]:
         if cache is None:
             return nullcontext()
-        return cast(BranchedSession, apply_cache(self.pipeline, cache))
+        return cast("BranchedSession | ExpertsSession", apply_cache(self.pipeline, cache))
 
     def _make(self, job: VideoJob, output_type: str) -> Tensor:
         """Return the latents [1, …], or the video [1, F, 3, H, W] in 0..1, of a job."""
@@ -141,7 +178,8 @@ class PipelineRuns(CalibrationRuns):
         return made
 
 
-def _traces(session: BranchedSession | None) -> list[list[StepRecord]]:
+def _traces(session: BranchedSession | ExpertsSession | None) -> list[list[StepRecord]]:
     """Return the traces of the latest run on all guidance branches; none without a cache."""
-    branches = [] if session is None else session.branches.values()
-    return [trace for branch in branches for trace in branch.traces]
+    if session is None:
+        return []
+    return [trace for branch in session.branches.values() for trace in branch.traces]

@@ -59,6 +59,10 @@ class CalibrationRuns(ABC):
         """Return the settings without what the sampler of these runs does not allow."""
         return cache
 
+    def fixed_steps(self, cache: CacheConfig) -> tuple[int, ...] | None:
+        """Return the computed steps of settings that fix them for these runs, or None."""
+        return cache.fixed_steps(self.num_steps)
+
     @abstractmethod
     def denoise(
         self, cache: CacheConfig | None, jobs: Sequence[Any] | None = None
@@ -111,7 +115,7 @@ class CalibrationRuns(ABC):
 
     def mean_steps(self, cache: CacheConfig) -> float:
         """Return the mean number of computed steps over the jobs' videos."""
-        fixed = cache.fixed_steps(self.num_steps)
+        fixed = self.fixed_steps(cache)
         if fixed is not None:
             return len(fixed)
         if repr(cache) not in self._mean_steps:  # searches for several speedups try the same settings

@@ -40,7 +40,7 @@ def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: 
     Raises:
         ValueError: the rates of the codebook cannot reach that speedup. The message names the range that they can.
     """
-    num_steps = recordings[0].num_steps
+    num_steps = fmean(recording.num_steps for recording in recordings)  # two transformers share the steps of a run
     target = num_steps / speedup
 
     def steps_at(factor: float) -> float:
@@ -51,8 +51,8 @@ def calibrate(config: AdaCacheConfig, recordings: Sequence[Recording], speedup: 
     most, fewest = steps_at(low), steps_at(high)
     if not fewest <= target <= most:
         raise ValueError(
-            f"these rates reach speedups of {num_steps / most:.2f} to {num_steps / fewest:.2f} over {num_steps} steps, "
-            f"got {speedup:g}: choose one between, or a codebook of other rates"
+            f"these rates reach speedups of {num_steps / most:.2f} to {num_steps / fewest:.2f} over {num_steps:g} "
+            f"steps, got {speedup:g}: choose one between, or a codebook of other rates"
         )
     for _ in range(60):
         middle = (low * high) ** 0.5

@@ -220,16 +220,12 @@ def test_what_a_cache_with_a_corrector_refuses():
 
 def test_experts_know_their_part_of_the_scheduler():
     """Of two transformers, each corrects within its own steps, as one that is attached by itself does."""
-    from opensora_adacache.adapters.diffusers.experts import attach_to_transformers
-
     pipeline = make_pipeline("wan-2.2")
     pipeline.scheduler = diffusers.UniPCMultistepScheduler(**FLOW)
     config = PlannedForecastConfig(steps=(1, 2, 4), corrector=0.5)
-    sessions = attach_to_transformers(pipeline, config)
-    corrected = generate(pipeline, "wan-2.2", 10)
-    numbers = [session.num_sampling_steps for session in sessions.values()]
-    for session in sessions.values():
-        session.detach()
+    with apply_cache(pipeline, config) as session:
+        corrected = generate(pipeline, "wan-2.2", 10)
+        numbers = [part.num_sampling_steps for part in session.sessions.values()]
     assert sum(numbers) == 10 and min(numbers) >= 4
     names = ("transformer", "transformer_2")
     alone = [
@@ -241,4 +237,4 @@ def test_experts_know_their_part_of_the_scheduler():
         session.detach()
     pipeline.scheduler = diffusers.LCMScheduler()
     with pytest.raises(ValueError, match="got LCMScheduler"):
-        attach_to_transformers(pipeline, config)
+        apply_cache(pipeline, config)

@@ -121,6 +121,41 @@ def test_other_kinds_and_targets(saved, prompts, calibrations, capsys, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:a run of . steps is short")
+def test_two_transformers_that_share_the_steps(saved, prompts, calibrations, tmp_path, capsys):
+    """AdaCache and policies with a threshold or an interval get settings for both; plans and profiles are refused."""
+    folder, steps = saved("wan-2.2"), 14
+    policies = ("adacache", "fbcache", "static", "forecastcache", "lemica")
+    arguments = ["--speedup", "1.2", "--policy", *policies, "--limit", "2"]
+    assert calibrate(folder, "wan-2.2", prompts, *arguments, steps=steps) == 2
+    shown, errors = capsys.readouterr()
+    for policy in ("forecastcache", "lemica"):
+        assert f"{policy}-1.2x: this policy is measured with recorded outputs of one transformer, and Wan" in errors
+    (path,) = calibrations.glob(f"tiny-wan-2.2-*-{steps}.json")
+    assert list(read_calibrated(path).settings) == ["adacache-1.2x", "fbcache-1.2x", "static-1.2x"]
+    mean = float(re.search(rf"adacache-1.2x: ([\d.]+) of {steps} steps", shown).group(1))
+    assert 10 <= mean <= 13
+
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    computed = []
+    with apply_cache(pipeline, speedup=1.2) as session:
+        for seed, prompt in enumerate(prompts.read_text().splitlines()):
+            generator = torch.Generator().manual_seed(seed)
+            pipeline(prompt, **call_arguments("wan-2.2"), num_inference_steps=steps, generator=generator)
+            computed += [len(computed_steps(branch.trace)) for branch in session.branches.values()]
+    assert abs(sum(computed) / len(computed) - mean) <= 1
+
+    config = tmp_path / "config.py"
+    call = {**call_of("wan-2.2"), "num_inference_steps": steps}
+    text = f'prompt_path = "{prompts}"\nsave_fps = 8\n'
+    config.write_text(text + f'pipeline = dict(from_pretrained="{folder}", call={call}, torch_dtype="fp32")\n')
+    command = runpy.run_path(str(ROOT / "scripts" / "calibrate.py"))["main"]
+    assert command([str(config), "--policy", "adacache", "--speedup", "1.2", "--limit", "2"]) == 0
+    assert f"adacache-1.2x: {mean:.2f} of {steps} steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_config_of_a_pipeline(saved, prompts, calibrations, tmp_path, capsys):
     """scripts/calibrate.py takes it, finds a tolerance, and a config finds the profile by a speedup."""
     folder = saved("wan")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from opensora_adacache.adapters import apply_cache
 from opensora_adacache.adapters.branches import BranchedSession
-from opensora_adacache.adapters.diffusers.experts import attach_to_transformers, transformers_of
+from opensora_adacache.adapters.diffusers.experts import transformers_of
+from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
+from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.config.pipeline import PipelineConfig
 from opensora_adacache.generation.clip import Clip
@@ -36,7 +39,7 @@ class PipelineMaker:
 
     def __enter__(self) -> PipelineMaker:
         if self._depth == 0 and self.config.cache is not None:
-            self._sessions = attach_to_transformers(self.pipeline, self.config.cache)
+            self._sessions = self._attached(self.config.cache)
         self._depth += 1
         return self
 
@@ -99,6 +102,14 @@ class PipelineMaker:
             "generator": generators[0] if one else generators,
             **self.config.pipeline.call,
         }
+
+    def _attached(self, cache: CacheConfig) -> dict[str, BranchedSession]:
+        """Attach the cache, and return the session of each transformer by the name of its component."""
+        session = apply_cache(self.pipeline, cache)
+        if isinstance(session, ExpertsSession):
+            return session.sessions
+        (name,) = transformers_of(self.pipeline)
+        return {name: cast(BranchedSession, session)}
 
     def _reset(self) -> None:
         for session in self._sessions.values():

@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.adapters.diffusers.experts import transformers_of
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
 TWO = ("wan", "cogvideox")
 """Guidance in two calls, guidance in one batch."""
 FAMILIES = ("wan", "cogvideox", "latte", "hunyuan-video", "hunyuan-video-1.5", "ltx-video", "mochi")
+EXPERTS = "wan-2.2"
+"""The family with two transformers: of 7 steps the first takes 2 and the second 5, so that step 5 is reused."""
 
 
 class Family:
@@ -28,6 +31,8 @@ class Family:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        if name == EXPERTS:
+            self.steps, self.computed = 7, [1, 2, 3, 4, 6, 7]
 
     def make(self) -> Any:
         return make_pipeline(self.name)
@@ -51,16 +56,24 @@ class Family:
             return self.generate(pipeline)
 
     @staticmethod
-    def blocks(pipeline: Any) -> list[torch.nn.Module]:
-        lists = [child for name, child in pipeline.transformer.named_children() if name.endswith("blocks")]
+    def transformers(pipeline: Any) -> dict[str, torch.nn.Module]:
+        return transformers_of(pipeline)
+
+    @staticmethod
+    def blocks(pipeline: Any, name: str = "transformer") -> list[torch.nn.Module]:
+        lists = [child for part, child in getattr(pipeline, name).named_children() if part.endswith("blocks")]
         return [block for blocks in lists for block in blocks]
 
     def check(self, pipeline: Any, session: Any) -> torch.Tensor:
         """Call a pipeline with `rate_2` twice: equal latents, the schedule by hand, no block on a reused step."""
         calls: list[int] = []
-        handle = self.blocks(pipeline)[0].register_forward_pre_hook(lambda module, inputs: calls.append(1))
+        handles = [
+            self.blocks(pipeline, name)[0].register_forward_pre_hook(lambda module, inputs: calls.append(1))
+            for name in self.transformers(pipeline)
+        ]
         first, second = self.generate(pipeline), self.generate(pipeline)
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         schedules = [computed_steps(branch.trace) for branch in session.branches.values()]
         assert schedules and schedules == [self.computed] * len(schedules)
         assert len(calls) == 2 * sum(map(len, schedules))
@@ -86,7 +99,7 @@ class Family:
         return cached
 
 
-MADE = {name: Family(name) for name in FAMILIES}
+MADE = {name: Family(name) for name in (*FAMILIES, EXPERTS)}
 
 
 def slow_but(*fast: str) -> list:
@@ -99,9 +112,9 @@ def family(request) -> Family:
     return MADE[request.param]
 
 
-@pytest.fixture(scope="session", params=slow_but(*TWO))
+@pytest.fixture(scope="session", params=[*slow_but(*TWO), pytest.param(EXPERTS, marks=pytest.mark.slow)])
 def two_families(request) -> Family:
-    """Each family; all but two are slow tests."""
+    """Each family, also that of two transformers; all but two are slow tests."""
     return MADE[request.param]
 
 

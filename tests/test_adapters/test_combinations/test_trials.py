@@ -41,7 +41,7 @@ def offload_in_either_order(family, pipeline, monkeypatch):
 
 def another_number_of_steps_for_each_call(family, pipeline, monkeypatch):
     with apply_cache(pipeline, family.rate_2) as session:
-        for steps in (7, 4, 5):
+        for steps in (6, 4, family.steps):
             latents = family.generate(pipeline, num_inference_steps=steps)
             lengths = [len(branch.trace) for branch in session.branches.values()]
             assert lengths == [steps] * len(lengths)
@@ -59,18 +59,29 @@ def hooks_of_others(family, pipeline, monkeypatch):
             self.calls += 1
             return args, kwargs
 
-    registry = HookRegistry.check_if_exists_or_initialize(pipeline.transformer)
-    before, after = Count(), Count()
-    registry.register_hook(before, "before")
+    registries = [
+        HookRegistry.check_if_exists_or_initialize(transformer)
+        for transformer in family.transformers(pipeline).values()
+    ]
+    before, after = [Count() for _ in registries], [Count() for _ in registries]
+
+    def calls_of(counts):
+        return sum(count.calls for count in counts)
+
+    for registry, count in zip(registries, before, strict=True):
+        registry.register_hook(count, "before")
     with apply_cache(pipeline, family.rate_2) as session:
-        registry.register_hook(after, "after")
+        for registry, count in zip(registries, after, strict=True):
+            registry.register_hook(count, "after")
         assert torch.equal(family.check(pipeline, session), family.cached)
         calls = 2 * family.steps * len(session.branches)
-        assert before.calls == after.calls == calls
-        registry.remove_hook("before")
+        assert calls_of(before) == calls_of(after) == calls
+        for registry in registries:
+            registry.remove_hook("before")
         assert torch.equal(family.check(pipeline, session), family.cached)
-        assert (before.calls, after.calls) == (calls, 2 * calls)
-    assert torch.equal(family.generate(pipeline), family.plain) and list(registry.hooks) == ["after"]
+        assert (calls_of(before), calls_of(after)) == (calls, 2 * calls)
+    assert torch.equal(family.generate(pipeline), family.plain)
+    assert all(list(registry.hooks) == ["after"] for registry in registries)
 
 
 def copies(family, pipeline, monkeypatch):
@@ -83,7 +94,8 @@ def copies(family, pipeline, monkeypatch):
     assert torch.equal(family.generate(twin), family.plain) and session.trace == trace
     with apply_cache(twin, family.rate_2) as other:
         assert torch.equal(family.check(twin, other), cached)
-    twin.transformer = pickle.loads(pickle.dumps(pipeline.transformer))
+    for name, transformer in family.transformers(pipeline).items():
+        setattr(twin, name, pickle.loads(pickle.dumps(transformer)))
     assert torch.equal(family.generate(twin), family.plain)
     assert torch.equal(family.check(pipeline, session), cached)
     session.detach()
