@@ -33,6 +33,8 @@ ABSENT = """## Not on this page
 - EasyCache (2507.02860) names OpenSora in its abstract. Its repository prints tables for other models only.
 - PreciseCache (2603.00976): the notes that were found have figures for Wan 2.1 and HunyuanVideo only.
 - Foresight (2506.00329) reports up to 1.63× over several models. No row for 480p and 51 frames was found.
+- NaviCache: a page that speaks for its authors gives 1.81× to 1.91× on Open-Sora from 480p, 51 frames to 720p, 102
+  frames, without rows.
 - FasterCache's own paper (2410.19355) measures 192 frames (1.62×, 27.03 dB on an A100), which is another setting.
 """
 
