@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,15 +75,16 @@ def load_pipeline(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
     _check_accelerate(settings, device)
-    load = _load_diffusers
+    load: Callable[[], Any]
     if isinstance(settings, OpenSoraPlanSettings):
         check_open_sora_plan(settings)  # whose errors come before the weights are read
-        load = load_open_sora_plan
+        load = partial(load_open_sora_plan, settings)
     else:
         pipeline_class(settings)  # the same
+        load = partial(_load_diffusers, settings)
     say(f"loading the pipeline from '{settings.from_pretrained}'")
     with _bars_on_terminals_only():
-        pipeline = load(settings)
+        pipeline = load()
     if settings.scheduler:
         pipeline.scheduler = changed_scheduler(pipeline.scheduler, settings.scheduler)
     if settings.vae_tiling:

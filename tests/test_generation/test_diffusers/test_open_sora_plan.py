@@ -157,7 +157,7 @@ def test_the_type_decides_which_keys_there_are(tmp_path):
     path = tmp_path / "run.py"
     text = (
         'save_fps = 8\nprompt = "a"\n'
-        f'pipeline = dict(type="{{}}", from_pretrained="a/b", source="x", call=dict(num_inference_steps=6))\n'
+        'pipeline = dict(type="{}", from_pretrained="a/b", source="x", call=dict(num_inference_steps=6))\n'
     )
     path.write_text(text.format("open_sora_plan"))
     assert load_config(path, {"pipeline.source": "elsewhere"}).pipeline.source == "elsewhere"
