@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, apply_cache
+from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.spectrum import SpectrumConfig
+from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.trace import computed_steps
 
@@ -21,6 +24,9 @@ CONFIGS = {
     "EasyCache": EasyCacheConfig(threshold=0.5, warmup_steps=2),
     "FBCache": FBCacheConfig(0.1),
     "TaylorSeer": TaylorSeerConfig(interval=3, first_steps=3, order=1),
+    "DMD": DMDConfig(interval=2, first_steps=4),
+    "Spectrum": SpectrumConfig(first_steps=3, blend=0.5),
+    "TAFC": TAFCConfig(threshold=50.0, first_steps=3),
 }
 COMPUTE_ALL = {
     "AdaCache": AdaCacheConfig({1e9: 1}),
@@ -28,7 +34,15 @@ COMPUTE_ALL = {
     "EasyCache": EasyCacheConfig(threshold=1e-12),
     "FBCache": FBCacheConfig(1e-12),
     "TaylorSeer": TaylorSeerConfig(interval=1),
+    "DMD": DMDConfig(interval=1),
+    "Spectrum": SpectrumConfig(interval=1, growth=0),
+    "TAFC": TAFCConfig(threshold=1e-12),
 }
+
+
+def few(names):
+    """Return names as parameters, those of policies with few rules of their own as slow ones."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in ("DMD", "TAFC") else ()) for name in names]
 
 
 class OpenSora:
@@ -84,7 +98,7 @@ def sample(sampler, half_at=HALF_AT):
     return torch.stack(outs)
 
 
-@pytest.mark.parametrize("name", COMPUTE_ALL)
+@pytest.mark.parametrize("name", few(COMPUTE_ALL))
 def test_a_run_that_computes_every_step_is_the_plain_one(sampler, name):
     plain = sample(sampler)
     with apply_cache(sampler.model, COMPUTE_ALL[name], STEPS, scheduler="rectified flow") as session:
@@ -92,7 +106,7 @@ def test_a_run_that_computes_every_step_is_the_plain_one(sampler, name):
         assert computed_steps(session.trace) == [*range(1, STEPS + 1)]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", few(CONFIGS))
 def test_the_rows_that_remain_go_on(sampler, name):
     plain = sample(sampler)
     with apply_cache(sampler.model, CONFIGS[name], STEPS, scheduler="rectified flow") as session:
@@ -107,7 +121,7 @@ def test_the_rows_that_remain_go_on(sampler, name):
         assert torch.equal(sample(sampler), outs), "the next run begins with the whole batch again"
 
 
-@pytest.mark.parametrize("name", ["AdaCache", "AdaCache with a forecast", "TaylorSeer"])
+@pytest.mark.parametrize("name", ["AdaCache", "AdaCache with a forecast", "TaylorSeer", "Spectrum"])
 def test_they_go_on_with_their_own_residuals(sampler, name):
     """A schedule that depends on no figure: the prompts' rows are what they are without the others from the start."""
     with apply_cache(sampler.model, CONFIGS[name], STEPS, scheduler="rectified flow") as session:

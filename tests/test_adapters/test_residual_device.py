@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
+from opensora_adacache.caching.policies.spectrum import SpectrumConfig
+from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.residuals.store import ResidualStore
 
@@ -25,6 +28,9 @@ CONFIGS = {
     "FBCache": FBCacheConfig(threshold=0.12, decision="sample"),
     "PAB": PABConfig(mlp_layers=(0, 2)),
     "TaylorSeer": TaylorSeerConfig(interval=3, order=2),
+    "DMD": DMDConfig(interval=2, first_steps=4),
+    "Spectrum": SpectrumConfig(blend=0.5),
+    "TAFC": TAFCConfig(threshold=2.0, first_steps=2, decision="sample"),
 }
 
 QUICK = ("AdaCache, forecast", "ForecastCache")
