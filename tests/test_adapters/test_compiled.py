@@ -87,9 +87,16 @@ def test_every_policy_keeps_its_schedule_and_compiles_in_two_steps(request, poli
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("granularity", ["stack", "block"])
-@pytest.mark.parametrize("residual", ["t-attn", "ca-mlp"])
-def test_both_granularities_and_probes_compile_in_two_steps(golden_model, sample, granularity, residual):
+@pytest.mark.parametrize(
+    ("residual", "granularity"),
+    [
+        ("t-attn", "block"),
+        pytest.param("t-attn", "stack", marks=pytest.mark.slow),
+        pytest.param("ca-mlp", "block", marks=pytest.mark.slow),
+        pytest.param("ca-mlp", "stack", marks=pytest.mark.slow),
+    ],
+)
+def test_both_granularities_and_probes_compile_in_two_steps(golden_model, sample, residual, granularity):
     config = replace(CACHE, granularity=granularity, cache_res=residual)
     expected, schedule = run_cached(golden_model, sample, config)
     compiled = Compiled(golden_model)
@@ -99,7 +106,7 @@ def test_both_granularities_and_probes_compile_in_two_steps(golden_model, sample
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("granularity", ["stack", "block"])
+@pytest.mark.parametrize("granularity", ["stack", pytest.param("block", marks=pytest.mark.slow)])
 def test_videos_that_decide_for_themselves_share_the_graphs(golden_model, sample, granularity):
     """The rows that compute are 2, 4, 6 or 8: one graph takes them all."""
     config = replace(UNLIKE, granularity=granularity)

@@ -243,7 +243,7 @@ def test_a_full_disk_loses_nothing(config, tmp_path, capsys):
     assert (folder / "sample_0001.mp4").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_keeps_finished_videos_and_the_run_resumes(config, tmp_path, number):
     folder = tmp_path / "out"
     prompts = [f"a {colour} circle" for colour in ("red", "blue", "green", "black")]

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("mode", ["new", "overwrite"])
+@pytest.mark.parametrize("mode", ["new", pytest.param("overwrite", marks=pytest.mark.slow)])
 def test_killed_at_every_write_and_rename(tmp_path, tiny_config, mode):
     config = tmp_path / "tiny.py"
     config.write_text(tiny_config)

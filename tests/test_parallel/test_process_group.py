@@ -77,6 +77,7 @@ def test_two_processes_are_one_run_and_a_second_run_is_refused(tmp_path, tiny_co
     assert "Error: [" not in done.stderr and list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_make_the_videos_of_one(tmp_path, tiny_config):
     config = tmp_path / "tiny.py"
