@@ -1,7 +1,6 @@
 # Table 1 of the AdaCache paper, Open-Sora-Plan 1.1: 512x512, 65 frames, 150 steps, one A100. The paper's prompts are
-# VBench's. The codebooks for Open-Sora-Plan were not published. These start from those for Open-Sora 1.2 at 30 steps;
-# find the ones that compute as many steps as the paper's with
-# python scripts/calibrate.py configs/open_sora_plan/sample.py --policy adacache --speedup 3.7 2.4 --out plan_150.json
+# VBench's. The codebooks for Open-Sora-Plan were not published. These start from those for Open-Sora 1.2 at 30 steps.
+# scripts/calibrate.py finds others only with another scheduler than PNDM, such as dict(type="DDIMScheduler").
 run = "../open_sora_plan/sample.py"
 metrics = ("psnr", "ssim", "lpips")
 paper = "open-sora-plan-1.1 (512x512, 65 frames, 150 steps)"

@@ -60,6 +60,11 @@ class PipelineRuns(CalibrationRuns):
         on_run: Callable[[float, int], Any] = lambda seconds, num_videos: None,
     ) -> None:
         super().__init__(config.num_sampling_steps, jobs)
+        if type(models.pipeline.scheduler).__name__ == "PNDMScheduler":
+            raise ValueError(
+                "calibration takes one call of the model per step, and PNDMScheduler makes more: choose another with "
+                "pipeline.scheduler=dict(type='DDIMScheduler')"
+            )
         self.maker = models.maker(replace(config, cache=None))
         self.pipeline = models.pipeline
         self.transformers = transformers_of(models.pipeline)
