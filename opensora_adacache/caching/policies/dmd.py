@@ -1,6 +1,6 @@
 """DMD: computes at a fixed interval and continues the residual as a sum of exponentials at the other steps.
 
-Source: the DMD calibrator of cache-dit 1.5.3 (dynamic mode decomposition, Schmid 2010, a form of Prony's method; not
+Source: the DMD calibrator of cache-dit (dynamic mode decomposition, Schmid 2010, a form of Prony's method; not
 distribution matching distillation). In cache-dit the calibrator goes with the decisions of DBCache; here it has the
 schedule of TaylorSeer, and ``predictor="exponential"`` combines it with any other decision. Steps at the start that
 always compute give a first fit at once; a run of few steps with a long interval never has four residuals at equal

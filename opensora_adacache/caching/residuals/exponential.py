@@ -32,7 +32,7 @@ class ExponentialResidual(StackResidual):
     device computes those of the newest one, and the host fits the modes from them and sends back small tensors, from
     which the weights of the stored residuals follow at every skipped step.
 
-    Source: the DMD calibrator of cache-dit 1.5.3, whose equations, window, threshold and ridge these are. It decomposes
+    Source: the DMD calibrator of cache-dit, whose equations, window, threshold and ridge these are. It decomposes
     the residuals themselves, and here their inner products are decomposed, which is the same in exact arithmetic. The
     products are summed in double precision and travel as two float32 numbers.
 
