@@ -45,6 +45,7 @@ def test_the_truth_is_read_as_the_truth(tmp_path: Path) -> None:
     assert max(outline["roundness"] for outline in outlines if outline["shape"] == "circle") < 0.03
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_a_whole_one(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     make = maker(RENDERED, tmp_path)

@@ -153,6 +153,7 @@ def test_exported_weights_load_and_do_the_same(tmp_path: Path) -> None:
     assert torch.equal(encoded["mask"], mask)
 
 
+@pytest.mark.slow
 def test_the_exported_vae_encodes_as_training_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     half = train_spatial(SpatialRecipe(clips=2, frames=1, crop_frames=1), tmp_path, Budget(steps=1), CPU, SIZE)

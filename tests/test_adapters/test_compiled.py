@@ -142,7 +142,8 @@ def test_a_cache_that_was_detached_leaves_whole_blocks(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["sample_forecast", pytest.param("sample_adacache_moreg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sample_forecast", "sample_adacache_moreg"])
 def test_the_bundled_model(name, tmp_path):
     overrides = {"scheduler.num_sampling_steps": STEPS, "save_dir": str(tmp_path)}
     config = load_config(CONFIGS / f"{name}.py", overrides)

@@ -25,6 +25,7 @@ def oracle():
     return runpy.run_path(str(ROOT / "scripts" / "experiments" / "oracle.py"))["main"]
 
 
+@pytest.mark.slow
 def test_no_schedule_found_is_worse_than_what_it_began_with(oracle, write_comparison, tmp_path, capsys):
     out = tmp_path / "oracle.md"
     assert oracle([str(write_comparison(SETTINGS)), "--rounds", "3", "--out", str(out)]) == 0

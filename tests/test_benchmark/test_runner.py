@@ -81,6 +81,7 @@ def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeyp
     assert [row.setting for row in read_results(out / "results.jsonl")] == ["baseline", "every2"]
 
 
+@pytest.mark.slow
 def test_budget_is_spent_exactly(write_comparison, tmp_path):
     run = ComparisonRun(load_comparison(write_comparison(SETTINGS)), tmp_path / "out", None, "test")
     run.run()

@@ -137,6 +137,7 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert error.startswith("error:") and message in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config, tmp_path):
     config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
     out = tmp_path / "found.json"

@@ -349,7 +349,7 @@ def test_a_record_of_version_1_counts(configure):
         run(configure(prompt=PROMPTS[:1], seed=8))
 
 
-@pytest.mark.parametrize("prompts_in_file", [False, True])
+@pytest.mark.parametrize("prompts_in_file", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_overwriting_run_that_is_interrupted_gives_advice_that_works(
     configure, tmp_path, interrupting, prompts_in_file
 ):

@@ -23,6 +23,7 @@ from opensora_adacache.shapes.train_temporal import SPATIAL_SCALE, normalise_spa
 from opensora_adacache.shapes.train_transformer import Generator, TransformerRecipe, train_transformer
 
 
+@pytest.mark.slow
 def test_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     specs = [make_scene(0, index)[0].spec for index in range(12)]
     latents = torch.randn(12, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -89,6 +90,7 @@ def test_every_word_of_an_object_is_asked_for_its_place_colour_and_shape(caption
         assert right == (1 - share if names is PLACES else 1), other
 
 
+@pytest.mark.slow
 def test_captions_alone_teach_the_text_encoder_its_tags() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
