@@ -74,7 +74,9 @@ class PipelineRuns(CalibrationRuns):
     @property
     def identity(self) -> ModelIdentity:
         transformer: Any = next(iter(self.transformers.values()))
-        return identity_of_pipeline(self.pipeline.name_or_path or "", type(transformer).__name__, transformer.config)
+        # a pipeline that its own loader put together, such as Open-Sora-Plan's, does not know its name
+        name = self.pipeline.name_or_path or self.maker.config.pipeline.from_pretrained
+        return identity_of_pipeline(name, type(transformer).__name__, transformer.config)
 
     def allowed(self, cache: CacheConfig) -> CacheConfig:
         """Return the settings, without their corrector and with a warning if the scheduler does not allow one."""

@@ -186,6 +186,9 @@ def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     recorded = runs.record(PlannedForecastConfig(steps=range(1, 7)), jobs)
     assert len(recorded.traces) == 4 and [len(one.steps) for one in recorded.outputs] == [6, 6]
     assert torch.equal(runs.denoise(None, jobs)[0], recorded.latents)
+    assert runs.identity.name == "tiny-wan"
+    runs.pipeline.register_to_config(_name_or_path=None)  # as one that no from_pretrained has made
+    assert runs.identity.name == "tiny-wan"
     skipping = PlannedForecastConfig(steps=(1, 2, 3, 4, 6), corrector=0.5)
     whole, _ = runs.denoise(skipping, jobs)
     late = runs.denoise_from(2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs)
