@@ -1,6 +1,6 @@
 """Codebook: maps the distance between two residuals to a rate.
 
-A rate is a number of steps: after a computed step with rate r, the next r − 1 steps reuse its residuals.
+A rate says how often to compute: at rate r, one step is computed and the r − 1 steps after it reuse its residuals.
 """
 
 from __future__ import annotations
