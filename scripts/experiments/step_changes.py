@@ -12,7 +12,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +75,7 @@ def make_timers(dtype, depth) -> dict[str, Callable[[], float]]:
     """Return by name a function that takes one step on both guidance branches and returns its seconds."""
     import torch
 
+    from opensora_adacache.benchmark.device_clock import DeviceClock
     from opensora_adacache.benchmark.random_video import RandomVideo, VideoSize, random_model
     from opensora_adacache.models import STDiT3, STDiT3Config
     from opensora_adacache.models.conditioning import trim_text
@@ -114,7 +114,8 @@ def make_timers(dtype, depth) -> dict[str, Callable[[], float]]:
         "norms and rotation of queries and keys in float32": step_of(upcast, float_tables),
         "modulation as a product and a sum": with_plain_modulation(step_of(model)),
     }
-    return {label: lambda step=step: seconds(step) for label, step in steps.items()}
+    clock = DeviceClock(torch.device("cpu"))
+    return {label: lambda step=step: clock.seconds(step) for label, step in steps.items()}
 
 
 def transpose_attention(attention):
@@ -196,13 +197,6 @@ class OlderTree:
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
-
-
-def seconds(step):
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def summary(ratios):

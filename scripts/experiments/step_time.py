@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -38,6 +37,9 @@ def time_steps(options):
 
     if options.repeats < 2 or options.depth < 1:
         raise ValueError("expected --repeats of at least 2 and --depth of at least 1")
+    from opensora_adacache.benchmark.device_clock import DeviceClock
+
+    clock = DeviceClock(torch.device("cpu"))
     torch.set_num_threads(1)
     upstream = None
     if options.upstream is not None:
@@ -53,7 +55,7 @@ def time_steps(options):
             steps = make_steps(upstream, getattr(torch, DTYPES[dtype]), num_tokens, options.depth)
             with torch.no_grad():
                 outs = {name: step() for name, step in steps.items()}  # this compiles
-                turns = [{name: seconds(step) for name, step in steps.items()} for _ in range(options.repeats)]
+                turns = [{name: clock.seconds(step) for name, step in steps.items()} for _ in range(options.repeats)]
             ratios = [summary([turn[over] / turn[under] for turn in turns]) for over, under in pairs]
             error = max(float((out - outs[names[0]]).norm() / outs[names[0]].norm()) for out in outs.values())
             first = median(turn[names[0]] for turn in turns)
@@ -87,13 +89,6 @@ def make_steps(upstream, dtype, num_tokens, depth):
     from upstream_stdit3 import upstream_step
 
     return {"upstream": upstream_step(upstream, eager, video), **steps}
-
-
-def seconds(step):
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def summary(ratios):
