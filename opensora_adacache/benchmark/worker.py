@@ -101,7 +101,7 @@ class VideoMaker:
         if (name, task.name) in self.plans:
             config = replace(config, cache=PlannedConfig(steps=self.plans[name, task.name]))
         with MemoryPeak(self.models.device) as memory:
-            clip = self.models.maker(config).make([task.job])[0]
+            clip = self.models.maker(config).denoise([task.job])()[0]
         path = self.folder / "videos" / name / f"{task.name}.mp4"
         write_video(path, clip.frames, config.save_fps)
         return _Made(config, clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)

@@ -64,9 +64,6 @@ class ClipMaker(Protocol):
             callback: function to call after each denoising step.
         """
 
-    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
-        """Make the clips of a batch."""
-
 
 class RunModels(Protocol):
     """Models on their device, which make the videos of any run with the same ``from_pretrained``.

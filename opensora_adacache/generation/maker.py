@@ -45,7 +45,3 @@ class OpenSoraMaker:
         seconds = time.perf_counter() - begin
         batch = self.pipeline.denoise_batch(jobs, features, callback)
         return lambda: [replace(clip, text_seconds=seconds) for clip in self.pipeline.decode_batch(batch)]
-
-    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
-        """Make the clips of a batch."""
-        return self.denoise(jobs)()

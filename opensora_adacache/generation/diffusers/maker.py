@@ -56,10 +56,6 @@ class PipelineMaker:
             self.pipeline(**self.arguments(jobs), output_type="latent")
             self._reset()
 
-    def make(self, jobs: Sequence[VideoJob]) -> list[Clip]:
-        """Make the clips of a batch; see `denoise`."""
-        return self.denoise(jobs)()
-
     def denoise(
         self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
     ) -> Callable[[], list[Clip]]:
