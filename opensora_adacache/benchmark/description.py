@@ -96,10 +96,14 @@ def read_comparison(path: Path) -> ComparisonRecord:
         }
         return _make(ComparisonRecord, {**content, **parts})
     except FileNotFoundError:
-        raise FileNotFoundError(f"'{path}' does not exist; name a folder that scripts/compare.py wrote") from None
+        raise FileNotFoundError(
+            f"'{path}' does not exist; name a folder that opensora-adacache compare wrote"
+        ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
-        raise ValueError(f"'{path}' does not describe a comparison ({reason}); run scripts/compare.py again") from None
+        raise ValueError(
+            f"'{path}' does not describe a comparison ({reason}); run opensora-adacache compare again"
+        ) from None
 
 
 def write_comparison(path: Path, comparison: ComparisonRecord) -> None:

@@ -113,8 +113,8 @@ class ResultRow:
         path = folder / self.video
         if not path.is_file():
             raise FileNotFoundError(
-                f"'{path}' is listed in results.jsonl but does not exist; remove its line and run scripts/compare.py "
-                "again"
+                f"'{path}' is listed in results.jsonl but does not exist; remove its line and run "
+                "opensora-adacache compare again"
             )
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"'{path}' is a link out of the folder of the results; put the file itself there")
@@ -180,7 +180,9 @@ def _whole_lines(path: Path) -> list[bytes]:
     try:
         return path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
-        raise FileNotFoundError(f"'{path}' does not exist; name a folder that scripts/compare.py wrote") from None
+        raise FileNotFoundError(
+            f"'{path}' does not exist; name a folder that opensora-adacache compare wrote"
+        ) from None
 
 
 def _drop_partial_line(file: BinaryIO) -> None:

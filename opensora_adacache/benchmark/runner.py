@@ -186,7 +186,7 @@ class ComparisonRun:
         try:
             old = read_comparison(path).runs
         except ValueError:
-            raise ValueError(f"'{path}' was not written by scripts/compare.py; choose another --out") from None
+            raise ValueError(f"'{path}' was not written by opensora-adacache compare; choose another --out") from None
         for name, config in self.settings.items():
             difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
             if difference:

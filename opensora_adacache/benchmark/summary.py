@@ -78,12 +78,13 @@ def summarize(rows: Sequence[ResultRow], comparison: ComparisonRecord) -> list[S
         ValueError: there are no rows, or the setting of a row is not part of the benchmark.
     """
     if not rows:
-        raise ValueError("there is no result yet; let scripts/compare.py finish at least one video")
+        raise ValueError("there is no result yet; let opensora-adacache compare finish at least one video")
     by_setting: dict[str, list[ResultRow]] = {setting.name: [] for setting in comparison.settings}
     for row in rows:
         if row.setting not in by_setting:
             raise ValueError(
-                f"setting '{row.setting}' has results but is not in comparison.json; run scripts/compare.py again"
+                f"setting '{row.setting}' has results but is not in comparison.json; run opensora-adacache compare "
+                "again"
             )
         by_setting[row.setting].append(row)
     baseline = {row.video_key: row for row in rows if row.policy == BASELINE}

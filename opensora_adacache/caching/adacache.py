@@ -142,7 +142,7 @@ class AdaCacheConfig(CacheConfig):
             return None
         return (
             f"this codebook was published for Open-Sora 1.2, not for {model_name}: find one for this model with "
-            "scripts/calibrate_pipeline.py"
+            "opensora-adacache calibrate-pipeline"
         )
 
 

@@ -1,7 +1,7 @@
 """The command ``opensora-adacache NAME …``: one name for everything that scripts/ does, from any folder.
 
-Each name is a module of this package with `build_parser` and `main`, and only the module that is named is imported, so
-that help appears at once.
+Each name is that of a module of this package with `build_parser` and `main`, and only the module that is named is
+imported, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from opensora_adacache.errors.closest import closest
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "compare": "make a benchmark: policies side by side on the same prompts and seeds",
     "report": "rebuild the tables and page of a benchmark",
     "calibrate": "find a policy's settings for a speedup or a quality",
+    "calibrate-pipeline": "the same for a pipeline of diffusers, without a config",
     "plan": "print tokens, FLOPs and cache bytes of a config without loading a model",
     "replay": "predict the schedule of another codebook from a recorded run",
     "configs": "list the configs that ship with the package, or copy them",
@@ -45,10 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.argv = [f"{PROGRAM} {name}", *rest]  # argparse and records take the name of the program from there
     try:
-        return import_module(f"opensora_adacache.commands.{name}").main(rest)
+        return module_of(name).main(rest)
     except KeyboardInterrupt:  # while modules were imported
         print("interrupted before anything was made", file=sys.stderr)
         return 130
+
+
+def module_of(name: str) -> Any:
+    """Import the module of a command."""
+    return import_module(f"opensora_adacache.commands.{name.replace('-', '_')}")
 
 
 def usage() -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib import import_module
 
-from opensora_adacache.commands.cli import COMMANDS, PROGRAM
+from opensora_adacache.commands.cli import COMMANDS, PROGRAM, module_of
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
 
@@ -36,6 +35,6 @@ def completion(options: argparse.Namespace) -> None:
     whole = argparse.ArgumentParser(prog=PROGRAM)
     commands = whole.add_subparsers()
     for name, text in COMMANDS.items():
-        parser = import_module(f"opensora_adacache.commands.{name}").build_parser()
+        parser = module_of(name).build_parser()
         commands.add_parser(name, help=text, description=text, parents=[parser], add_help=False)
     print(shtab.complete(whole, options.shell))

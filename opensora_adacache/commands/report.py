@@ -16,7 +16,7 @@ from opensora_adacache.commands.parser import OneLineParser
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
     parser = OneLineParser(description="Rebuild the tables and page of a benchmark from its results.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that scripts/compare.py wrote")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that compare wrote")
     parser.add_argument("--title", help="title of the tables and page (default: title of the benchmark)")
     parser.add_argument(
         "--num-videos",

@@ -83,7 +83,7 @@ def read_calibrated(path: Path) -> CalibratedFile:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
         raise ValueError(
-            f"'{path}' holds no calibrated settings ({reason}); write it with scripts/calibrate.py"
+            f"'{path}' holds no calibrated settings ({reason}); write it with opensora-adacache calibrate"
         ) from None
 
 

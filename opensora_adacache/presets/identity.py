@@ -47,7 +47,7 @@ def identity_of_stdit3(structure: Any) -> ModelIdentity:
     values = {field.name: getattr(structure, field.name) for field in fields(STDiT3Config)}
     values["patch_size"] = list(values["patch_size"])
     shown = f"an STDiT3 of depth {structure.depth} and width {structure.hidden_size}"
-    command = "python scripts/calibrate.py CONFIG --policy {policy}"
+    command = "opensora-adacache calibrate CONFIG --policy {policy}"
     return ModelIdentity(None, digest_of("STDiT3", values), shown, command)
 
 
@@ -66,7 +66,7 @@ def identity_of_pipeline(
     digest = digest_of(transformer, structure) if known else None  # type: ignore[arg-type]
     shown = " of ".join(part for part in (transformer, f"'{name}'" if name else None) if part)
     command = (
-        f"python scripts/calibrate_pipeline.py {name or 'MODEL'} --policy {{policy}} --num-sampling-steps {{steps}}"
+        f"opensora-adacache calibrate-pipeline {name or 'MODEL'} --policy {{policy}} --num-sampling-steps {{steps}}"
     )
     return ModelIdentity(short_name(name), digest, shown, command)
 

@@ -129,7 +129,7 @@ def test_what_cannot_be_stored_or_found(tmp_path, make_row):
     with pytest.raises(ValueError, match="prompt 0, is not finite; store None"):
         append_result(tmp_path / "results.jsonl", make_row(psnr=float("inf")))
     assert not (tmp_path / "results.jsonl").exists()
-    with pytest.raises(FileNotFoundError, match="name a folder that scripts/compare.py wrote"):
+    with pytest.raises(FileNotFoundError, match="name a folder that opensora-adacache compare wrote"):
         read_results(tmp_path / "results.jsonl")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot write"):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
-from opensora_adacache.commands.cli import COMMANDS, main
+from opensora_adacache.commands.cli import COMMANDS, main, module_of
 from opensora_adacache.commands.main import typed_command
 from opensora_adacache.config import load_config
 from opensora_adacache.config.paths import SHIPPED, find_config, shipped_configs
@@ -50,8 +49,8 @@ def test_help_imports_no_torch():
     code = "; ".join(
         [
             "import sys",
-            "from importlib import import_module",
-            *(f"import_module('opensora_adacache.commands.{name}').build_parser()" for name in COMMANDS),
+            "from opensora_adacache.commands.cli import module_of",
+            *(f"module_of('{name}').build_parser()" for name in COMMANDS),
             "print({'torch', 'diffusers', 'transformers', 'rich'} & set(sys.modules))",
         ]
     )
@@ -111,4 +110,4 @@ def test_scripts_are_the_same_code():
     for name in ("compare", "calibrate", "plan", "replay", "report"):
         script = (SHIPPED / "scripts" / f"{name}.py").read_text(encoding="utf-8")
         assert f"from opensora_adacache.commands.{name} import main" in script
-        assert callable(import_module(f"opensora_adacache.commands.{name}").main)
+        assert callable(module_of(name).main)

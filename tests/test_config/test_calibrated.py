@@ -96,7 +96,7 @@ def test_a_file_of_another_kind(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message) as error:
         read_calibrated(path)
-    assert "\n" not in str(error.value) and "scripts/calibrate.py" in str(error.value)
+    assert "\n" not in str(error.value) and "opensora-adacache calibrate" in str(error.value)
 
 
 def test_mistakes_in_a_reference(file):

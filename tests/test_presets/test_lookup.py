@@ -98,7 +98,7 @@ def test_without_any_the_command_is_named():
     assert str(caught.value) == "no settings of the model for speedup 2.2: run run me forecastcache N --speedup 2.2"
     pipeline = identity_of_pipeline("THUDM/CogVideoX-2b", "CogVideoXTransformer3DModel", {})
     with pytest.raises(
-        ValueError, match="of 'THUDM/CogVideoX-2b' for speedup 3: run python scripts/calibrate_pipeline"
+        ValueError, match="of 'THUDM/CogVideoX-2b' for speedup 3: run opensora-adacache calibrate-pipeline"
     ):
         find_settings(pipeline, 3)
     for wrong, message in ((0.5, "at least 1, got 0.5"), (math.inf, "got inf"), ("2", "got '2'")):
@@ -167,7 +167,9 @@ def test_apply_cache_with_a_speedup():
 
 def test_a_pipeline_takes_the_number_of_steps_of_each_call():
     pipeline = make_pipeline("wan")
-    with pytest.raises(ValueError, match="no settings of WanTransformer3DModel for speedup 2: run python scripts/cali"):
+    with pytest.raises(
+        ValueError, match="no settings of WanTransformer3DModel for speedup 2: run opensora-adacache cali"
+    ):
         apply_cache(pipeline, speedup=2)
     identity = identity_of_pipeline("", "WanTransformer3DModel", pipeline.transformer.config)
     profile = {**PROFILE, "corrector": 0.5}

@@ -65,8 +65,8 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             The measured errors of a video scale it. Budgets (`computed_steps`, `speedup`) use it to reserve steps for
             later in the run.
 
-    ``scripts/calibrate.py --policy forecastcache`` measures `sensitivity` and `growth` for a model; the defaults are
-    flat.
+    ``opensora-adacache calibrate --policy forecastcache`` measures `sensitivity` and `growth` for a model; the
+    defaults are flat.
     """
 
     tolerance: float | None = None
@@ -136,7 +136,8 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             return None
         return (
             "ForecastCache has no profile of this model, so it treats errors at all steps as equally harmful, which "
-            "costs quality: set sensitivity and growth, as measured by scripts/calibrate.py --policy forecastcache"
+            "costs quality: set sensitivity and growth, as measured by opensora-adacache calibrate --policy "
+            "forecastcache"
         )
 
 
