@@ -3,6 +3,8 @@
 #     sample sample_adacache --save-dir /outputs
 FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04
 
+# The distribution keeps only the newest version of a package, so a pinned one could not be installed for long.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
@@ -23,7 +25,7 @@ ENV HF_HOME=/weights XDG_CACHE_HOME=/weights/cache
 RUN useradd --create-home --uid 10001 adacache \
     && mkdir /weights /outputs \
     && chown adacache:adacache /weights /outputs
-USER adacache
+USER 10001
 VOLUME ["/weights"]
 WORKDIR /outputs
 ENTRYPOINT ["opensora-adacache"]
