@@ -138,7 +138,7 @@ def test_a_callback_that_interrupts_resets_the_session():
 
 def test_the_snippet_of_the_readme():
     """Its three lines run unchanged on a tiny pipeline with a calibration, for the steps that the pipeline takes."""
-    section = (ROOT / "README.md").read_text().split("## Example", 1)[1]
+    section = (ROOT / "README.md").read_text().split("### Your pipeline", 1)[1]
     code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
     assert len(code.split("\n")) - code.count("\n\n") - 1 == 3 and "steps" not in code
     pipeline = make_pipeline("cogvideox")
