@@ -9,7 +9,7 @@ from typing import Any
 
 from opensora_adacache.commands.executor import EXECUTOR_KEYS, add_executor_flags
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser, number
+from opensora_adacache.commands.parser import OneLineParser, count, number
 from opensora_adacache.errors.family import AdaCacheWarning
 
 # Flag -> key of the config, if the names differ.
@@ -127,6 +127,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--num-sample", type=int, help="number of videos per prompt; -0, -1, … is appended to their names")
     add("--prompt-as-path", action="store_true", default=None, help="name videos by their prompts")
     add("--watermark", type=_boolean, metavar="BOOL", help="write 'AI generated' into a corner")
+    add("--preview", type=count, metavar="N", help="write a frame of each unfinished video every N steps")
     add("--outputs", help="accepted, has no effect (used in the reference's training)")
     add("--data-path", help="accepted, has no effect (used in the reference's training)")
     add("--verbose", type=int, help="0 is quiet, 1 shows progress and a line per video, 2 also shows prompts")

@@ -177,6 +177,8 @@ class RunConfig(ABC):
         prompt_as_path: name videos by their prompts.
         overwrite: make existing videos again.
         watermark: write "AI generated" into a corner.
+        preview: number of steps after which a frame of each unfinished video is written beside it (see
+            `generation.previews`). None writes none.
         verbose: 0 is quiet, 1 shows progress and one line per video, 2 also shows prompts.
         executor: settings of worker processes that share the run, or None to make the videos in this process.
     """
@@ -197,6 +199,7 @@ class RunConfig(ABC):
     prompt_as_path: bool = False
     overwrite: bool = False
     watermark: bool = False
+    preview: int | None = None
     verbose: int = 1
     executor: ExecutorSettings | None = None
 
@@ -206,8 +209,9 @@ class RunConfig(ABC):
         for name in ("seed", "start_index"):
             if not 0 <= getattr(self, name) < 2**31:
                 raise ConfigError(f"{name} must lie in 0..2147483647, got {shown(getattr(self, name))}")
-        if self.num_frames is not None:
-            check_counts(self, "num_frames")
+        for name in ("num_frames", "preview"):
+            if getattr(self, name) is not None:
+                check_counts(self, name)
         if self.sample_name is not None:
             _check_name(self.sample_name)
         if self.image_size is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.denoising_step import DenoisingStep
 from opensora_adacache.generation.jobs import VideoJob
 
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ class ClipMaker(Protocol):
         """Denoise a batch once and throw it away: the first run selects kernels and fills memory pools."""
 
     def denoise(
-        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+        self, jobs: Sequence[VideoJob], callback: Callable[[DenoisingStep], object] | None = None
     ) -> Callable[[], list[Clip]]:
         """Denoise a batch, and return a function that decodes it and returns its clips.
 
         Args:
             jobs: jobs of one run.
-            callback: function to call after each denoising step.
+            callback: function to call after each denoising step. An exception that it raises ends the run.
         """
 
 

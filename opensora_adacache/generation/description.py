@@ -36,6 +36,7 @@ NOT_IN_PIXELS = {
     "prompt_as_path": "how files are named",
     "overwrite": "which videos are made",
     "verbose": "what is printed",
+    "preview": "what is shown of unfinished videos",
     "executor": "which processes make the videos",
     "parallel.sequence": "the same sums in another order",
     "parallel.guidance": "the same sums in another order",

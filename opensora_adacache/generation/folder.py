@@ -16,6 +16,7 @@ from opensora_adacache.generation.description import describe, first_difference,
 from opensora_adacache.generation.interrupts import Interrupts
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.lock import FolderLock
+from opensora_adacache.generation.previews import remove_preview
 from opensora_adacache.generation.records import (
     RUN_NAME,
     RunRecord,
@@ -76,7 +77,7 @@ class RunFolder:
             if batches := plan_batches(self.jobs, self.config):
                 raise
             return batches
-        finish_interrupted(self.config.save_dir)
+        self.tidy()
         batches = plan_batches(self.jobs, self.config)
         if not self.config.overwrite:
             for path in sorted(path for batch in batches for path in batch.wanted if path.exists()):
@@ -114,8 +115,10 @@ class RunFolder:
             save(job.path.parent, content, record)
 
     def tidy(self) -> None:
-        """Remove what workers of this run that died have left in the folder. No other worker may be writing to it."""
+        """Remove what processes that died have left in the folder. No other process may be writing to it."""
         finish_interrupted(self.config.save_dir)
+        for job in self.jobs:
+            remove_preview(job.path)
 
     def finished(self) -> list[VideoRecord | None]:
         """Return the records of the finished videos, with None for a video of unknown origin.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from opensora_adacache.generation.clip import Clip
+from opensora_adacache.generation.denoising_step import DenoisingStep
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.generation.text_features import TextFeatures
@@ -37,7 +37,7 @@ class OpenSoraMaker:
         self.pipeline.denoise(jobs, self._features_of([text for job in jobs for text in job.texts]))
 
     def denoise(
-        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+        self, jobs: Sequence[VideoJob], callback: Callable[[DenoisingStep], object] | None = None
     ) -> Callable[[], list[Clip]]:
         """Denoise a batch, and return a function that decodes it; see `Pipeline.denoise_batch`."""
         begin = time.perf_counter()

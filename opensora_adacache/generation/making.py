@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.caching.team import Team
@@ -22,8 +23,10 @@ from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import AdaCacheWarning, MissingFileError
 from opensora_adacache.errors.shown import one_line
 from opensora_adacache.generation.batches import Batch
+from opensora_adacache.generation.denoising_step import DenoisingStep
 from opensora_adacache.generation.folder import RunFolder
 from opensora_adacache.generation.interrupts import Interrupts
+from opensora_adacache.generation.previews import Previews
 from opensora_adacache.generation.records import describe_device, read_record, read_run
 from opensora_adacache.parallel.executor import Maker
 
@@ -118,7 +121,11 @@ class BatchMaker:
         from opensora_adacache.generation.decode_ahead import DecodeAhead
 
         reports: deque[VideoReport] = deque()  # the thread that decodes appends to it
-        with DecodeAhead(models.device, self.config.decodes_ahead) as decoder:
+        every = self.config.preview if self.team.leads else None
+        with (
+            Previews(every, self.config.watermark, self._warn) as previews,
+            DecodeAhead(models.device, self.config.decodes_ahead) as decoder,
+        ):
             for batch in batches:
                 for line in (line for job in batch.jobs for line in models.warnings_of(job)):
                     self._warn(line)
@@ -126,20 +133,32 @@ class BatchMaker:
                 yield from made
                 if len(made) == len(batch.wanted):
                     continue
-                with self._watch(self.config.num_steps) as step:
+                done = {report.name for report in made}
+                unfinished = [job.path if self._lacks(job, batch, done) else None for job in batch.jobs]
+                with self._watch(self.config.num_steps) as count_step:
 
-                    def on_step(_: object, step: Callable[[], object] = step) -> None:
-                        step()
+                    def on_step(
+                        step: DenoisingStep,
+                        count_step: Callable[[], object] = count_step,
+                        unfinished: list[Path | None] = unfinished,
+                    ) -> None:
+                        count_step()
+                        previews.show(step, unfinished)
                         decoder.check()
 
                     decode = maker.denoise(batch.jobs, on_step)
-                decoder.submit(partial(self._finish, batch, decode, {report.name for report in made}, reports))
+                decoder.submit(partial(self._finish, batch, decode, done, reports, previews))
                 while reports:
                     yield reports.popleft()
         yield from reports
 
     def _finish(
-        self, batch: Batch, decode: Callable[[], list[Clip]], made: set[str], reports: deque[VideoReport]
+        self,
+        batch: Batch,
+        decode: Callable[[], list[Clip]],
+        made: set[str],
+        reports: deque[VideoReport],
+        previews: Previews,
     ) -> None:
         """Decode a batch and write the videos that are wanted of it, except those in `made`."""
         clips = decode()
@@ -147,8 +166,13 @@ class BatchMaker:
         self._seconds["denoising"] += clips[0].denoising_seconds
         self._seconds["decoding"] += sum(clip.decoding_seconds for clip in clips)
         for job, clip in zip(batch.jobs, clips, strict=True):
-            if job.path in batch.wanted and job.path.name not in made:
+            if self._lacks(job, batch, made):
                 reports.append(self._save(job, clip, len(batch.jobs)))
+                previews.remove([job.path])
+
+    def _lacks(self, job: VideoJob, batch: Batch, made: set[str]) -> bool:
+        """Return whether the video of a job is still to be written."""
+        return job.path in batch.wanted and job.path.name not in made
 
     def _save(self, job: VideoJob, clip: Clip, batch_size: int) -> VideoReport:
         """Write a video, unless it is defective or another process of the team writes it."""

@@ -8,18 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from opensora_adacache.adapters import apply_cache
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import CacheSession, ObservedStep
 from opensora_adacache.caching.team import Team
 from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.generation.clip import Clip
 from opensora_adacache.generation.decoding import decode
+from opensora_adacache.generation.denoising_step import DenoisingStep
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.masks import apply_mask_strategy
 from opensora_adacache.generation.reference_latents import encode_references
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from opensora_adacache.models import OpenSoraVAE, STDiT3
     from opensora_adacache.schedulers.rectified_flow import TextEncoder
 
-StepCallback = Callable[[SampledStep], object]
+StepCallback = Callable[[DenoisingStep], object]
 
 # The model is conditioned on this frame rate for images.
 IMAGE_FPS = 120
@@ -109,6 +111,8 @@ class Pipeline:
         self.device = device
         self.team = team or Team()
         self._session: CacheSession | None = None
+        self._computed: tuple[bool, ...] = (True,)  # in the latest step
+        self._preview_seconds = 0.0
         self._depth = 0
         scheduler = config.scheduler
         self.sampler = RFLOW(
@@ -122,6 +126,7 @@ class Pipeline:
         if self._depth == 0 and self.config.cache is not None:
             session = apply_cache(self.transformer, self.config.cache, self.sampler.num_sampling_steps)
             self._session = cast(CacheSession, session)  # both guidance branches are in one batch
+            self._session.on_step = self._note
         self._depth += 1
         return self
 
@@ -129,7 +134,7 @@ class Pipeline:
         self._depth -= 1
         if self._depth == 0 and self._session is not None:
             self._session.detach()
-            self._session = None
+            self._session, self._computed = None, (True,)
 
     @torch.no_grad()
     def generate(
@@ -207,7 +212,7 @@ class Pipeline:
         z = self._draw_latents(generators)
         references, masks = [video.references for video in videos], [video.masks for video in videos]
         mask = apply_mask_strategy(z, references, masks, loop, self.config.align)
-        start = self._now()
+        start, self._preview_seconds = self._now(), 0.0
         latents = self.sampler.sample(
             self.transformer,
             text_encoder,
@@ -217,14 +222,29 @@ class Pipeline:
             additional_args=self._conditions(len(videos)),
             mask=mask,
             generator=generators,
-            callback=callback,
+            callback=None if callback is None else partial(self._show, callback, loop),
         )
-        seconds = self._now() - start
+        seconds = self._now() - start - self._preview_seconds
         if self._session is None:
             return _Denoised(latents, [], seconds, 0)
         traces, peak_bytes = self._session.traces, self._session.run_peak_bytes
         self._session.reset()
         return _Denoised(latents, traces, seconds, peak_bytes)
+
+    def _note(self, step: ObservedStep) -> None:
+        self._computed = step.computed
+
+    def _show(self, callback: StepCallback, loop: int, step: SampledStep) -> None:
+        index = loop * self.sampler.num_sampling_steps + step.index
+        callback(DenoisingStep(index, self.config.num_steps, self._computed, partial(self._preview, step)))
+
+    def _preview(self, step: SampledStep) -> Tensor:
+        """Return the expected middle frame [B, 3, H, W] of each video. Its time is not part of denoising."""
+        start, num_frames = self._now(), self.config.num_frames
+        latents = step.final_latents().to(self.vae.dtype)
+        frames = self.vae.decode_frame(latents, num_frames, num_frames // 2).float().cpu()
+        self._preview_seconds += self._now() - start
+        return frames
 
     def _decode_loop(self, videos: Sequence[_Video], loop: int, run: _Denoised) -> None:
         """Decode the latents that a loop made for the videos, and record whether they are finite."""

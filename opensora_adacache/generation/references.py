@@ -10,6 +10,7 @@ from pathlib import Path
 from opensora_adacache.config.paths import refuse_url
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError
 from opensora_adacache.errors.shown import counted
+from opensora_adacache.generation.previews import is_preview
 from opensora_adacache.media.reading import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = IMAGE_SUFFIXES + VIDEO_SUFFIXES
@@ -103,7 +104,9 @@ def list_media(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted((file for file in folder.iterdir() if file.is_file() and file.name[0] != "."), key=_natural_order)
+    """List the files of a folder that are neither hidden nor previews of images that a run is making."""
+    files = (file for file in folder.iterdir() if file.is_file() and file.name[0] != "." and not is_preview(file))
+    return sorted(files, key=_natural_order)
 
 
 def _natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from opensora_adacache.errors.family import MediaError
 from opensora_adacache.media.files import write_file
@@ -86,8 +86,8 @@ def write_image(path: str | Path, frame: Tensor) -> Path:
     return write_file(path, encode_image(frame))
 
 
-def encode_image(frame: Tensor) -> memoryview:
-    """Return [3, H, W] or [3, 1, H, W] in -1..1 (other values are clamped) as a png.
+def encode_image(frame: Tensor, kind: Literal["PNG", "JPEG"] = "PNG") -> memoryview:
+    """Return [3, H, W] or [3, 1, H, W] in -1..1 (other values are clamped) as a png or jpeg.
 
     Raises:
         MediaError: the shape is not that of a single picture.
@@ -98,7 +98,7 @@ def encode_image(frame: Tensor) -> memoryview:
     if len(pixels) != 1:
         raise MediaError(f"expected one frame for an image, got {len(pixels)}; write it as a video")
     encoded = io.BytesIO()
-    Image.fromarray(pixels[0]).save(encoded, format="PNG")
+    Image.fromarray(pixels[0]).save(encoded, format=kind, quality=90)  # the quality is that of a jpeg
     return encoded.getbuffer()
 
 

@@ -313,13 +313,33 @@ class OpenSoraVAE(nn.Module):
         Raises:
             ValueError: T is not the number of latent frames of `num_frames` frames.
         """
-        num_latents = self.latent_size((num_frames, 0, 0))[0]
-        if num_frames < 1 or z.shape[2] != num_latents:
-            raise ValueError(
-                f"VAE: {num_frames} frames have {num_latents} latent frames, got {z.shape[2]}; "
-                "pass the number of frames that the latents were made for"
-            )
+        self._check_length(z, num_frames)
         return torch.cat([self._decode_video(latents, num_frames) for latents in z.to(self.shift).split(1)])
+
+    def decode_frame(self, z: Tensor, num_frames: int, index: int) -> Tensor:
+        """Decode one frame of each video, as `decode` does: the temporal part its chunk, the spatial part it alone.
+
+        Args:
+            z: see `decode`.
+            num_frames: F.
+            index: index of the frame, from 0.
+
+        Returns:
+            [B, 3, H, W], the frame of ``decode(z, num_frames)``.
+
+        Raises:
+            ValueError: see `decode`.
+            IndexError: there is no such frame.
+        """
+        self._check_length(z, num_frames)
+        if not 0 <= index < num_frames:
+            raise IndexError(f"VAE: frame {index} of a video with {num_frames} frames does not exist")
+        size, num_latents = self.micro_frame_size or num_frames, self.temporal_vae.num_latent_frames
+        chunk, place = divmod(index, size)
+        length = min(size, num_frames - chunk * size)
+        z = z.to(self.shift)[:, :, chunk * num_latents(size) :][:, :, : num_latents(length)] * self.scale + self.shift
+        frames = torch.cat([self.temporal_vae.decode(one, length)[:, :, [place]] for one in z.split(1)])
+        return self.spatial_vae.decode(frames)[:, :, 0]
 
     def use_channels_last(self) -> OpenSoraVAE:
         """Lay the weights of convolutions out with channels last, which some GPUs prefer; return self."""
@@ -336,6 +356,14 @@ class OpenSoraVAE(nn.Module):
         for decoder in (self.spatial_vae.module.decoder, self.temporal_vae.decoder):
             decoder.compile(fullgraph=True, dynamic=False, backend=backend)
         return self
+
+    def _check_length(self, z: Tensor, num_frames: int) -> None:
+        num_latents = self.latent_size((num_frames, 0, 0))[0]
+        if num_frames < 1 or z.shape[2] != num_latents:
+            raise ValueError(
+                f"VAE: {num_frames} frames have {num_latents} latent frames, got {z.shape[2]}; "
+                "pass the number of frames that the latents were made for"
+            )
 
     def _encode_video(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         frames = self.spatial_vae.encode(x, generator)

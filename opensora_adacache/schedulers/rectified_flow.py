@@ -36,11 +36,26 @@ class SampledStep:
         index: index of the step, from 0.
         timestep: timestep at which the model was called.
         latents: [B, C, T, H, W] after the step. The sampler continues to use them, so clone them before changing them.
+        velocity: [B, C, T, H, W] of the step, with guidance.
+        noise_level: how much of the latents is noise, in 0..1; 0 after the last step.
+        generated: bool [B, 1, T, 1, 1], the frames that the step has moved; None if these are all frames.
     """
 
     index: int
     timestep: float
     latents: Tensor = field(repr=False)
+    velocity: Tensor = field(repr=False)
+    noise_level: float
+    generated: Tensor | None = field(default=None, repr=False)
+
+    def final_latents(self) -> Tensor:
+        """Return the latents [B, C, T, H, W] to which the remaining steps would lead if the velocity did not change.
+
+        On a rectified flow z_t = (1 − t)·z_0 + t·noise the velocity is z_0 − noise, so this is z_t + t·v, the model's
+        estimate of z_0. Frames that are kept, or whose generation starts later, are as they are.
+        """
+        final = self.latents.add(self.velocity, alpha=self.noise_level)
+        return final if self.generated is None else torch.where(self.generated, final, self.latents)
 
 
 def transform_timestep(t: float, height: float, width: float, num_frames: int, num_timesteps: int = 1000) -> float:
@@ -162,14 +177,14 @@ class RFLOW:
                 z = frames.add_noise(z, t, _randn_like(z, generator))
                 conditions["x_mask"] = frames.guided_x_mask(z.device)
             t_model = torch.full((2 * z.shape[0],), t, dtype=torch.float32, device=z.device)
-            velocity = model(torch.cat([z, z]), t_model, **conditions)[:, : z.shape[1]]
-            prompt, null = velocity.chunk(2)
+            prompt, null = model(torch.cat([z, z]), t_model, **conditions)[:, : z.shape[1]].chunk(2)
+            velocity = torch.lerp(null, prompt, scale).to(z.dtype)
             following = timesteps[i + 1] if i + 1 < len(timesteps) else 0.0
-            step = (t - following) / self.num_timesteps
-            z_next = z.add(torch.lerp(null, prompt, scale).to(z.dtype), alpha=step)
+            z_next = z.add(velocity, alpha=(t - following) / self.num_timesteps)
             z = z_next if frames is None else frames.put_back(z_next, kept)
             if callback is not None:
-                callback(SampledStep(i, t, z))
+                moved = None if frames is None else frames.moved(z)
+                callback(SampledStep(i, t, z, velocity, following / self.num_timesteps, moved))
         return z
 
 
@@ -208,9 +223,12 @@ class FrameMask:
 
     def put_back(self, z: Tensor, kept: Tensor) -> Tensor:
         """End the step: restore the frames whose generation has not started yet."""
-        if self.generated.all():
-            return z
-        return torch.where(self._frames(self.generated, z), z, kept)
+        moved = self.moved(z)
+        return z if moved is None else torch.where(moved, z, kept)
+
+    def moved(self, z: Tensor) -> Tensor | None:
+        """Return which frames this step moves, bool [B, 1, T, 1, 1] on the device of z; None if every frame is."""
+        return None if self.generated.all() else self._frames(self.generated, z)
 
     def _frames(self, frames: Tensor, z: Tensor) -> Tensor:
         return self._upload(frames, z.device)[:, None, :, None, None]

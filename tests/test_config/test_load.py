@@ -291,6 +291,7 @@ ADACACHE = {"cache.type": "AdaCache", "cache.codebook": {0.1: 2, 1.0: 1}}
         ({"seed": -1}, "seed must lie in 0"),
         ({"seed": "x"}, "seed must be a whole number, got 'x'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"preview": 0}, "preview must be at least 1"),
         ({"dtype": "fp23"}, "dtype is 'fp23', did you mean 'fp32'"),
         ({"scheduler.num_sampling_steps": 0}, "scheduler: num_sampling_steps must be at least 1"),
         ({"scheduler.type": "ddim"}, "scheduler.type is 'ddim'"),

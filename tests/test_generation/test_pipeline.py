@@ -175,7 +175,23 @@ def test_the_callback_sees_the_steps_of_every_loop(config_path, models):
     transformer, vae, encoder = models
     seen = []
     Pipeline(config, transformer, vae, CPU).generate(plan_jobs(config), encoder, seen.append)
-    assert [step.index for step in seen] == 2 * list(range(8))
+    assert [step.index for step in seen] == list(range(16))
+    assert {(step.num_steps, step.computed) for step in seen} == {(16, (True,))}
+
+
+def test_a_step_tells_what_computed_and_previews_the_middle_frame(config_path, models):
+    values = {"prompt": list(PROMPTS[:2]), "save_dir": "out", **CACHE}
+    config = load_config(config_path, values)
+    transformer, vae, encoder = models
+    seen = []
+    clips = Pipeline(config, transformer, vae, CPU).generate(
+        plan_jobs(config), encoder, lambda step: seen.append((step.computed, step.preview()))
+    )
+    for row, clip in enumerate(clips):
+        assert [did[row] for did, _ in seen] == [record.computed for record in clip.traces[0]]
+        # the estimates come closer to the frame of the video, and after the last step it is this frame
+        errors = [(frames[row] - clip.frames[:, 8]).abs().mean().item() for _, frames in seen]
+        assert errors[0] > errors[4] > errors[6] > 0 and errors[7] < 1e-5
 
 
 class OverflowingEncoder:

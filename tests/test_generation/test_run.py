@@ -16,6 +16,7 @@ from opensora_adacache.generation.batches import plan_batches
 from opensora_adacache.generation.folder import RunFolder
 from opensora_adacache.generation.jobs import plan_jobs
 from opensora_adacache.generation.lock import FolderLock
+from opensora_adacache.generation.previews import Previews
 from opensora_adacache.generation.records import read_run
 from opensora_adacache.generation.run import RunInterrupted, run
 from opensora_adacache.media.reading import read_reference, read_video
@@ -46,6 +47,25 @@ def names(folder):
 
 def videos(config):
     return {path.name: path.read_bytes() for path in config.save_dir.glob("*.mp4")}
+
+
+def test_previews_exist_while_a_video_is_made_and_change_nothing(configure, monkeypatch):
+    plain, config = configure("plain", prompt=PROMPTS[:1]), configure(prompt=PROMPTS[:1], preview=3)
+    run(plain)
+    config.save_dir.mkdir()
+    (config.save_dir / "sample_0000.preview.jpg").write_bytes(b"of a run that was killed")
+    shown, show = [], Previews.show
+
+    def look(self, step, videos):
+        before = names(config.save_dir)
+        show(self, step, videos)
+        shown.append([name for name in names(config.save_dir) if name not in before])
+
+    monkeypatch.setattr(Previews, "show", look)
+    run(config)
+    assert shown == [[], [], ["sample_0000.preview.jpg"], *[[]] * 5]
+    assert videos(config) == videos(plain) and names(config.save_dir) == names(plain.save_dir)
+    assert run(configure(prompt=PROMPTS[:1])).num_skipped == 1  # previews do not make a video another one
 
 
 def test_files_records_and_trace(configure):

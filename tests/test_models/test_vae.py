@@ -127,6 +127,16 @@ def test_a_video_does_not_depend_on_its_batch(vae):
     assert torch.equal(vae.decode(z, 6)[1:2], vae.decode(z[1:2], 6))
 
 
+@pytest.mark.parametrize("num_frames", [1, 18])
+def test_a_frame_is_decoded_as_within_its_video(vae, num_frames):
+    z = vae.encode(clip(num_frames, batch_size=2))
+    video = vae.decode(z, num_frames)
+    for index in {0, num_frames // 2, num_frames - 1}:
+        torch.testing.assert_close(vae.decode_frame(z, num_frames, index), video[:, :, index])
+    with pytest.raises(IndexError, match=f"frame {num_frames} of a video with {num_frames} frames"):
+        vae.decode_frame(z, num_frames, num_frames)
+
+
 @pytest.mark.parametrize("micro_batch_size", [1, 3, None])
 def test_micro_batches_change_memory_only(vae, micro_batch_size):
     other = make_vae(micro_batch_size=micro_batch_size)

@@ -126,9 +126,25 @@ def test_the_callback_sees_every_step_and_may_end_the_run():
     first = (1 + 3) * 0.25  # v_null = t = 1 and v_prompt = v_null + 1
     assert seen[0].latents.item() == pytest.approx(first)
 
+    # the rest of the flow, 0.75, at the velocity of the first step, 1 + 3
+    assert seen[0].final_latents().item() == pytest.approx(first + 0.75 * 4)
+    assert torch.equal(seen[-1].final_latents(), out) and seen[-1].noise_level == 0
+
     def stop(step):
         if step.index == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sampler.sample(_toy, _Text(), z, ["a"], "cpu", callback=stop)
+
+
+def test_final_latents_leave_kept_frames_as_they_are():
+    z, seen = torch.tensor([5.0, 0.0, 0.0]).reshape(1, 1, 3, 1, 1), []
+    sampler = RFLOW(4, cfg_scale=3.0, use_timestep_transform=False)
+    # the second frame starts at timestep 500, its third step
+    mask = torch.tensor([[0.0, 0.5, 1.0]])
+    generator = torch.Generator().manual_seed(0)
+    sampler.sample(_toy, _Text(), z, ["a"], "cpu", mask=mask, generator=generator, callback=seen.append)
+    assert seen[0].final_latents().flatten().tolist() == pytest.approx([5, 0, 4])
+    moved = [[moved for moved in step.generated.flatten().tolist()] for step in seen]
+    assert moved == 2 * [[False, False, True]] + 2 * [[False, True, True]]

@@ -20,11 +20,16 @@ class PipelineCalls:
         text_seconds: seconds until the first of them, in which texts are encoded.
         denoising_seconds: seconds from then until the VAE decodes.
         decoding_seconds: seconds from then to the end.
+        aside_seconds: seconds of other work while denoising, which the caller adds; not part of `denoising_seconds`.
+        grid: latent frames, rows and columns, which the latest call of a transformer states if it gets tokens.
+        decode: the decoder of the VAE, which is not watched.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, decode: Callable[..., Any]) -> None:
         self.num_steps = 0
-        self.text_seconds = self.denoising_seconds = self.decoding_seconds = 0.0
+        self.text_seconds = self.denoising_seconds = self.decoding_seconds = self.aside_seconds = 0.0
+        self.grid: tuple[int, int, int] | None = None
+        self.decode = decode
         self._device = device
         self._marks: dict[str, float] = {}
 
@@ -42,7 +47,8 @@ class PipelineCalls:
         decoding = self._marks.get("decoding", end)
         denoising = self._marks.get("denoising", decoding)
         self.text_seconds = denoising - self._marks["begin"]
-        self.denoising_seconds, self.decoding_seconds = decoding - denoising, end - decoding
+        self.denoising_seconds = decoding - denoising - self.aside_seconds
+        self.decoding_seconds = end - decoding
 
 
 @contextmanager
@@ -54,12 +60,14 @@ def watched_calls(pipeline: Any, transformers: list[Any], device: torch.device) 
         transformers: its transformers.
         device: device that it computes on.
     """
-    calls, patches = PipelineCalls(device), Patches()
+    calls, patches = PipelineCalls(device, pipeline.vae.decode), Patches()
 
     def count(original: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             calls.mark("denoising")
             calls.num_steps += 1
+            frames, rows, columns = (kwargs.get(name) for name in ("num_frames", "height", "width"))
+            calls.grid = None if frames is None or rows is None or columns is None else (frames, rows, columns)
             return original(*args, **kwargs)
 
         return call

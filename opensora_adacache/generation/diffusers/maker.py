@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,10 +16,14 @@ from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.experts import transformers_of
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.session import ObservedStep
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.config.pipeline import PipelineConfig
 from opensora_adacache.generation.clip import Clip
+from opensora_adacache.generation.denoising_step import DenoisingStep
 from opensora_adacache.generation.diffusers.calls import PipelineCalls, watched_calls
+from opensora_adacache.generation.diffusers.middle_frame import decode_middle_frame
+from opensora_adacache.generation.diffusers.scheduler_steps import SchedulerStep, watched_steps
 from opensora_adacache.generation.jobs import VideoJob
 
 
@@ -35,6 +41,7 @@ class PipelineMaker:
         self.pipeline = pipeline
         self.device = device
         self._sessions: dict[str, BranchedSession] = {}
+        self._computed: list[tuple[bool, ...]] = []  # of the calls since the latest step
         self._depth = 0
 
     def __enter__(self) -> PipelineMaker:
@@ -57,7 +64,7 @@ class PipelineMaker:
             self._reset()
 
     def denoise(
-        self, jobs: Sequence[VideoJob], callback: Callable[[Any], object] | None = None
+        self, jobs: Sequence[VideoJob], callback: Callable[[DenoisingStep], object] | None = None
     ) -> Callable[[], list[Clip]]:
         """Make the clips of a batch, and return a function that returns them: the pipeline's call decodes too.
 
@@ -66,15 +73,15 @@ class PipelineMaker:
 
         Args:
             jobs: jobs of one run.
-            callback: function to call after each denoising step, if the pipeline takes a callback.
+            callback: function to call after each step of the scheduler. An exception that it raises ends the run.
 
         Raises:
             ValueError: the pipeline refuses an argument, or its output is no video.
         """
         with self:
             transformers = list(transformers_of(self.pipeline).values())
-            with watched_calls(self.pipeline, transformers, self.device) as calls:
-                output = self.pipeline(**self.arguments(jobs), **self._callback(callback), output_type="pt")
+            with watched_calls(self.pipeline, transformers, self.device) as calls, self._steps(calls, callback):
+                output = self.pipeline(**self.arguments(jobs), output_type="pt")
             videos = [_as_frames(video) for video in output.frames]
             if len(videos) != len(jobs):
                 raise ValueError(
@@ -102,6 +109,7 @@ class PipelineMaker:
     def _attached(self, cache: CacheConfig) -> dict[str, BranchedSession]:
         """Attach the cache, and return the session of each transformer by the name of its component."""
         session = apply_cache(self.pipeline, cache)
+        session.on_step = self._note
         if isinstance(session, ExpertsSession):
             return session.sessions
         (name,) = transformers_of(self.pipeline)
@@ -111,16 +119,37 @@ class PipelineMaker:
         for session in self._sessions.values():
             session.reset()
 
-    def _callback(self, callback: Callable[[Any], object] | None) -> dict[str, Any]:
-        name = "callback_on_step_end"
-        if callback is None or name not in inspect.signature(type(self.pipeline).__call__).parameters:
-            return {}
+    def _note(self, branch: str, step: ObservedStep) -> None:
+        self._computed.append(step.computed)
 
-        def after_step(pipeline: Any, index: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-            callback(index)
-            return {}
+    def _steps(
+        self, calls: PipelineCalls, callback: Callable[[DenoisingStep], object] | None
+    ) -> AbstractContextManager[None]:
+        """Call a function after each step of the scheduler."""
+        if callback is None:
+            return nullcontext()
+        self._computed.clear()
 
-        return {name: after_step}
+        def show(step: SchedulerStep) -> None:
+            # of all guidance branches, each of which may decide for itself
+            computed = tuple(map(any, zip(*self._computed, strict=False))) or (True,)
+            self._computed.clear()
+            callback(DenoisingStep(step.index, step.num_steps, computed, partial(self._preview, calls, step)))
+
+        return watched_steps(self.pipeline.scheduler, show)
+
+    def _preview(self, calls: PipelineCalls, step: SchedulerStep) -> Tensor:
+        """Return the expected middle frame [B, 3, H, W] of each video. Its time is not part of denoising."""
+        begin = self._now()
+        frames = decode_middle_frame(self.pipeline.vae, calls.decode, step.final_latents(), calls.grid)
+        calls.aside_seconds += self._now() - begin
+        return frames
+
+    def _now(self) -> float:
+        """Return the current time in seconds, once the device has finished its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _clip(self, row: int, video: Tensor, calls: PipelineCalls, num_videos: int) -> Clip:
         traces = dict(self._traces(row))
