@@ -1,17 +1,18 @@
 """Read the config of a benchmark: one baseline run, and the caching policies to compare with it.
 
 The config is a Python file with these keys: ``run`` (the path of a run config without a cache, relative to the file),
-``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper`` and
-``computed_steps``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``, ``metrics``, ``paper``,
-``devices`` and ``title``. Names that begin with an underscore are private variables of the file. The baseline is always
-included, under the name "baseline". This module loads no model.
+``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper``,
+``computed_steps`` and ``budget``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``,
+``metrics``, ``paper``, ``devices``, ``batch_size``, ``keep_videos`` and ``title``. Names that begin with an underscore
+are private variables of the file. The baseline is always included, under the name "baseline". This module loads no
+model.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,9 @@ class Setting:
         oracle: kind of a schedule that uses knowledge no policy has: "static" is the best fixed schedule (given in the
             cache section), "video" is the best schedule of each video, and "budget" also splits the computed steps
             between the videos in the best way.
+        budget: mean number of computed steps to hold the setting to, or None (see `budgets`).
+        held_for: for a setting with a scaled threshold, the name of the setting that is held to a budget with it.
+        factor: what the thresholds of that setting were multiplied by.
     """
 
     name: str
@@ -70,6 +74,9 @@ class Setting:
     paper: str | None = None
     computed_steps: float | None = None
     oracle: str | None = None
+    budget: float | None = None
+    held_for: str | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Comparison:
         devices: for plans: number of devices that make a video together -> the paper's table with their latencies.
         settings: settings in the order of the config, without the baseline.
         title: title of the tables and the page.
+        batch_size: number of videos of different prompts and seeds that are made at once.
+        keep_videos: whether each video is written to a file. Without files, nothing is measured on decoded videos.
     """
 
     path: Path
@@ -97,6 +106,8 @@ class Comparison:
     devices: Mapping[int, str]
     settings: tuple[Setting, ...]
     title: str
+    batch_size: int = 1
+    keep_videos: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,8 @@ class _ComparisonKeys:
     paper: str | None = None
     devices: Mapping[int, str] = field(default_factory=dict)
     title: str | None = None
+    batch_size: int = 1
+    keep_videos: bool = True
 
     def __post_init__(self) -> None:
         if any(number < 1 for number in self.devices):
@@ -120,6 +133,8 @@ class _ComparisonKeys:
             raise ValueError("settings must name at least one setting, such as settings=dict(fast=dict(cache=…))")
         if self.num_seeds < 1:
             raise ValueError(f"num_seeds must be at least 1, got {self.num_seeds}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,7 @@ class _SettingKeys:
     paper: str | None = None
     computed_steps: float | None = None
     oracle: Literal["static", "video", "budget"] | None = None
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         plans = self.oracle in _PLANNING
@@ -152,12 +168,15 @@ def is_comparison(path: str | Path) -> bool:
     return "settings" in values or "run" in values
 
 
-def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
+def load_comparison(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, prompt_seed: int | None = None
+) -> Comparison:
     """Read a benchmark config.
 
     Args:
         path: the file.
         overrides: dotted keys of the run config. They override the file.
+        prompt_seed: seed to draw the held-out prompts with instead of the file's.
 
     Raises:
         FileNotFoundError: a config, a prompt file or a local checkpoint does not exist.
@@ -165,6 +184,14 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
     """
     path = find_config(path)
     keys = build(_ComparisonKeys, read_file(path), "")
+    prompts = keys.prompts
+    if prompt_seed is not None:
+        if prompts.heldout is None:
+            raise ValueError(
+                f"'{path}' draws no held-out prompts, so it has no prompt seed: leave --prompt-seed out, or set "
+                "prompts=dict(heldout=N) in the config"
+            )
+        prompts = replace(prompts, seed=prompt_seed)
     common = dict(keys.overrides)
     _refuse_cache(common, "overrides")
     if keys.prompts.path is not None:
@@ -191,17 +218,31 @@ def load_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
             raise FileNotFoundError(f"{where}: {error}") from None
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        _check_computed_steps(values.computed_steps, config, where)
+        _check_steps(values.computed_steps, config, f"{where}.computed_steps")
+        _check_steps(values.budget, config, f"{where}.budget")
+        if keys.batch_size > 1:
+            _check_batch(values.oracle, config, where)
         if values.oracle in _PLANNING and not isinstance(config, OpenSoraConfig):
             raise ValueError(
                 f"{where}: oracle '{values.oracle}' plans each video, which needs Open-Sora's models; with a diffusers "
                 "pipeline use oracle='static'"
             )
         title = values.title or name
-        settings.append(Setting(name, config, title, values.paper, values.computed_steps, values.oracle))
+        steps, oracle = values.computed_steps, values.oracle
+        settings.append(Setting(name, config, title, values.paper, steps, oracle, values.budget))
     title = keys.title or path.stem
     return Comparison(
-        path, run, keys.prompts, keys.num_seeds, keys.metrics, keys.paper, keys.devices, tuple(settings), title
+        path,
+        run,
+        prompts,
+        keys.num_seeds,
+        keys.metrics,
+        keys.paper,
+        keys.devices,
+        tuple(settings),
+        title,
+        keys.batch_size,
+        keys.keep_videos,
     )
 
 
@@ -211,7 +252,19 @@ def _refuse_cache(overrides: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"'{key}' in {where}: policies belong in settings, as settings=dict(NAME=dict(cache=…))")
 
 
-def _check_computed_steps(steps: float | None, config: RunConfig, where: str) -> None:
+def _check_steps(steps: float | None, config: RunConfig, where: str) -> None:
     num_steps = config.num_sampling_steps
     if steps is not None and not 1 <= steps <= num_steps:
-        raise ValueError(f"{where}.computed_steps must lie in 1..{num_steps}, the steps of the run, got {steps:g}")
+        raise ValueError(f"{where} must lie in 1..{num_steps}, the steps of the run, got {steps:g}")
+
+
+def _check_batch(oracle: str | None, config: RunConfig, where: str) -> None:
+    """Raise ValueError if the videos of a batch would not be those that are made one at a time."""
+    if oracle in _PLANNING:
+        raise ValueError(f"{where}: oracle '{oracle}' plans each video: leave batch_size out")
+    cache = config.cache
+    if cache is None or cache.decision == "sample" or cache.fixed_steps(config.num_sampling_steps) is not None:
+        return
+    raise ValueError(
+        f"{where}: with batch_size each video must decide for itself: set decision='sample' in its cache section"
+    )

@@ -25,6 +25,9 @@ class SettingRecord:
         policy: name of the policy on the command line.
         paper: name of the method in the paper's table.
         oracle: whether the schedule uses knowledge that no policy has.
+        budget: mean number of computed steps that the setting is held to, or None.
+        held_for: for a setting with a scaled threshold, the setting that is held to its budget with it.
+        factor: what the thresholds of that setting were multiplied by.
     """
 
     name: str
@@ -32,6 +35,9 @@ class SettingRecord:
     policy: str
     paper: str | None = None
     oracle: bool = False
+    budget: float | None = None
+    held_for: str | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class ComparisonRecord:
         paper_source: where the table is printed and what it was measured on.
         lpips_missing: why there is no LPIPS, or None if there is.
         runs: setting → its whole run config as plain values. A resumed benchmark must have the same values.
+        prompt_seed: seed that the held-out prompts were drawn with, or None if they were not drawn.
+        batch_size: number of videos that were made at once.
         version: version of this format. Files without one have version 1.
     """
 
@@ -70,6 +78,8 @@ class ComparisonRecord:
     paper_source: str = ""
     lpips_missing: str | None = None
     runs: Mapping[str, Any] = field(default_factory=dict)
+    prompt_seed: int | None = None
+    batch_size: int = 1
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

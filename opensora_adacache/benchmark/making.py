@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from opensora_adacache.benchmark.config import Comparison, Setting
 from opensora_adacache.benchmark.description import DESCRIPTION
 from opensora_adacache.benchmark.oracle_plans import measure_costs
-from opensora_adacache.benchmark.results import RESULTS, ResultRow, read_results
+from opensora_adacache.benchmark.results import RESULTS, ResultRow, RowKey, read_results
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.benchmark.worker import VideoMaker
 from opensora_adacache.config.settings import RunConfig
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MissingRows:
-    """The rows of one task that are to be made, in this order. The baseline video is always made first."""
+    """The rows of a batch of tasks that are to be made, setting by setting. The baseline is always made first."""
 
-    task: Task
+    tasks: tuple[Task, ...]
     names: tuple[str, ...]
 
 
@@ -67,17 +67,15 @@ class RowMaking:
 
         def make(items: Iterable[MissingRows]) -> Iterator[RowReport]:
             for item in items:
-                done = self._done(item.task)
-                for row in maker.rows(item.task, [name for name in item.names if name not in done]):
+                for row in maker.rows(item.tasks, item.names, self._done()):
                     yield RowReport(row, machine)
 
         yield make
 
-    def _done(self, task: Task) -> set[str]:
-        """Return the settings whose rows are there, because a worker that died had made some of them."""
+    def _done(self) -> set[RowKey]:
+        """Return the rows that are there: those of earlier runs, and of workers that died."""
         path = self.folder / RESULTS
-        rows = read_results(path) if path.exists() else []
-        return {row.setting for row in rows if row.video_key == (task.job.index, task.seed)}
+        return {row.key for row in read_results(path)} if path.exists() else set()
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,8 @@ def describe_machine(gpu: int = 0) -> str:
 
 def expected_steps(config: RunConfig, setting: Setting | None = None) -> float:
     """Return how many steps a setting is expected to compute: as its config says, by its schedule, or all of them."""
-    if setting is not None and setting.computed_steps is not None:
-        return setting.computed_steps
+    said = None if setting is None else setting.computed_steps or setting.budget
+    if said is not None:
+        return said
     planned = fixed_steps(config)
     return config.num_sampling_steps if planned is None else planned

@@ -15,8 +15,11 @@ from typing import Any, BinaryIO, get_type_hints
 
 from opensora_adacache.config.section import convert
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.metrics.quality import PSNR_CAP
 
 RESULTS = "results.jsonl"
+RowKey = tuple[str, int, int]
+"""Setting, prompt number and seed."""
 FORMAT_VERSION = 1
 MOTIONS = ("still", "slow", "fast")
 CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arrangement")
@@ -44,7 +47,7 @@ class ResultRow:
         num_steps: number of denoising steps.
         cache_bytes: peak size of the cached residuals.
         peak_memory_bytes: peak memory of the device, or peak resident memory on the CPU.
-        video: path of the video file, relative to the folder of the results.
+        video: path of the video file, relative to the folder of the results; None if the benchmark keeps no videos.
         motion: motion class of the prompt, one of `MOTIONS`.
         checks: for each of `CHECKS`, the number of correct answers and of questions.
         schedule: one character per step, "#" for computed steps.
@@ -74,7 +77,7 @@ class ResultRow:
     num_steps: int
     cache_bytes: int
     peak_memory_bytes: int | None
-    video: str
+    video: str | None
     motion: str | None
     checks: Mapping[str, tuple[int, ...]] | None
     schedule: str
@@ -95,7 +98,7 @@ class ResultRow:
         for name, counts in (self.checks or {}).items():
             if len(counts) != 2 or not 0 <= counts[0] <= counts[1]:
                 raise ValueError(f"checks['{name}'] must be [right, asked], got {counts}")
-        if not _is_inside(self.video):
+        if self.video is not None and not _is_inside(self.video):
             raise ValueError(f"video must name a file inside the folder of the results, got '{self.video}'")
 
     @property
@@ -103,13 +106,25 @@ class ResultRow:
         """Prompt number and seed, by which videos of different settings are paired."""
         return self.index, self.seed
 
+    @property
+    def key(self) -> RowKey:
+        """What tells the row from all others of a benchmark."""
+        return self.setting, self.index, self.seed
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing sets the video apart from the baseline video: every step computed, or equal frames."""
+        return self.computed_steps == self.num_steps or (self.psnr is not None and self.psnr >= PSNR_CAP)
+
     def video_in(self, folder: Path) -> Path:
         """Return the path of the video in the folder of the results.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file, or the benchmark kept none.
             ValueError: a link leads out of the folder.
         """
+        if self.video is None:
+            raise FileNotFoundError(f"the benchmark in '{folder}' kept no videos (keep_videos = False in its config)")
         path = folder / self.video
         if not path.is_file():
             raise FileNotFoundError(

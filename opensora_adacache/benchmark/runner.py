@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from opensora_adacache.benchmark.budgets import further_settings, scaled_setting
 from opensora_adacache.benchmark.config import BASELINE, Comparison
 from opensora_adacache.benchmark.description import (
     DESCRIPTION,
@@ -33,15 +34,16 @@ from opensora_adacache.benchmark.making import (
 from opensora_adacache.benchmark.oracle_plans import costs_path, plans_videos
 from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.results import RESULTS, append_result, read_results
-from opensora_adacache.benchmark.tasks import Task, check_pairs, plan_tasks
+from opensora_adacache.benchmark.tasks import Task, batched, check_pairs, plan_tasks
 from opensora_adacache.benchmark.worker import policy_name
+from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import VideoError
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.executors import choose_executor
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
 from opensora_adacache.parallel import ProcessGroup
-from opensora_adacache.parallel.executor import InProcess, Lost, Work
+from opensora_adacache.parallel.executor import Executor, InProcess, Lost, Work
 
 
 class ComparisonRun:
@@ -64,10 +66,15 @@ class ComparisonRun:
         self.folder = folder
         self.command = command
         self._machines: dict[int, str] = {}  # of each worker
-        self.settings = {BASELINE: self.comparison.run} | {s.name: s.config for s in self.comparison.settings}
         self._check_folder()
-        rows = read_results(folder / RESULTS) if (folder / RESULTS).exists() else []
-        self.done = {(row.setting, *row.video_key) for row in rows}
+        self.rows = read_results(folder / RESULTS) if (folder / RESULTS).exists() else []
+        self.done = {row.key for row in self.rows}
+        self._hold()
+
+    @property
+    def settings(self) -> dict[str, RunConfig]:
+        """The run config of each setting by its name, the baseline first."""
+        return {BASELINE: self.comparison.run} | {s.name: s.config for s in self.comparison.settings}
 
     @cached_property
     def unavailable(self) -> dict[str, str]:
@@ -77,8 +84,13 @@ class ComparisonRun:
     @property
     def num_missing(self) -> int:
         """The videos that remain to be made."""
-        keys = {(name, task.job.index, task.seed) for name in self.settings for task in self.tasks}
+        keys = {(name, *task.key) for name in self.settings for task in self.tasks}
         return len(keys - self.done)
+
+    @property
+    def num_missing_steps(self) -> float:
+        """The steps that the missing videos are expected to compute, baseline videos that are made again included."""
+        return sum(work.cost * len(work.item.tasks) for work in self._missing_rows())
 
     def run(
         self,
@@ -86,7 +98,9 @@ class ComparisonRun:
         say: Callable[[str], object] = lambda line: None,
         warn: Callable[[str], object] = lambda line: None,
     ) -> None:
-        """Make the missing videos and write each row at once. The first setting to run changes from prompt to prompt.
+        """Make the missing videos and write each row at once. The first setting to run changes from batch to batch.
+
+        Settings with a budget follow that are held to it, once it is known how many steps they compute (`budgets`).
 
         Args:
             progress: function to call after each video.
@@ -98,8 +112,12 @@ class ComparisonRun:
         """
         executor = choose_executor(self.comparison.run.executor, ProcessGroup(), 1, say, warn)
         write_comparison(self.folder / DESCRIPTION, self.describe())
-        if not self.num_missing:
-            return
+        while self.num_missing:
+            self._make_missing(executor, progress)
+            self._hold()
+            write_comparison(self.folder / DESCRIPTION, self.describe())
+
+    def _make_missing(self, executor: Executor, progress: Callable[[], Any]) -> None:
         tasks, lost = tuple(self.tasks), list[Lost[Any]]()
         if not isinstance(executor, InProcess):  # a single process measures them when it needs them
             costs = CostMaking(self.comparison.run, tasks, self.folder)
@@ -114,7 +132,6 @@ class ComparisonRun:
                     else:
                         self._take(outcome.worker, outcome.result)
                         progress()
-            write_comparison(self.folder / DESCRIPTION, self.describe())
         if lost:
             raise VideoError(
                 f"{counted(self.num_missing, 'video')} could not be made, such as those of '{lost[0].work.name}' "
@@ -124,7 +141,16 @@ class ComparisonRun:
     def _take(self, worker: int, report: RowReport) -> None:
         self._machines.setdefault(worker, report.machine)
         append_result(self.folder / RESULTS, report.row)
-        self.done.add((report.row.setting, *report.row.video_key))
+        self.rows.append(report.row)
+        self.done.add(report.row.key)
+
+    def _hold(self) -> None:
+        """Add the settings that hold others to their budgets, as far as the rows tell which ones are needed."""
+        keys = {task.key for task in self.tasks}
+        added = further_settings(self.comparison.settings, self.rows, keys)
+        while added:
+            self.comparison = replace(self.comparison, settings=(*self.comparison.settings, *added))
+            added = further_settings(self.comparison.settings, self.rows, keys)
 
     def _missing_costs(self) -> list[Work[Task]]:
         """Return what to measure before oracles can plan."""
@@ -133,16 +159,16 @@ class ComparisonRun:
         return [Work(task.name, 1, task) for task in self.tasks if not costs_path(self.folder, task).exists()]
 
     def _missing_rows(self) -> list[Work[MissingRows]]:
-        """Return the rows to make: for each task, the settings and how many steps they are expected to compute."""
+        """Return the rows to make: for each batch, the settings and how many steps they are expected to compute."""
         steps = {BASELINE: expected_steps(self.comparison.run)}
         steps |= {s.name: expected_steps(s.config, s) for s in self.comparison.settings}
         work = []
-        for number, task in enumerate(self.tasks):
-            missing = [n for n in self.settings if (n, task.job.index, task.seed) not in self.done]
+        for number, batch in enumerate(batched(self.tasks, self.comparison.batch_size)):
+            missing = [n for n in self.settings if any((n, *task.key) not in self.done for task in batch)]
             if missing:
                 turn = number % len(missing)
                 cost = sum(steps[name] for name in {BASELINE, *missing})
-                work.append(Work(task.name, cost, MissingRows(task, (*missing[turn:], *missing[:turn]))))
+                work.append(Work(batch[0].name, cost, MissingRows(batch, (*missing[turn:], *missing[:turn]))))
         return work
 
     def describe(self) -> ComparisonRecord:
@@ -153,7 +179,9 @@ class ComparisonRun:
         table = find_table(comparison.paper) if comparison.paper else None
         settings = [SettingRecord(BASELINE, BASELINE, BASELINE, paper=BASELINE)]
         settings += [
-            SettingRecord(s.name, s.title, policy_name(s), s.paper, oracle=s.oracle is not None)
+            SettingRecord(
+                s.name, s.title, policy_name(s), s.paper, s.oracle is not None, s.budget, s.held_for, s.factor
+            )
             for s in comparison.settings
         ]
         return ComparisonRecord(
@@ -171,6 +199,8 @@ class ComparisonRun:
             paper_source=table.source if table else "",
             lpips_missing=self.unavailable.get("lpips") if "lpips" in comparison.metrics else "it was not requested",
             runs={name: plain(asdict(config)) for name, config in self.settings.items()},
+            prompt_seed=comparison.prompts.seed if comparison.prompts.heldout else None,
+            batch_size=comparison.batch_size,
         )
 
     @property
@@ -184,9 +214,19 @@ class ComparisonRun:
         if not path.exists():
             return
         try:
-            old = read_comparison(path).runs
+            record = read_comparison(path)
         except ValueError:
             raise ValueError(f"'{path}' was not written by opensora-adacache compare; choose another --out") from None
+        seed, old = self.comparison.prompts.seed, record.runs
+        if record.prompt_seed is not None and record.prompt_seed != seed:
+            raise ValueError(
+                f"'{self.folder}' holds videos of prompts drawn with seed {record.prompt_seed}, not {seed}; choose "
+                "another --out"
+            )
+        # thresholds that were scaled in an earlier run
+        bases = {setting.name: setting for setting in self.comparison.settings}
+        again = [scaled_setting(bases[one.held_for], one.factor) for one in record.settings if one.held_for in bases]
+        self.comparison = replace(self.comparison, settings=(*self.comparison.settings, *again))
         for name, config in self.settings.items():
             difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
             if difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,11 @@ class Task:
     def name(self) -> str:
         """Stem of its file names."""
         return f"{self.job.index:04d}-{self.job.sample}"
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Prompt number and seed, as in `ResultRow.video_key`."""
+        return self.job.index, self.seed
 
 
 def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Comparison, list[Task]]:
@@ -50,6 +56,11 @@ def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Compar
     jobs = plan_jobs(run)
     tasks = [Task(job, job.loop_seed(0), specs[job.index] if specs else None) for job in jobs]
     return replace(comparison, run=run, settings=settings), tasks
+
+
+def batched(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
+    """Return the tasks in batches of at most `size`, which are the same in every run of a benchmark."""
+    return [tuple(tasks[first : first + size]) for first in range(0, len(tasks), size)]
 
 
 def check_pairs(comparison: Comparison) -> None:

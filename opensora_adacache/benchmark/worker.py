@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
-from opensora_adacache.benchmark.results import CHECKS, ResultRow
+from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
@@ -42,21 +42,31 @@ def policy_name(setting: Setting) -> str:
 
 @dataclass(frozen=True)
 class _Frames:
-    """A video [3, F, H, W] in -1..1: the raw frames, and the frames decoded from its file."""
+    """A video [3, F, H, W] in -1..1: the raw frames, and the frames decoded from its file if there is one."""
 
     raw: Tensor
-    mp4: Tensor
+    mp4: Tensor | None
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A video that was made and written to its file."""
+    """A video that was made, and written to its file if videos are kept.
+
+    Attributes:
+        config: config that it was made with.
+        clip: the video.
+        frames: its frames.
+        batch_size: number of videos that were made with it.
+        memory: peak memory while they were made, in bytes.
+        path: its file.
+    """
 
     config: RunConfig
     clip: Clip
     frames: _Frames
+    batch_size: int
     memory: int | None
-    path: Path
+    path: Path | None
 
 
 class VideoMaker:
@@ -79,32 +89,41 @@ class VideoMaker:
         folder: Path,
     ) -> None:
         self.models, self.measures, self.folder = models, measures, folder
+        self.keep_videos = comparison.keep_videos
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
         models.maker(comparison.run).warm_up([tasks[0].job])  # which is not timed
         self.plans = plan_oracles(comparison.settings, tasks, comparison.run, models, folder)
 
-    def rows(self, task: Task, names: Sequence[str]) -> Iterator[ResultRow]:
-        """Make the videos of a task. The baseline video comes first, because the others are compared with it."""
-        if not names:
-            return
-        reference: _Frames | None = None
-        for name in [BASELINE, *(name for name in names if name != BASELINE)]:
-            made = self._make(name, task)
-            reference = reference or made.frames
-            if name in names:
-                yield self._row(name, task, made, reference)
+    def rows(self, tasks: Sequence[Task], names: Sequence[str], done: Collection[RowKey]) -> Iterator[ResultRow]:
+        """Make the videos of a batch of tasks with the named settings, and return the rows that are not done.
 
-    def _make(self, name: str, task: Task) -> _Made:
-        """Make one video and write it to its file."""
+        The baseline videos come first, because the others are compared with them.
+        """
+        missing = {name: [task for task in tasks if (name, *task.key) not in done] for name in dict.fromkeys(names)}
+        if not any(missing.values()):
+            return
+        references: dict[str, _Frames] = {}
+        for name in [BASELINE, *(name for name in names if name != BASELINE and missing[name])]:
+            for task, made in zip(tasks, self._make(name, tasks), strict=True):
+                reference = references.setdefault(task.name, made.frames)
+                if task in missing.get(name, ()):
+                    yield self._row(name, task, made, reference)
+
+    def _make(self, name: str, tasks: Sequence[Task]) -> Iterator[_Made]:
+        """Make the videos of a batch, and write each to its file if videos are kept."""
         config = self.configs[name]
-        if (name, task.name) in self.plans:
-            config = replace(config, cache=PlannedConfig(steps=self.plans[name, task.name]))
+        if (name, tasks[0].name) in self.plans:  # of a batch of one
+            config = replace(config, cache=PlannedConfig(steps=self.plans[name, tasks[0].name]))
         with MemoryPeak(self.models.device) as memory:
-            clip = self.models.maker(config).denoise([task.job])()[0]
-        path = self.folder / "videos" / name / f"{task.name}.mp4"
-        write_video(path, clip.frames, config.save_fps)
-        return _Made(config, clip, _Frames(clip.frames.clamp(-1, 1), read_video(path)), memory.bytes, path)
+            clips = self.models.maker(config).denoise([task.job for task in tasks])()
+        for task, clip in zip(tasks, clips, strict=True):
+            frames, path, decoded = clip.frames.clamp(-1, 1), None, None
+            if self.keep_videos:
+                path = self.folder / "videos" / name / f"{task.name}.mp4"
+                write_video(path, clip.frames, config.save_fps)
+                decoded = read_video(path)
+            yield _Made(config, clip, _Frames(frames, decoded), len(tasks), memory.bytes, path)
 
     def _row(self, name: str, task: Task, made: _Made, reference: _Frames) -> ResultRow:
         clip, config = made.clip, made.config
@@ -123,14 +142,14 @@ class VideoMaker:
             seed=task.seed,
             **quality,
             flicker=flicker(made.frames.raw),
-            latency_s=clip.denoising_seconds + clip.decoding_seconds,
-            loop_s=clip.denoising_seconds,
+            latency_s=clip.denoising_seconds / made.batch_size + clip.decoding_seconds,
+            loop_s=clip.denoising_seconds / made.batch_size,
             tflops=_tflops(config, sum(computed) / num_branches),
             computed_steps=sum(computed),
             num_steps=num_steps,
-            cache_bytes=clip.peak_cache_bytes,
+            cache_bytes=clip.peak_cache_bytes // made.batch_size,
             peak_memory_bytes=made.memory,
-            video=str(made.path.relative_to(self.folder)),
+            video=None if made.path is None else str(made.path.relative_to(self.folder)),
             motion=task.spec.speed if task.spec else None,
             checks=None if task.spec is None else {k: tuple(v) for k, v in check(task.spec, made.frames.raw).items()},
             schedule="".join("#" if step else "." for step in computed),
@@ -141,6 +160,8 @@ class VideoMaker:
     def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:
         found: dict[str, float | None] = {"motion_error": motion_error(frames.raw, reference.raw)}
         for suffix, one, other in (("", frames.raw, reference.raw), ("_mp4", frames.mp4, reference.mp4)):
+            if one is None or other is None:
+                continue
             for metric, measure in self.measures.items():
                 found[metric + suffix] = measure(one, other)
         return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_choice, check_corrector, is_index, items, plain
+from opensora_adacache.caching.checks import check_choice, is_index, items, plain
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS, check_codebook, rate_of
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, Probe, StackView
 from opensora_adacache.caching.distance import change_sums, distance_of
@@ -46,9 +46,6 @@ class AdaCacheConfig(CacheConfig):
         forecast: 0 reuses residuals as the paper does; 1 or 2 extrapolates the stack residual over the timestep with a
             line or a parabola, using gains measured at computed steps (`residuals.measured_forecast`). Each order
             stores one more residual. Requires ``granularity="stack"``.
-        corrector: fraction of the error of skipped steps that the next computed step corrects; 0 corrects nothing, as
-            in the paper (`residuals.corrector`). Requires a sampler that takes Euler steps along a rectified flow,
-            such as `RFLOW`.
     """
 
     codebook: Mapping[float, int]
@@ -58,7 +55,6 @@ class AdaCacheConfig(CacheConfig):
     granularity: str = "stack"
     metric: str = "l1"
     forecast: int = 0
-    corrector: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +76,6 @@ class AdaCacheConfig(CacheConfig):
             )
         if self.forecast and self.granularity == "block":
             raise ValueError("forecast needs granularity='stack': it extrapolates the residual of the whole stack")
-        check_corrector(self.corrector)
         if self.moreg is not None and not isinstance(self.moreg, MoRegConfig):
             raise ValueError(f"moreg must be a MoRegConfig or None, got {type(self.moreg).__name__}")
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from opensora_adacache.caching.checks import check_choice, is_count, plain
+from opensora_adacache.caching.checks import check_choice, check_corrector, is_count, plain
 from opensora_adacache.caching.team import Team
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 DECISIONS = ("batch", "sample")
 RESIDUAL_DEVICES = (None, "cpu")
+WHOLE_STACK = ("stack", "block")
+"""Granularities whose skipped steps run no block of the stack."""
 PREDICTORS: dict[str, int] = {
     "reuse": 0,
     "line": 1,
@@ -101,11 +103,15 @@ class CacheConfig(ABC):
             them where the model computes. Both give the same videos.
         predictor: what replaces the residual of the stack at skipped steps: a name in `PREDICTORS`, with any policy
             that skips the whole stack. None for what the policy does by itself.
+        corrector: fraction of the error of skipped steps that the next computed step corrects, in [0, 1); 0 corrects
+            nothing (`residuals.corrector`). With any policy that skips the whole stack; docs/guide/adapters.md names
+            the samplers that allow it.
     """
 
     decision: str = field(default="batch", kw_only=True)
     residual_device: str | None = field(default=None, kw_only=True)
     predictor: str | None = field(default=None, kw_only=True)
+    corrector: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -117,6 +123,12 @@ class CacheConfig(ABC):
             raise ValueError(
                 f"predictor needs a policy that stores the residual of the whole stack, and here the granularity is "
                 f"{self.granularity!r}: leave predictor out"
+            )
+        check_corrector(self.corrector)
+        if self.corrector and self.granularity not in WHOLE_STACK:
+            raise ValueError(
+                f"a corrector needs a policy that skips the whole stack, and here the granularity is "
+                f"{self.granularity!r}: set corrector=0"
             )
 
     @abstractmethod
@@ -171,11 +183,6 @@ class CacheConfig(ABC):
     def granularity(self) -> str:
         """What is stored and reused: "stack" (the residual of all blocks), "block", "site" or "range" (see `sites`)."""
         return "stack"
-
-    @property
-    def corrector(self) -> float:
-        """Fraction of the error of skipped steps that the next computed step corrects; 0 for none (`Corrector`)."""
-        return 0.0
 
     @property
     def reads_forecast_error(self) -> bool:

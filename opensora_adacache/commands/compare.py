@@ -23,7 +23,12 @@ def build_parser() -> OneLineParser:
     parser.add_argument("config", nargs="?", help="benchmark config")
     parser.add_argument("--list", action="store_true", help="print the names of the policies and exit")
     parser.add_argument("--limit", type=count, help="use only the first LIMIT prompts")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG)")
+    parser.add_argument(
+        "--prompt-seed",
+        type=int,
+        help="seed to draw the held-out prompts with, instead of the config's",
+    )
+    parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG[-SEED])")
     add_executor_flags(parser)
     return parser
 
@@ -53,8 +58,9 @@ def compare(options: argparse.Namespace) -> None:
     from opensora_adacache.benchmark.runner import ComparisonRun
     from opensora_adacache.generation.folder import warn
 
-    out = options.out or Path("outputs/compare") / Path(options.config).stem
-    comparison = load_comparison(options.config, executor_overrides(options))
+    seed = options.prompt_seed
+    out = options.out or Path("outputs/compare") / (Path(options.config).stem + ("" if seed is None else f"-{seed}"))
+    comparison = load_comparison(options.config, executor_overrides(options), seed)
     run = ComparisonRun(comparison, out, options.limit, options.command)
     total = run.num_missing
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())

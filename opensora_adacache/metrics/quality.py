@@ -20,11 +20,13 @@ from opensora_adacache.metrics.motion import flicker, motion_error
 
 Metric = Callable[[Any, Any], float]
 
+PSNR_CAP = 100.0
+"""What equal frames count as, in dB."""
 SSIM_SIGMA = 1.5
 SSIM_WINDOW = 11
 
 
-def psnr(frames: Any, reference: Any, cap: float = 100.0) -> float:
+def psnr(frames: Any, reference: Any, cap: float = PSNR_CAP) -> float:
     """Return the PSNR in dB of two videos [3, F, H, W] in −1..1, averaged over frames. Equal frames have a fixed cap.
 
     Raises:

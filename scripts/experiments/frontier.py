@@ -1,9 +1,9 @@
 """Compare our policies with the published ones at each speedup: ``python scripts/experiments/frontier.py DIR…``.
 
-Each DIR is a folder that scripts/compare.py wrote, with settings named POLICY-SPEEDUPx. For each, this prints a
-Markdown table with the mean PSNR and computed steps of every policy, and for our policies the paired difference from
-the best published one and from AdaCache, with 95 % bootstrap intervals over prompts. Settings named forecastcache-K
-are compared with the setting adacache-fast.
+Each DIR is a folder that scripts/compare.py wrote, with settings named POLICY-SPEEDUPx. This prints a Markdown table of
+ForecastCache beside the best other policy at each number of steps and speedup, and one of every policy at equal
+computed steps, with paired differences whose intervals hold for all of them at once. Settings named forecastcache-K are
+compared with the setting adacache-fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def print_frontier(options: argparse.Namespace) -> None:
     from opensora_adacache.benchmark.frontier import frontier_lines
     from opensora_adacache.benchmark.table_files import write_study
 
-    lines = [line for folder in options.folders for line in frontier_lines(folder)]
+    lines = list(frontier_lines(options.folders))
     print("\n".join(lines))
     if options.out:
         command = f"python scripts/experiments/frontier.py {' '.join(map(str, options.folders))} --out {options.out}"

@@ -144,3 +144,9 @@ def test_a_window_in_fractions_fits_any_number_of_steps():
     assert MoRegConfig(steps=(0.0, 1.0)).window(30) == (1, 30)
     assert MoRegConfig(steps=(1, 1)).window(30) == (1, 1)
     assert MoRegConfig(steps=(4.0, 26.0)) == MoRegConfig(steps=(4, 26))
+
+
+def test_a_corrector_needs_skipped_steps_of_the_whole_stack():
+    with pytest.raises(ValueError, match=r"a corrector needs .* granularity is 'site': set corrector=0"):
+        config_class("PAB")(corrector=0.5)
+    assert config_class("TeaCache")(threshold=0.1, corrector=0.5).corrector == 0.5

@@ -110,6 +110,8 @@ def spread_prompts(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
 
 def _num_that_fit(folder: Path, rows: Sequence[ResultRow], num_bytes: int) -> int:
     """Return how many prompts of `spread_prompts` fit, when their videos are embedded, into that many bytes."""
+    if any(row.video is None for row in rows):
+        return 0
     sizes: dict[tuple[int, int], int] = {}
     for row in rows:
         # base64 encodes three bytes as four characters

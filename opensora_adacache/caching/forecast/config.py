@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_choice, check_corrector, check_positive, is_count, is_number, items
+from opensora_adacache.caching.checks import check_choice, check_positive, is_count, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy
 from opensora_adacache.caching.forecast.policy import ForecastCachePolicy
 from opensora_adacache.caching.forecast.schedule import first_steps
@@ -22,10 +22,9 @@ BUDGETS = ("video", "batch")
 
 
 class _MeasuredForecast:
-    """Shared by settings whose skipped steps are forecast by `MeasuredForecast` and corrected by `Corrector`."""
+    """Shared by settings whose skipped steps are forecast by `MeasuredForecast`."""
 
     order: int
-    corrector: float
 
     @property
     def own_forecast_residuals(self) -> int:
@@ -38,9 +37,8 @@ class _MeasuredForecast:
 
         return MeasuredForecast(store, self.order, num_rows, device)
 
-    def _check_forecast(self) -> None:
+    def _check_order(self) -> None:
         check_choice("order", self.order, ORDERS)
-        check_corrector(self.corrector)
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,6 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
             average, and those with larger forecast errors compute more; requires `decision="sample"`.
         order: order of the forecast: 1 is linear, 2 adds a second-order term, which helps less as schedules get
             sparser.
-        corrector: fraction of the error of skipped steps that the next computed step corrects; 0 for none. Only for
-            samplers that take Euler steps along a rectified flow, such as `RFLOW`.
         sensitivity: how much an error at a step harms the video, at equally spaced fractions of the run, with mean 1.
         growth: relative error of a forecast per squared fraction of the run, at equally spaced fractions of the run.
             The measured errors of a video scale it. Budgets (`computed_steps`, `speedup`) use it to reserve steps for
@@ -74,7 +70,6 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
     speedup: float | None = None
     budget_over: str = "video"
     order: int = 1
-    corrector: float = 0.0
     sensitivity: tuple[float, ...] = (1.0,)
     growth: tuple[float, ...] = (1.0,)
 
@@ -96,7 +91,7 @@ class ForecastCacheConfig(_MeasuredForecast, CacheConfig):
                 'budget_over="batch" shares computed_steps between videos: give computed_steps or speedup, and '
                 'decision="sample"'
             )
-        self._check_forecast()
+        self._check_order()
         for name in ("sensitivity", "growth"):
             values = items(name, getattr(self, name))
             if not values or not all(is_number(value) and value > 0 for value in values):
@@ -148,12 +143,10 @@ class PlannedForecastConfig(_MeasuredForecast, PlannedConfig):
     Attributes:
         steps: computed steps, counted from 1.
         order: order of the forecast, 1 or 2.
-        corrector: as in ForecastCache.
     """
 
     order: int = 1
-    corrector: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_forecast()
+        self._check_order()
