@@ -281,6 +281,14 @@ class StackView:
     sites: tuple[Site, ...] = ()
     time: float | None = None
 
+    def known_first_residual(self) -> Tensor:
+        """Return `first_residual`; raise RuntimeError if no blocks ran before the policy decides."""
+        if self.first_residual is None:
+            raise RuntimeError(
+                "this policy needs the residual of the first blocks, but this adapter does not run them separately"
+            )
+        return self.first_residual
+
 
 class CachePolicy(ABC):
     """Makes decisions for groups of rows during one run. Only `decide` is required.

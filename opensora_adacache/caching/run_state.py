@@ -186,6 +186,7 @@ class Run:
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
         """Read the measurements of a computed step and let the policy decide."""
+        self.residual.observe_first(None)
         rows = self.policy.rows_of(step.computed)
         decisions: list[Decision | None] = [None] * len(self.policy.groups)
         if rows:

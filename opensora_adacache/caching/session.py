@@ -216,6 +216,7 @@ class CacheSession:
     def decide(self, view: StackView) -> RowSplit:
         """Ask the policy which rows compute; for adapters that run blocks one by one, outside of `run_stack`."""
         run, step = self._current()
+        run.residual.observe_first(view.first_residual)
         return run.decide(step, run.policy.decide(view))
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:

@@ -13,6 +13,7 @@ from opensora_adacache import AdaCacheConfig
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
@@ -925,6 +926,7 @@ SETTINGS = {
         DeltaDiTConfig(interval=1, early=(1, 2)),
         DeltaDiTConfig(interval=3, gate_step=5, early=(2, 3), late=(0, 0)),
     ),
+    "DiCache": (DiCacheConfig(threshold=1e-9), DiCacheConfig(threshold=0.3)),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
     "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
