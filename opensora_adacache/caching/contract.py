@@ -78,8 +78,9 @@ class Probe:
     """The residuals whose change a policy measures (`CachePolicy.observe_probe`).
 
     Attributes:
-        residual: "t-attn", "s-attn" or "ca-mlp" (cross-attention and MLP). With None the adapter chooses.
-        layers: counted from 0. With None the adapter takes the middle layer.
+        residual: "t-attn", "s-attn" or "ca-mlp" (cross-attention and MLP). With None the adapter chooses. "output" is
+            no residual but what whole blocks return.
+        layers: counted from 0. With None the adapter takes the middle layer, or all layers for their outputs.
     """
 
     residual: str | None = None
@@ -327,6 +328,11 @@ class CachePolicy(ABC):
     def needs_timestep(self) -> bool:
         """Whether the timestep must be read as a number before the stack runs, which synchronizes on every step."""
         return False
+
+    @property
+    def measures_probes(self) -> bool:
+        """Whether the probes are still observed; once not, what was stored of them is dropped."""
+        return True
 
     @property
     def share(self) -> float | None:

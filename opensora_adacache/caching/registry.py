@@ -9,6 +9,7 @@ from opensora_adacache.errors.closest import closest
 
 POLICIES: dict[str, str] = {
     "AdaCache": "opensora_adacache.caching.adacache:AdaCacheConfig",
+    "BWCache": "opensora_adacache.caching.policies.bwcache:BWCacheConfig",
     "BudCache": "opensora_adacache.caching.policies.budcache:BudCacheConfig",
     "DMD": "opensora_adacache.caching.policies.dmd:DMDConfig",
     "DPCache": "opensora_adacache.caching.policies.dpcache:DPCacheConfig",
@@ -44,6 +45,7 @@ COMMAND_NAMES: dict[str, str] = {
     "teacache": "TeaCache",
     "fbcache": "FBCache",
     "dicache": "DiCache",
+    "bwcache": "BWCache",
     "magcache": "MagCache",
     "easycache": "EasyCache",
     "taylorseer": "TaylorSeer",

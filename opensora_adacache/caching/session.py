@@ -261,6 +261,9 @@ class CacheSession:
             num_frames: number of frames of the whole video.
         """
         run, step = self._current()
+        if not run.policy.measures_probes:
+            run.store.drop(site)
+            return
         if site in run.store:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)

@@ -12,6 +12,7 @@ import torch
 from opensora_adacache import AdaCacheConfig
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
 from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
@@ -919,6 +920,7 @@ RATIOS = (1.0,) * (STEPS - 1)
 # name -> (setting that computes every step, setting that skips some)
 SETTINGS = {
     "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
+    "BWCache": (BWCacheConfig(threshold=1e-9), BWCacheConfig(threshold=1.0, skipped_fraction=0.2)),
     "BudCache": (BudCacheConfig(steps=range(1, STEPS + 1)), BudCacheConfig(steps=(1, 2, 5, 9))),
     "DMD": (DMDConfig(interval=1), DMDConfig(interval=2, first_steps=4)),
     "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
