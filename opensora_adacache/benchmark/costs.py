@@ -108,6 +108,8 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     cache = config.cache
     if cache is not None and cache.granularity == "range":
         return {"stack": 1, "block": None}
+    if cache is not None and cache.granularity == "prefix":
+        return {"stack": None, "block": 2 * depth}
     if isinstance(cache, SiteCacheConfig):
         sites = [
             Site(layer, axis, kind) for layer in range(depth) for axis in "st" for kind in ("attn", "cross", "mlp")

@@ -62,7 +62,7 @@ class Site(NamedTuple):
     Attributes:
         layer: counted from 0.
         axis: "s" for the spatial block of the layer, "t" for the temporal one.
-        kind: "attn" (self-attention), "cross" (cross-attention) or "mlp".
+        kind: "attn" (self-attention), "cross" (cross-attention) or "mlp"; "block" for a whole block.
     """
 
     layer: int
@@ -170,7 +170,10 @@ class CacheConfig(ABC):
 
     @property
     def granularity(self) -> str:
-        """What is stored and reused: "stack" (the residual of all blocks), "block", "site" or "range" (see `sites`)."""
+        """What is stored and reused: "stack" (the residual of all blocks), "block", "site" or "range" (see `sites`).
+
+        "prefix" is the output of each block, one of which stands for all blocks up to it.
+        """
         return "stack"
 
     @property

@@ -219,6 +219,10 @@ class CacheSession:
         run.residual.observe_first(view.first_residual)
         return run.decide(step, run.policy.decide(view))
 
+    def parts(self, values: Sequence[int]) -> list[tuple[int, Tensor | None]]:
+        """Return the distinct ones of one value per group, each with the index of its rows (None: all rows)."""
+        return self._current()[0].parts(values)
+
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
         """Pass the stack's output [r, N, C] to the policy for the rows that computed (None: all rows)."""
         self.policy.observe_output(view, out, rows)

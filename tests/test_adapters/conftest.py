@@ -20,6 +20,7 @@ from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
+from opensora_adacache.caching.policies.foresight import ForesightConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
@@ -932,6 +933,10 @@ SETTINGS = {
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
     "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
+    "Foresight": (
+        ForesightConfig(warmup_steps=4, threshold=1e-12),
+        ForesightConfig(warmup_steps=4, threshold=0.75, interval=3),
+    ),
     "ForecastCache": (
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
+from opensora_adacache.adapters.stdit3.prefix import attach_prefix
 from opensora_adacache.adapters.stdit3.sites import attach_sites
 from opensora_adacache.adapters.stdit3.split import team_of
 from opensora_adacache.adapters.stdit3.view import stack_view
@@ -38,6 +39,9 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     patches.wrap_call(model, partial(_call, session))
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
+        return session
+    if config.granularity == "prefix":
+        attach_prefix(session, model, patches)
         return session
     probes = [] if config.probe is None else probe_sites(model, config.probe)
     if config.granularity == "stack":
