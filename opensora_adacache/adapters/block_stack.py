@@ -39,6 +39,7 @@ class StackBlock:
         site: name of the probe; None if the block is not a probe.
         after: submodule whose first input is the block's input plus the residual to observe; None for the whole block.
         prepares: whether the block runs before the stack and only prepares what is added between the stack's blocks.
+        shows_output: whether the probe observes what the block returns, instead of a residual.
     """
 
     module: nn.Module
@@ -47,6 +48,7 @@ class StackBlock:
     site: str | None = None
     after: str | None = None
     prepares: bool = False
+    shows_output: bool = False
 
 
 @dataclass
@@ -312,7 +314,7 @@ class BlockStack:
     def _compute(
         self, call: _Call, block: StackBlock, original: Callable, args: Any, kwargs: Any, num_rows: int
     ) -> Any:
-        """Run a block and, if it is a probe, observe its residual."""
+        """Run a block and, if it is a probe, observe its residual or its output."""
         if block.site is None:
             return original(*args, **kwargs)
         if is_skipped(block.module):
@@ -321,15 +323,16 @@ class BlockStack:
                 "another with cache_loc, or other layers for the guidance"
             )
         before = self._video(call, block, args, kwargs)
-        if block.after is None:
+        if block.after is None or block.shows_output:
             out = original(*args, **kwargs)
             after = block.signature.video_out(out)
         else:
             out, after = run_and_capture(block.module, block.after, args, kwargs)
         # one of them may lack the tokens of earlier frames
-        after = self._tokens(call, block, after.to(before.dtype), num_rows)
-        residual = after - self._tokens(call, block, before, num_rows)
-        call.session.observe(block.site, residual, call.grid.frames if call.grid else 1)
+        seen = self._tokens(call, block, after.to(before.dtype), num_rows)
+        if not block.shows_output:
+            seen = seen - self._tokens(call, block, before, num_rows)
+        call.session.observe(block.site, seen, call.grid.frames if call.grid else 1)
         return out
 
     def _compute_rows(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 from opensora_adacache.caching.contract import CacheConfig, Probe
 from opensora_adacache.errors.family import AdaCacheWarning
 
 
-def with_middle_layer(probe: Probe, depth: int) -> Probe:
-    """Return a probe with layer depth // 2 − 1 (the paper's 13 of 28) if it does not specify layers.
+def probed_layers(probe: Probe | None, depth: int) -> tuple[int, ...]:
+    """Return the layers of a probe: by default layer depth // 2 − 1 (the paper's 13 of 28), or all for their outputs.
 
-    >>> with_middle_layer(Probe("t-attn"), 28).layers
-    (13,)
+    >>> probed_layers(Probe("t-attn"), 28), probed_layers(Probe("output"), 3), probed_layers(None, 28)
+    ((13,), (0, 1, 2), ())
     """
-    return probe if probe.layers is not None else replace(probe, layers=(max(depth // 2 - 1, 0),))
+    if probe is None:
+        return ()
+    if probe.layers is not None:
+        return probe.layers
+    return tuple(range(depth)) if probe.residual == "output" else (max(depth // 2 - 1, 0),)
 
 
 def warn_of_misfit(config: CacheConfig, num_sampling_steps: int, model_name: str | None = None) -> None:

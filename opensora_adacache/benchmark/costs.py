@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opensora_adacache.adapters.probes import probed_layers
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.paper import PaperRow, PaperTable, find_table
 from opensora_adacache.caching.contract import Site
@@ -107,12 +108,17 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     cache = config.cache
     if cache is not None and cache.granularity == "range":
         return {"stack": 1, "block": None}
+    if cache is not None and cache.granularity == "prefix":
+        return {"stack": None, "block": 2 * depth}
     if isinstance(cache, SiteCacheConfig):
         sites = [
             Site(layer, axis, kind) for layer in range(depth) for axis in "st" for kind in ("attn", "cross", "mlp")
         ]
         return {"stack": None, "block": sum(map(cache.stores, sites))}
     probes = 1 if cache is None else cache.num_extra_residuals
+    if cache is not None and cache.probe is not None and cache.probe.residual == "output":
+        layers = len(probed_layers(cache.probe, depth))
+        probes += 2 * layers if isinstance(config, OpenSoraConfig) else layers  # a spatial and a temporal block
     return {
         "stack": flops.count_residuals("stack", depth, probes),
         # Single blocks can only be reused in Open-Sora's models.

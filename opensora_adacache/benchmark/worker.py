@@ -14,6 +14,7 @@ from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
+from opensora_adacache.caching.trace import work_done
 from opensora_adacache.costs.run import count_run
 from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
@@ -144,7 +145,7 @@ class VideoMaker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds / made.batch_size + clip.decoding_seconds,
             loop_s=clip.denoising_seconds / made.batch_size,
-            tflops=_tflops(config, sum(computed) / num_branches),
+            tflops=_tflops(config, (work_done(records) if records else num_steps) / num_branches),
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes // made.batch_size,

@@ -64,7 +64,7 @@ class Site(NamedTuple):
     Attributes:
         layer: counted from 0.
         axis: "s" for the spatial block of the layer, "t" for the temporal one.
-        kind: "attn" (self-attention), "cross" (cross-attention) or "mlp".
+        kind: "attn" (self-attention), "cross" (cross-attention) or "mlp"; "block" for a whole block.
     """
 
     layer: int
@@ -80,8 +80,9 @@ class Probe:
     """The residuals whose change a policy measures (`CachePolicy.observe_probe`).
 
     Attributes:
-        residual: "t-attn", "s-attn" or "ca-mlp" (cross-attention and MLP). With None the adapter chooses.
-        layers: counted from 0. With None the adapter takes the middle layer.
+        residual: "t-attn", "s-attn" or "ca-mlp" (cross-attention and MLP). With None the adapter chooses. "output" is
+            no residual but what whole blocks return.
+        layers: counted from 0. With None the adapter takes the middle layer, or all layers for their outputs.
     """
 
     residual: str | None = None
@@ -181,7 +182,10 @@ class CacheConfig(ABC):
 
     @property
     def granularity(self) -> str:
-        """What is stored and reused: "stack" (the residual of all blocks), "block", "site" or "range" (see `sites`)."""
+        """What is stored and reused: "stack" (the residual of all blocks), "block", "site" or "range" (see `sites`).
+
+        "prefix" is the output of each block, one of which stands for all blocks up to it.
+        """
         return "stack"
 
     @property
@@ -288,6 +292,14 @@ class StackView:
     sites: tuple[Site, ...] = ()
     time: float | None = None
 
+    def known_first_residual(self) -> Tensor:
+        """Return `first_residual`; raise RuntimeError if no blocks ran before the policy decides."""
+        if self.first_residual is None:
+            raise RuntimeError(
+                "this policy needs the residual of the first blocks, but this adapter does not run them separately"
+            )
+        return self.first_residual
+
 
 class CachePolicy(ABC):
     """Makes decisions for groups of rows during one run. Only `decide` is required.
@@ -326,6 +338,11 @@ class CachePolicy(ABC):
     def needs_timestep(self) -> bool:
         """Whether the timestep must be read as a number before the stack runs, which synchronizes on every step."""
         return False
+
+    @property
+    def measures_probes(self) -> bool:
+        """Whether the probes are still observed; once not, what was stored of them is dropped."""
+        return True
 
     @property
     def share(self) -> float | None:

@@ -184,8 +184,23 @@ class Run:
         step.rows = self._index(here)
         return RowSplit(True, step.rows, self._index(left))
 
+    def parts(self, values: Sequence[int]) -> list[tuple[int, Tensor | None]]:
+        """Return the distinct ones of one value per group, each with the rows that have it here (None: all rows)."""
+        distinct = sorted(set(values))
+        if len(distinct) == 1:
+            return [(distinct[0], None)]
+        held = self.team.rows(self.shape[0])
+        found: list[tuple[int, Tensor | None]] = []
+        for value in distinct:
+            rows = self.policy.rows_of([each == value for each in values])
+            here = [row - held.start for row in rows if held.start <= row < held.stop]
+            if here:
+                found.append((value, self._index(here)))
+        return found
+
     def close_step(self, step: OpenStep, timer: Timer) -> None:
         """Read the measurements of a computed step and let the policy decide."""
+        self.residual.observe_first(None)
         rows = self.policy.rows_of(step.computed)
         decisions: list[Decision | None] = [None] * len(self.policy.groups)
         if rows:

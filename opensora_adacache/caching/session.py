@@ -216,7 +216,12 @@ class CacheSession:
     def decide(self, view: StackView) -> RowSplit:
         """Ask the policy which rows compute; for adapters that run blocks one by one, outside of `run_stack`."""
         run, step = self._current()
+        run.residual.observe_first(view.first_residual)
         return run.decide(step, run.policy.decide(view))
+
+    def parts(self, values: Sequence[int]) -> list[tuple[int, Tensor | None]]:
+        """Return the distinct ones of one value per group, each with the index of its rows (None: all rows)."""
+        return self._current()[0].parts(values)
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
         """Pass the stack's output [r, N, C] to the policy for the rows that computed (None: all rows)."""
@@ -260,6 +265,9 @@ class CacheSession:
             num_frames: number of frames of the whole video.
         """
         run, step = self._current()
+        if not run.policy.measures_probes:
+            run.store.drop(site)
+            return
         if site in run.store:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)

@@ -101,6 +101,11 @@ def computed_steps(trace: Sequence[StepRecord]) -> list[int]:
     return [record.step for record in trace if record.computed]
 
 
+def work_done(trace: Sequence[StepRecord]) -> float:
+    """Return the number of computed steps, with those that computed a fraction of the blocks counted by it."""
+    return sum(float(record.computed) if record.share is None else record.share for record in trace)
+
+
 def summarize(trace: Sequence[StepRecord]) -> str:
     """Return one line: how many steps computed, which, and how long the model calls took."""
     steps = computed_steps(trace)

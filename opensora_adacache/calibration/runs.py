@@ -15,7 +15,7 @@ from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import LONGEST_INTERVAL_FRACTION
 from opensora_adacache.caching.replay import Recording
-from opensora_adacache.caching.trace import StepRecord, computed_steps
+from opensora_adacache.caching.trace import StepRecord, work_done
 from opensora_adacache.calibration.sensitivities import Sensitivities
 from opensora_adacache.calibration.step_costs import StepMeasurements
 from opensora_adacache.metrics.quality import psnr
@@ -120,7 +120,7 @@ class CalibrationRuns(ABC):
             return len(fixed)
         if repr(cache) not in self._mean_steps:  # searches for several speedups try the same settings
             _, traces = self.denoise(cache)
-            self._mean_steps[repr(cache)] = fmean(len(computed_steps(trace)) for trace in traces)
+            self._mean_steps[repr(cache)] = fmean(work_done(trace) for trace in traces)
         return self._mean_steps[repr(cache)]
 
     def mean_psnr(self, cache: CacheConfig) -> float:

@@ -12,12 +12,15 @@ import torch
 from opensora_adacache import AdaCacheConfig
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
 from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
+from opensora_adacache.caching.policies.foresight import ForesightConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
@@ -918,6 +921,7 @@ RATIOS = (1.0,) * (STEPS - 1)
 # name -> (setting that computes every step, setting that skips some)
 SETTINGS = {
     "AdaCache": (AdaCacheConfig({1.0: 1}), AdaCacheConfig({10.0: 3, 11.0: 1})),
+    "BWCache": (BWCacheConfig(threshold=1e-9), BWCacheConfig(threshold=1.0, skipped_fraction=0.2)),
     "BudCache": (BudCacheConfig(steps=range(1, STEPS + 1)), BudCacheConfig(steps=(1, 2, 5, 9))),
     "DMD": (DMDConfig(interval=1), DMDConfig(interval=2, first_steps=4)),
     "DPCache": (DPCacheConfig(steps=range(1, STEPS + 1)), DPCacheConfig(steps=(1, 2, 3, 6, 12), order=1)),
@@ -925,9 +929,14 @@ SETTINGS = {
         DeltaDiTConfig(interval=1, early=(1, 2)),
         DeltaDiTConfig(interval=3, gate_step=5, early=(2, 3), late=(0, 0)),
     ),
+    "DiCache": (DiCacheConfig(threshold=1e-9), DiCacheConfig(threshold=0.3)),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
     "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
+    "Foresight": (
+        ForesightConfig(warmup_steps=4, threshold=1e-12),
+        ForesightConfig(warmup_steps=4, threshold=0.75, interval=3),
+    ),
     "ForecastCache": (
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),

@@ -9,6 +9,8 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig, apply_cache
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
@@ -26,6 +28,8 @@ RATE_3 = AdaCacheConfig({1e9: 3, 1e10: 1})
 RATIOS = (1.0,) * (STEPS - 1)
 # a setting that computes every step, a setting that skips, and the steps the latter computes if they are known
 POLICIES = {
+    "BWCache": (BWCacheConfig(threshold=1e-9), BWCacheConfig(threshold=9.0, skipped_fraction=0.3), [1, 2, 5, 7]),
+    "DiCache": (DiCacheConfig(threshold=1e-9), DiCacheConfig(threshold=0.5, subtract_input=True), None),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.3), None),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.5), None),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2), [1, 4, 7]),
@@ -50,7 +54,9 @@ POLICIES = {
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        pytest.param(model, name, marks=pytest.mark.slow if name in ("NaviCache", "SenCache") else ())
+        pytest.param(
+            model, name, marks=pytest.mark.slow if name in ("BWCache", "DiCache", "NaviCache", "SenCache") else ()
+        )
         for model in ("wan-2.1", "latte")
         for name in POLICIES
         if (model, name) != ("latte", "SeaCache")

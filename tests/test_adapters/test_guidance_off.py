@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, apply_cache
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
@@ -23,6 +24,7 @@ CONFIGS = {
     "ForecastCache": ForecastCacheConfig(computed_steps=6, corrector=0.5, sensitivity=(1.0, 1.1)),
     "EasyCache": EasyCacheConfig(threshold=0.5, warmup_steps=2),
     "FBCache": FBCacheConfig(0.1),
+    "DiCache": DiCacheConfig(0.3, subtract_input=True),
     "TaylorSeer": TaylorSeerConfig(interval=3, first_steps=3, order=1),
     "DMD": DMDConfig(interval=2, first_steps=4),
     "Spectrum": SpectrumConfig(first_steps=3, blend=0.5),
@@ -33,6 +35,7 @@ COMPUTE_ALL = {
     "ForecastCache": ForecastCacheConfig(computed_steps=STEPS, corrector=0.5, sensitivity=(1.0, 1.1)),
     "EasyCache": EasyCacheConfig(threshold=1e-12),
     "FBCache": FBCacheConfig(1e-12),
+    "DiCache": DiCacheConfig(1e-12, subtract_input=True),
     "TaylorSeer": TaylorSeerConfig(interval=1),
     "DMD": DMDConfig(interval=1),
     "Spectrum": SpectrumConfig(interval=1, growth=0),
@@ -42,7 +45,7 @@ COMPUTE_ALL = {
 
 def few(names):
     """Return names as parameters, those of policies with few rules of their own as slow ones."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in ("DMD", "TAFC") else ()) for name in names]
+    return [pytest.param(name, marks=pytest.mark.slow if name in ("DiCache", "DMD", "TAFC") else ()) for name in names]
 
 
 class OpenSora:

@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
@@ -133,6 +135,8 @@ def test_per_video_decisions_equal_single_runs(model):
         SeaCacheConfig(threshold=0.1),
         FBCacheConfig(threshold=0.12),
         EasyCacheConfig(threshold=0.2),
+        pytest.param(DiCacheConfig(threshold=0.3), marks=pytest.mark.slow),
+        pytest.param(BWCacheConfig(threshold=0.2), marks=pytest.mark.slow),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5), decision="sample"),
     ],
 )

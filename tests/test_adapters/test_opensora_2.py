@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
 from opensora_adacache.caching.policies.teacache import TeaCacheConfig
@@ -224,6 +226,8 @@ def test_a_batch_of_two_equals_two_single_calls(upstream, model):
         TeaCacheConfig(threshold=0.3, coefficients=(1.0, 0.0)),
         SeaCacheConfig(threshold=0.3),
         FBCacheConfig(threshold=1e9),
+        pytest.param(DiCacheConfig(threshold=9.0, retention=0.3), marks=pytest.mark.slow),
+        pytest.param(BWCacheConfig(threshold=9.0), marks=pytest.mark.slow),
         ForecastCacheConfig(computed_steps=5, sensitivity=(2.0, 1.0), corrector=0.5),
         AdaCacheConfig({1e9: 3, 1e10: 1}, cache_loc=(1,)),
     ],

@@ -38,7 +38,7 @@ def test_the_cheapest_setting_is_bit_identical_to_no_cache(golden_model, name, p
     assert torch.equal(plain, cached) and len(computed_steps(session.trace)) == STEPS
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES.keys() - SITE_POLICIES))
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - {*SITE_POLICIES, "Foresight"}))
 def test_skipped_steps_run_no_block(golden_model, name, policy_settings, sample):
     calls = []
     golden_model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
@@ -80,6 +80,47 @@ def test_reused_sites_run_nothing(golden_model, name, decision, policy_settings,
         residual = 2 * 3 * 16 * 64 * 4  # rows, frames, patches, channels, bytes
         held = 1 if name == "DeltaDiT" else sum(config.stores(site) for site in sites)
         assert session.cache_bytes() == session.peak_cache_bytes == held * residual
+
+
+def test_blocks_before_a_reused_one_do_not_run(golden_model, policy_settings, sample):
+    calls = Counter()
+    for place, block in enumerate(golden_model.blocks()):
+        block.mlp.register_forward_pre_hook(lambda module, inputs, place=place: calls.update([place]))
+    with apply_cache(golden_model, policy_settings["Foresight"][1], STEPS) as session:
+        first = sample(golden_model)
+        shares = [float(record.computed) if record.share is None else record.share for record in session.trace]
+        counts = [calls[place] for place in range(len(golden_model.blocks()))]
+        assert sum(counts) == pytest.approx(sum(shares) * len(counts))
+        assert counts == [9] * 6 + [10] * 2 and set(shares) == {0.0, 0.25, 1.0}  # at step 6 the last layer runs alone
+        assert torch.equal(first, sample(golden_model))
+        assert session.peak_cache_bytes == len(counts) * 2 * 3 * 16 * 64 * 4  # rows, frames, patches, channels, bytes
+
+
+@pytest.mark.parametrize("name", ["Foresight", pytest.param("BWCache", marks=pytest.mark.slow)])
+def test_videos_of_a_batch_reuse_what_they_would_reuse_alone(golden_model, policy_settings, name):
+    config = replace(policy_settings[name][1], decision="sample")
+    x = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
+
+    @torch.no_grad()
+    def run(*videos):
+        """Both branches of each video; the second video stands still after step 4."""
+        rows, outs = [*videos] * 2, []
+        size = {key: torch.full((len(rows),), 64.0) for key in ("fps", "height", "width")}
+        with apply_cache(golden_model, config, STEPS) as session:
+            for step in range(STEPS):
+                z = torch.stack([x[row] * 0.9 ** (min(step, 4) if row else step * step / 4) for row in rows])
+                t = torch.full((len(rows),), 1000.0 - 80 * step)
+                outs.append(golden_model(z, t, y[rows], **size))
+        return outs, [[(record.computed, record.distance) for record in trace] for trace in session.traces]
+
+    together, traces = run(0, 1)
+    assert traces[0] != traces[1]
+    for video in (0, 1):
+        alone, (trace,) = run(video)
+        assert [computed for computed, _ in traces[video]] == [computed for computed, _ in trace]
+        for several, single in zip(together, alone, strict=True):
+            torch.testing.assert_close(several[video::2], single)
 
 
 def test_reused_sites_add_what_they_added_before(golden_model):

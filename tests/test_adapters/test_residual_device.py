@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, MoRegConfig, apply_cache
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
@@ -26,6 +27,7 @@ CONFIGS = {
     ),
     "EasyCache": EasyCacheConfig(threshold=0.2),
     "FBCache": FBCacheConfig(threshold=0.12, decision="sample"),
+    "DiCache": DiCacheConfig(threshold=0.3, decision="sample"),
     "PAB": PABConfig(mlp_layers=(0, 2)),
     "TaylorSeer": TaylorSeerConfig(interval=3, order=2),
     "DMD": DMDConfig(interval=2, first_steps=4),

@@ -34,8 +34,9 @@ def compare():
 
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
-    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer"
-    names += " hicache foca dmd spectrum tafc seacache dpcache lemica navicache sencache budcache static"
+    names = "adacache forecastcache pab tgate delta-dit foresight teacache fbcache dicache bwcache magcache"
+    names += " easycache taylorseer hicache foca dmd spectrum tafc seacache dpcache lemica navicache sencache"
+    names += " budcache static"
     assert capsys.readouterr().out.split() == names.split() == list(COMMAND_NAMES)
 
 

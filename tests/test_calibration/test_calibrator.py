@@ -83,14 +83,21 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
 
 
 @pytest.mark.slow
-def test_sencache_and_navicache_for_a_speedup(calibrate, write_config, tmp_path):
-    out = tmp_path / "calibrated.json"
-    assert (
-        calibrate([write_config(""), "--speedup", "1.33", "--policy", "sencache", "navicache", "--out", str(out)]) == 0
-    )
+def test_probing_policies_for_a_speedup(calibrate, write_config, tmp_path):
+    out, names = tmp_path / "calibrated.json", ("sencache", "navicache", "dicache", "bwcache")
+    assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     found = read_calibrated(out).settings
-    assert [setting.computed_steps for setting in found.values()] == pytest.approx([6, 6], abs=1)
+    assert [setting.computed_steps for setting in found.values()] == pytest.approx([6] * 4, abs=1)
     assert len(found["sencache-1.33x"].section["input_sensitivities"]) == 7
+
+
+@pytest.mark.slow
+def test_steps_that_compute_some_blocks_count_by_their_fraction(calibrate, write_config, tmp_path):
+    config = write_config('cache = dict(type="Foresight", warmup_steps=3, interval=4)\n')
+    out = tmp_path / "calibrated.json"
+    assert calibrate([config, "--speedup", "1.33", "--out", str(out)]) == 0
+    found = read_calibrated(out).settings["foresight-1.33x"]
+    assert found.section["warmup_steps"] == 3 and found.computed_steps == pytest.approx(6, abs=1)
 
 
 def test_a_wanted_psnr(calibrate, write_config, tmp_path):

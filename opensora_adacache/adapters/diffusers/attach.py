@@ -29,7 +29,7 @@ from opensora_adacache.adapters.diffusers._compat import (
 from opensora_adacache.adapters.diffusers.describe import checked, describe
 from opensora_adacache.adapters.few_steps import warn_of_few_steps
 from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession, check_team
@@ -182,12 +182,11 @@ def _modules(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 def _stack_blocks(
     model: nn.Module, known: TransformerAdapter, layers: list[list[tuple[str, nn.Module]]], config: CacheConfig
 ) -> list[StackBlock]:
-    sites: dict[int, list[str]] = {}
-    if config.probe is not None:
-        probed = known.stacks
-        if known.interleaved:
-            probed = known.stacks[:1] if config.probe.residual == "s-attn" else known.stacks[1:]
-        sites = {layer: list(probed) for layer in with_middle_layer(config.probe, len(layers)).layers or ()}
+    kind = None if config.probe is None else config.probe.residual
+    stacks = known.stacks
+    if known.interleaved and kind != "output":
+        stacks = known.stacks[:1] if kind == "s-attn" else known.stacks[1:]
+    sites = dict.fromkeys(probed_layers(config.probe, len(layers)), stacks)
     preparing = [
         StackBlock(block, name, BlockSignature(type(block), known), prepares=True)
         for name in known.before
@@ -200,6 +199,7 @@ def _stack_blocks(
             signature=BlockSignature(type(block), known),
             site=f"{number}.{stack}" if stack in sites.get(number, ()) else None,
             after=known.after_attention.get(stack),
+            shows_output=kind == "output",
         )
         for number, layer in enumerate(layers)
         for stack, block in layer
@@ -276,7 +276,7 @@ def _check_config(model: nn.Module, known: TransformerAdapter, config: CacheConf
             f"{policy} needs the frame layout, which is unknown for {name}: set moreg=None, or choose a policy that "
             "does not read frames"
         )
-    if config.probe is not None and config.probe.residual is not None:
+    if config.probe is not None and config.probe.residual not in (None, "output"):
         if not known.interleaved:
             raise ValueError(f"the attention of {name} is over space and time at once: leave cache_res out")
         if config.probe.residual == "ca-mlp":

@@ -18,7 +18,7 @@ from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata
 from opensora_adacache.adapters.patches import CALL, Patches
-from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
@@ -108,19 +108,18 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig) -> list[StackBlock]:
-    probed: tuple[int, ...] = ()
-    which = 1
-    if config.probe is not None:
-        probed = with_middle_layer(config.probe, len(layers)).layers or ()
-        which = 0 if config.probe.residual == "s-attn" else 1
+    kind = None if config.probe is None else config.probe.residual
+    places = {"s-attn": (0,), "output": (0, 1)}.get(kind or "", (1,))
+    probed = probed_layers(config.probe, len(layers))
     signature = _Signature()
     return [
         StackBlock(
             module=block,
             stack=stack,
             signature=signature,
-            site=f"{number}.{stack}" if number in probed and place == which else None,
+            site=f"{number}.{stack}" if number in probed and place in places else None,
             after="cross_attn",  # its input is x plus the gated attention residual
+            shows_output=kind == "output",
         )
         for number, layer in enumerate(layers)
         for place, (stack, block) in enumerate(zip(UPSTREAM.stacks, layer, strict=True))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from opensora_adacache.adapters.block_calls import BlockSignature
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.patches import CALL, Patches
-from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.session import CacheSession
@@ -61,13 +61,13 @@ def attach_opensora_2(model: Any, config: CacheConfig, num_sampling_steps: int) 
     config.check_run(num_sampling_steps, len(blocks))
     if config.granularity != "stack":
         raise ValueError(f"on Open-Sora 2.0 only granularity='stack' is possible, got {config.granularity!r}")
-    if config.probe is not None and config.probe.residual is not None:
+    if config.probe is not None and config.probe.residual not in (None, "output"):
         raise ValueError("the attention of Open-Sora 2.0 is over space and time at once: leave cache_res out")
     if model.__dict__.get(CALL) is not None:
         raise ValueError("this model has a cache attached already, or is compiled: detach that session first")
     warn_of_misfit(config, num_sampling_steps, type(model).__name__)
 
-    layers = () if config.probe is None else with_middle_layer(config.probe, len(blocks)).layers or ()
+    layers = probed_layers(config.probe, len(blocks))
     stack_blocks = [
         StackBlock(
             module=block,
@@ -75,6 +75,7 @@ def attach_opensora_2(model: Any, config: CacheConfig, num_sampling_steps: int) 
             signature=BlockSignature(type(block), STACKS[stack]),
             site=f"{number}.{stack}" if number in layers else None,
             after=MMDIT.after_attention.get(stack),
+            shows_output=config.probe is not None and config.probe.residual == "output",
         )
         for number, (stack, block) in enumerate(blocks)
     ]

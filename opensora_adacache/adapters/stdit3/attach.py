@@ -11,7 +11,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.patches import Patches
-from opensora_adacache.adapters.probes import warn_of_misfit, with_middle_layer
+from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
+from opensora_adacache.adapters.stdit3.prefix import attach_prefix
 from opensora_adacache.adapters.stdit3.sites import attach_sites
 from opensora_adacache.adapters.stdit3.split import team_of
 from opensora_adacache.adapters.stdit3.view import stack_view
@@ -39,9 +40,14 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
         return session
+    if config.granularity == "prefix":
+        attach_prefix(session, model, patches)
+        return session
     probes = [] if config.probe is None else probe_sites(model, config.probe)
     if config.granularity == "stack":
         patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
+        for block, site in output_sites(model, config.probe):
+            patches.wrap_call(block, _probe(session, site))
         for block, method, site in probes:
             patches.wrap(block, method, _probe(session, site))
     else:
@@ -65,10 +71,23 @@ def residual_sites(model: STDiT3) -> list[tuple[nn.Module, str, str]]:
 
 def probe_sites(model: STDiT3, probe: Probe) -> list[tuple[nn.Module, str, str]]:
     """Return the residual sites of a probe in order of execution; by default the middle "t-attn"."""
-    layers = with_middle_layer(probe, model.config.depth).layers or ()
+    if probe.residual == "output":
+        return []
+    layers = probed_layers(probe, model.config.depth)
     kinds = ("s-ca-mlp", "t-ca-mlp") if probe.residual == "ca-mlp" else (probe.residual or "t-attn",)
     names = {f"{layer}.{kind}" for layer in layers for kind in kinds}
     return [site for site in residual_sites(model) if site[2] in names]
+
+
+def output_sites(model: STDiT3, probe: Probe | None) -> list[tuple[nn.Module, str]]:
+    """Return the blocks whose output a probe observes, in order of execution, with their names."""
+    if probe is None or probe.residual != "output":
+        return []
+    return [
+        (blocks[layer], f"{layer}.{axis}")
+        for layer in probed_layers(probe, model.config.depth)
+        for axis, blocks in (("s", model.spatial_blocks), ("t", model.temporal_blocks))
+    ]
 
 
 class _Flag:

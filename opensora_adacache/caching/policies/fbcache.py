@@ -57,7 +57,7 @@ class FBCachePolicy(CachePolicy):
     def decide(self, view: StackView) -> list[bool]:
         if self.NAME not in view.store:
             return [True] * len(self.groups)
-        rows = self.team.read(change_sums(view.store.get(self.NAME), _first_residual(view)))
+        rows = self.team.read(change_sums(view.store.get(self.NAME), view.known_first_residual()))
         computed = []
         for group in self.groups:
             change, norm = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))
@@ -65,13 +65,5 @@ class FBCachePolicy(CachePolicy):
         return computed
 
     def observe_output(self, view: StackView, out: Tensor, rows: Tensor | None) -> None:
-        residual = _first_residual(view)
+        residual = view.known_first_residual()
         view.store.put(self.NAME, residual if rows is None else residual[rows], rows)
-
-
-def _first_residual(view: StackView) -> Tensor:
-    if view.first_residual is None:
-        raise RuntimeError(
-            "FBCache needs the first block's residual, but this adapter does not run that block separately"
-        )
-    return view.first_residual

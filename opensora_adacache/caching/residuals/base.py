@@ -51,6 +51,13 @@ class StackResidual(ABC):
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         """Return x plus the residual expected at a step, for these rows [r, N, C]; arguments as in `update`."""
 
+    def observe_first(self, first: Tensor | None) -> None:
+        """Receive the residual [R, N, C] of the blocks that always run, at every step before the policy decides.
+
+        None if there are no such blocks (`CacheConfig.num_first_blocks`), and at the end of the step.
+        """
+        return None
+
     def place_among(self, num_rows: int, first: int) -> None:
         """Learn that the other guidance branch is on another process: these rows are `first`, `first` + 1, … of R.
 

@@ -39,6 +39,9 @@ class MeasuredError(StackResidual):
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         return self.inner.add_to(x, rows, step, timestep)
 
+    def observe_first(self, first: Tensor | None) -> None:
+        self.inner.observe_first(first)
+
     def place_among(self, num_rows: int, first: int) -> None:
         self.inner.place_among(num_rows, first)
 

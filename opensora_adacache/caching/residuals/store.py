@@ -62,6 +62,12 @@ class ResidualStore:
         for name in list(self._residuals):
             self.put(name, self.get(name, rows))
 
+    def drop(self, name: str) -> None:
+        """Drop a residual, if it is stored."""
+        dropped = self._residuals.pop(name, None)
+        if dropped is not None:
+            self._num_bytes -= num_bytes_of(dropped)
+
     def num_bytes(self) -> int:
         """Return the number of bytes held now."""
         return self._num_bytes

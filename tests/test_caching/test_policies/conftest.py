@@ -15,14 +15,18 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 def drive() -> Callable:
     """Return a function that runs a policy over inputs and returns which steps computed, for each group."""
 
-    def run(config, inputs, outputs=None, groups=None, timesteps=None):
-        """`inputs`: what the policy sees at each step, input or first residual; `outputs`: the output of the stack."""
+    def run(config, inputs, outputs=None, groups=None, timesteps=None, entries=None):
+        """`inputs`: what the policy sees at each step, input or first residual; `outputs`: the output of the stack.
+
+        `entries`: input of the first blocks, whose residual is then the difference.
+        """
         groups = groups or [list(range(len(inputs[0])))]
         policy, store = config.build(len(inputs), groups), ResidualStore()
         computed = [[] for _ in groups]
         for step, x in enumerate(inputs, start=1):
             time = 1000.0 * (1 - (step - 1) / len(inputs)) if timesteps is None else timesteps[step - 1]
-            view = StackView(step, x, torch.full((len(x),), time), 1, (1, x.shape[1]), x, lambda x=x: x, store)
+            first = x if entries is None else x - entries[step - 1]
+            view = StackView(step, x, torch.full((len(x),), time), 1, (1, x.shape[1]), first, lambda x=x: x, store)
             decided = policy.decide(view)
             for group, did in enumerate(decided):
                 if did:
