@@ -18,6 +18,7 @@ POLICIES: dict[str, str] = {
     "FoCa": "opensora_adacache.caching.policies.foca:FoCaConfig",
     "ForecastCache": "opensora_adacache.caching.forecast.config:ForecastCacheConfig",
     "HiCache": "opensora_adacache.caching.policies.hicache:HiCacheConfig",
+    "L2P": "opensora_adacache.caching.policies.l2p:L2PConfig",
     "LeMiCa": "opensora_adacache.caching.policies.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.policies.magcache:MagCacheConfig",
     "NaviCache": "opensora_adacache.caching.policies.navicache:NaviCacheConfig",
@@ -56,6 +57,7 @@ COMMAND_NAMES: dict[str, str] = {
     "navicache": "NaviCache",
     "sencache": "SenCache",
     "budcache": "BudCache",
+    "l2p": "L2P",
     "static": "Static",
 }
 """Maps the names of the published policies on the command line and in tables to their names in configs."""

@@ -19,6 +19,7 @@ from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
+from opensora_adacache.caching.policies.l2p import L2PConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
 from opensora_adacache.caching.policies.navicache import NaviCacheConfig
@@ -933,6 +934,10 @@ SETTINGS = {
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
     "HiCache": (HiCacheConfig(interval=1), HiCacheConfig(interval=3)),
+    "L2P": (
+        L2PConfig(steps=range(1, STEPS + 1)),
+        L2PConfig(steps=(1, 2, 3, *range(5, STEPS + 1)), weights=((0.5, -2.0, 2.5),)),
+    ),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
     "NaviCache": (NaviCacheConfig(threshold=1e-9), NaviCacheConfig(threshold=0.2, align_steps=3)),
