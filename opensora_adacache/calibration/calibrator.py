@@ -14,6 +14,7 @@ from typing import Any
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import named_class
+from opensora_adacache.calibration.average_velocity import AverageVelocities
 from opensora_adacache.calibration.codebooks import Codebooks
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.kind import CalibrationKind
@@ -23,7 +24,15 @@ from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.thresholds import Intervals, Thresholds
 
-_KINDS: tuple[type[CalibrationKind], ...] = (Codebooks, Forecasts, LinearPredictors, Plans, Thresholds, Intervals)
+_KINDS: tuple[type[CalibrationKind], ...] = (
+    Codebooks,
+    Forecasts,
+    LinearPredictors,
+    AverageVelocities,
+    Plans,
+    Thresholds,
+    Intervals,
+)
 # Placeholders for constants of the model, and published settings to start from: name on the command line → fields.
 _STARTS: dict[str, dict[str, Any]] = {
     "adacache": {"codebook": OPEN_SORA_CODEBOOKS["fast"]},
@@ -33,6 +42,7 @@ _STARTS: dict[str, dict[str, Any]] = {
     "dpcache": {"steps": (1,)},
     "budcache": {"steps": (1,)},
     "l2p": {"steps": (1,)},
+    "meancache": {"steps": (1,), "spans": (1,), "lengths": (1.0,)},
     "forecastcache": {"speedup": 2.0, "corrector": 0.5},
 }
 

@@ -65,7 +65,17 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """The output loads as a benchmark config, and each planned schedule has the requested length."""
     out = tmp_path / "calibrated.json"
-    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache", "l2p"]
+    names = [
+        "teacache",
+        "magcache",
+        "easycache",
+        "taylorseer",
+        "dpcache",
+        "lemica",
+        "forecastcache",
+        "l2p",
+        "meancache",
+    ]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
     names_found = [f"{name}-1.33x" for name in names]
