@@ -21,8 +21,10 @@ POLICIES: dict[str, str] = {
     "Foresight": "opensora_adacache.caching.policies.foresight:ForesightConfig",
     "ForecastCache": "opensora_adacache.caching.forecast.config:ForecastCacheConfig",
     "HiCache": "opensora_adacache.caching.policies.hicache:HiCacheConfig",
+    "L2P": "opensora_adacache.caching.policies.l2p:L2PConfig",
     "LeMiCa": "opensora_adacache.caching.policies.lemica:LeMiCaConfig",
     "MagCache": "opensora_adacache.caching.policies.magcache:MagCacheConfig",
+    "MeanCache": "opensora_adacache.caching.policies.meancache:MeanCacheConfig",
     "NaviCache": "opensora_adacache.caching.policies.navicache:NaviCacheConfig",
     "PAB": "opensora_adacache.caching.policies.pab:PABConfig",
     "PlannedForecast": "opensora_adacache.caching.forecast.config:PlannedForecastConfig",
@@ -62,6 +64,8 @@ COMMAND_NAMES: dict[str, str] = {
     "navicache": "NaviCache",
     "sencache": "SenCache",
     "budcache": "BudCache",
+    "l2p": "L2P",
+    "meancache": "MeanCache",
     "static": "Static",
 }
 """Maps the names of the published policies on the command line and in tables to their names in configs."""

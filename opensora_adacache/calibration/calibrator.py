@@ -14,15 +14,25 @@ from typing import Any
 from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import named_class
+from opensora_adacache.calibration.average_velocity import AverageVelocities
 from opensora_adacache.calibration.codebooks import Codebooks
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.kind import CalibrationKind
+from opensora_adacache.calibration.linear_predictor import LinearPredictors
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.thresholds import Intervals, Thresholds
 
-_KINDS: tuple[type[CalibrationKind], ...] = (Codebooks, Forecasts, Plans, Thresholds, Intervals)
+_KINDS: tuple[type[CalibrationKind], ...] = (
+    Codebooks,
+    Forecasts,
+    LinearPredictors,
+    AverageVelocities,
+    Plans,
+    Thresholds,
+    Intervals,
+)
 # Placeholders for constants of the model, and published settings to start from: name on the command line → fields.
 _STARTS: dict[str, dict[str, Any]] = {
     "adacache": {"codebook": OPEN_SORA_CODEBOOKS["fast"]},
@@ -31,6 +41,8 @@ _STARTS: dict[str, dict[str, Any]] = {
     "lemica": {"steps": (1,)},
     "dpcache": {"steps": (1,)},
     "budcache": {"steps": (1,)},
+    "l2p": {"steps": (1,)},
+    "meancache": {"steps": (1,), "spans": (1,), "lengths": (1.0,)},
     "forecastcache": {"speedup": 2.0, "corrector": 0.5},
 }
 

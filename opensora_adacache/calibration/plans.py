@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,32 +13,17 @@ from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
 from opensora_adacache.caching.policies.lemica import LONGEST_GAP
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.calibration.annealing import ANNEALING_ROUNDS, CLIMBING_ROUNDS, Schedule, anneal
-from opensora_adacache.calibration.kind import CalibrationKind, changed
+from opensora_adacache.calibration.kind import changed
+from opensora_adacache.calibration.planned_kind import PlannedKind
 from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst
-from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
-from opensora_adacache.calibration.search import search
 from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
 
 # Number of prompts to measure LeMiCa's costs on, and to compare schedules on for BudCache.
 _SEGMENT_JOBS = 3
 
 
-class _Plans(Sequence[CacheConfig]):
-    """Settings with plans for several numbers of computed steps, each made when it is asked for."""
-
-    def __init__(self, counts: Sequence[int], plan: Callable[[int], CacheConfig]) -> None:
-        self.counts = counts
-        self.plan = plan
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.plan(self.counts[index])
-
-
-class Plans(CalibrationKind):
+class Plans(PlannedKind):
     """Calibrates LeMiCa and DPCache with the costs and planners of their papers, and BudCache with its search.
 
     Any other policy with planned steps gets the schedule of least total reuse error, which is the best static schedule
@@ -52,13 +36,6 @@ class Plans(CalibrationKind):
         super().__init__(runs)
         self._searched: dict[int, Schedule] = {}
 
-    def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
-        return _Plans(self._counts(cache), lambda num_computed: self.plan(cache, num_computed))
-
-    def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
-        target, _ = search(self._counts(cache), float, self.runs.num_steps / speedup)
-        return Found(self.plan(cache, target), target)
-
     def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
         found = super().num_runs(cache, num_targets, for_psnr)
         if _planner(cache) == "BudCache":  # at most; schedules that come up again are not run again
@@ -66,11 +43,6 @@ class Plans(CalibrationKind):
         return found
 
     def plan(self, cache: CacheConfig, num_computed: int) -> Any:
-        """Return the settings with a schedule of `num_computed` steps for this model.
-
-        Raises:
-            ValueError: no allowed schedule has that many computed steps.
-        """
         n = self.runs.num_steps
         if num_computed == n:
             return changed(cache, steps=tuple(range(1, n + 1)))
@@ -86,8 +58,7 @@ class Plans(CalibrationKind):
             steps = plan_least_total(self.reuse_costs, n, num_computed)
         return changed(cache, steps=tuple(steps))
 
-    def _counts(self, cache: CacheConfig) -> range:
-        """Return the possible numbers of computed steps, in descending order."""
+    def counts(self, cache: CacheConfig) -> range:
         planner = _planner(cache)
         if planner == "BudCache":
             return range(self.runs.num_steps, 1, -1)

@@ -16,6 +16,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import LONGEST_INTERVAL_FRACTION
 from opensora_adacache.caching.replay import Recording
 from opensora_adacache.caching.trace import StepRecord, work_done
+from opensora_adacache.calibration.products import Products
 from opensora_adacache.calibration.sensitivities import Sensitivities
 from opensora_adacache.calibration.step_costs import StepMeasurements
 from opensora_adacache.metrics.quality import psnr
@@ -102,6 +103,15 @@ class CalibrationRuns(ABC):
             ValueError: they cannot be measured on this kind of model.
         """
         raise ValueError("sensitivities are measured on an STDiT3, which a pipeline does not have")
+
+    @property
+    def products(self) -> list[Products]:
+        """The inner products between the residuals of all steps, for each uncached video.
+
+        Raises:
+            ValueError: they cannot be measured on this kind of model.
+        """
+        raise ValueError("residuals of all steps are measured on an STDiT3, which a pipeline does not have")
 
     @property
     def step_lengths(self) -> dict[int, float]:

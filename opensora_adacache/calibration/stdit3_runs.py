@@ -16,6 +16,7 @@ from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.replay import Recording, record
 from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.calibration.products import Products, ResidualProducts
 from opensora_adacache.calibration.runs import CalibrationRuns, RecordedRun
 from opensora_adacache.calibration.sensitivities import Sensitivities, record_sensitivities
 from opensora_adacache.calibration.step_costs import StepMeasurements
@@ -71,6 +72,17 @@ class STDiT3Runs(CalibrationRuns):
             with record_sensitivities(self.models.transformer) as measured:
                 self.denoise(None, [job])
             found.append(measured)
+        return found
+
+    @cached_property
+    def products(self) -> list[Products]:  # type: ignore[override]
+        """The inner products between the residuals of all steps, for each uncached video."""
+        found = []
+        for job in self.jobs:
+            measured = ResidualProducts()
+            with record_stack(self.models.transformer, measured.observe):
+                self.denoise(None, [job])
+            found.append(measured.matrix())
         return found
 
     @property

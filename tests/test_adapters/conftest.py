@@ -22,8 +22,10 @@ from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
 from opensora_adacache.caching.policies.foresight import ForesightConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
+from opensora_adacache.caching.policies.l2p import L2PConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig
+from opensora_adacache.caching.policies.meancache import MeanCacheConfig
 from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
@@ -942,8 +944,16 @@ SETTINGS = {
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
     "HiCache": (HiCacheConfig(interval=1), HiCacheConfig(interval=3)),
+    "L2P": (
+        L2PConfig(steps=range(1, STEPS + 1)),
+        L2PConfig(steps=(1, 2, 3, *range(5, STEPS + 1)), weights=((0.5, -2.0, 2.5),)),
+    ),
     "LeMiCa": (LeMiCaConfig(steps=range(1, STEPS + 1)), LeMiCaConfig(steps=(1, 3, 7, 12))),
     "MagCache": (MagCacheConfig(ratios=RATIOS, retention=1.0), MagCacheConfig(ratios=RATIOS, max_skips=2)),
+    "MeanCache": (
+        MeanCacheConfig(steps=range(1, STEPS + 1), spans=(1,) * STEPS, lengths=(1.0,) * STEPS),
+        MeanCacheConfig(steps=(1, 2, 3, 6, 12), spans=(1, 1, 2, 3, 1), lengths=(1.0,) * STEPS),
+    ),
     "NaviCache": (NaviCacheConfig(threshold=1e-9), NaviCacheConfig(threshold=0.2, align_steps=3)),
     "PAB": (PABConfig(spatial=1, temporal=1, cross=1, mlp_timesteps=()), PABConfig(mlp_layers=(0, 2))),
     "Planned": (PlannedConfig(steps=range(1, STEPS + 1)), PlannedConfig(steps=(1, 2, 6, 12))),

@@ -61,6 +61,8 @@ def settings_of(config):
     needed |= dict.fromkeys(
         ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig", "BudCacheConfig"), {"steps": (1, 2)}
     )
+    needed["L2PConfig"] = {"steps": (1, 2), "weights": ((-1.0, 2.0),)}
+    needed["MeanCacheConfig"] = {"steps": (1, 2), "spans": (1, 1), "lengths": (1.0,) * 30}
     return needed.get(config.__name__, {"speedup": 2} if config.__name__ == "ForecastCacheConfig" else {})
 
 

@@ -65,7 +65,17 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
 def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     """The output loads as a benchmark config, and each planned schedule has the requested length."""
     out = tmp_path / "calibrated.json"
-    names = ["teacache", "magcache", "easycache", "taylorseer", "dpcache", "lemica", "forecastcache"]
+    names = [
+        "teacache",
+        "magcache",
+        "easycache",
+        "taylorseer",
+        "dpcache",
+        "lemica",
+        "forecastcache",
+        "l2p",
+        "meancache",
+    ]
     assert calibrate([write_config(""), "--speedup", "1.33", "--policy", *names, "--out", str(out)]) == 0
     comparison = tmp_path / "compare.py"
     names_found = [f"{name}-1.33x" for name in names]
@@ -74,7 +84,7 @@ def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
     settings = load_comparison(comparison).settings
     assert [setting.name for setting in settings] == list(read_calibrated(out).settings) == names_found
     caches = {setting.name.partition("-")[0]: setting.config.cache for setting in settings}
-    assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == 6
+    assert len(caches["lemica"].steps) == len(caches["dpcache"].steps) == len(caches["l2p"].steps) == 6
     assert caches["dpcache"].steps[:3] == (1, 2, 3) and caches["lemica"].steps[-1] == 8
     forecast = caches["forecastcache"]
     assert forecast.speedup == 1.33 and len(forecast.growth) == len(forecast.sensitivity) == 8

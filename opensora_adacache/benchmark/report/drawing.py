@@ -46,6 +46,8 @@ POLICY_STYLES = {
     "navicache": PolicyStyle("#009e73", "P", "-."),
     "sencache": PolicyStyle("#56b4e9", "o", "-."),
     "budcache": PolicyStyle("#d55e00", "v", "-."),
+    "l2p": PolicyStyle("#009e73", "D", "-."),
+    "meancache": PolicyStyle("#cc79a7", "^", "-."),
     "static": PolicyStyle("#7f7f7f", "P", "-"),
     "oracle-static": PolicyStyle("#7f7f7f", "^", ":"),
     "oracle-video": PolicyStyle("#000000", "s", ":"),
