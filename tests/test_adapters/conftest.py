@@ -16,6 +16,7 @@ from opensora_adacache.caching.policies.delta_dit import DeltaDiTConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
+from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
@@ -927,6 +928,7 @@ SETTINGS = {
     ),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "FasterCache": (FasterCacheConfig(interval=1), FasterCacheConfig(first_steps=3)),
     "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
     "ForecastCache": (
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),

@@ -34,7 +34,7 @@ def compare():
 
 def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
-    names = "adacache forecastcache pab tgate delta-dit teacache fbcache magcache easycache taylorseer"
+    names = "adacache forecastcache pab fastercache tgate delta-dit teacache fbcache magcache easycache taylorseer"
     names += " hicache foca dmd spectrum tafc seacache dpcache lemica navicache sencache budcache static"
     assert capsys.readouterr().out.split() == names.split() == list(COMMAND_NAMES)
 
