@@ -1,8 +1,8 @@
 """FasterCache: reuses self-attention at every second step, moved along the trend of its last two outputs.
 
 Source: Lv et al., "FasterCache: Training-Free Video Diffusion Model Acceleration with High Quality", arXiv 2410.19355,
-and the authors' public code for Open-Sora 1.2. Its second part, which leaves out the unconditional rows, is a setting of
-every policy here: `GuidanceReuse`.
+and the authors' public code for Open-Sora 1.2. Its second part, which leaves out the unconditional rows, is a setting
+of every policy here: `GuidanceReuse`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from opensora_adacache.caching.sites import SiteCacheConfig
 class FasterCacheConfig(SiteCacheConfig):
     """FasterCache's reuse of attention. The defaults are those published for Open-Sora 1.2 at 30 steps.
 
-    A reused self-attention, spatial or temporal, gives F = F₁ + (F₁ − F₂)·w, where F₁ and F₂ are its outputs at the last
-    two steps that computed it, before the gate. The gate is that of the current step. Cross-attention and MLPs always
-    compute. The paper says that w rises over the run; the code fixes it to 0.9·(step − 7) / 20, which is 1.035 at step
-    30. Here w rises from 0 at step `first_steps` to `trend` at the last step, which is the same at 30 steps and scales
-    to other numbers. The code reuses the prompt's attention for both guidance branches where a step without the
-    unconditional rows came before (it stores one row then, and broadcasts it); here each row has its own.
+    A reused self-attention, spatial or temporal, gives F = F₁ + (F₁ − F₂)·w, where F₁ and F₂ are its outputs at the
+    last two steps that computed it, before the gate. The gate is that of the current step. Cross-attention and MLPs
+    always compute.
+
+    The paper says that w rises over the run; the code fixes it to 0.9·(step − 7) / 20, which is 1.035 at step 30. Here
+    w rises from 0 at step `first_steps` to `trend` at the last step, which is the same at 30 steps and scales to other
+    numbers.
 
     Attributes:
         first_steps: number of steps at the beginning that compute everything.
