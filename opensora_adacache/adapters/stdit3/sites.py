@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import Patches, unless_aside
 from opensora_adacache.adapters.stdit3.view import stack_view
 from opensora_adacache.caching.contract import Site, StackView
 from opensora_adacache.caching.session import CacheSession
@@ -28,14 +28,14 @@ def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, 
     sites = block_sites(model)
     view = partial(stack_view, session, model, sites=tuple(site for _, site in sites))
     if isinstance(config, RangeCacheConfig):
-        patches.wrap(model, "forward_blocks", lambda original: _ranges(session, config, view, original))
+        patches.wrap(model, "forward_blocks", unless_aside(session, partial(_ranges, session, config, view)))
         return
-    patches.wrap(model, "forward_blocks", lambda original: _walk(session, view, original))
+    patches.wrap(model, "forward_blocks", unless_aside(session, partial(_walk, session, view)))
     for block, site in sites:
         if config.stores(site):
             gated = config.before_gate and site.kind == "attn"
             make = _before_gate(session, site, block) if gated else _residual(session, site)
-            patches.wrap(block, METHODS[site.kind], make)
+            patches.wrap(block, METHODS[site.kind], unless_aside(session, make))
 
 
 def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
@@ -104,7 +104,7 @@ def _ranges(
                 return original(x, inputs)
             start, stop = 2 * layers[0], 2 * (layers[1] + 1)  # a spatial and a temporal block per layer
             entry = original(x, inputs, 0, start)
-            if config.reuses(session.step):
+            if config.reuses(session.step) and not session.is_complete:
                 x = entry + session.store.get(_OFFSET)
             else:
                 x = original(entry, inputs, start, stop)
