@@ -98,6 +98,19 @@ def select_rows(x: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     return x[rows] if x.shape[0] == num_rows else x.unflatten(0, (num_rows, -1))[rows].flatten(0, 1)
 
 
+def rows_of_argument(value: Any, rows: slice | Tensor | None, num_rows: int) -> Any:
+    """Return some rows of an argument of a model; R rows may share fewer, which are then repeated in turn.
+
+    Args:
+        value: a tensor whose first axis divides R, or anything else, which has no rows.
+        rows: the rows; None for all of them.
+        num_rows: R.
+    """
+    if rows is None or not isinstance(value, Tensor) or value.ndim == 0 or num_rows % value.shape[0]:
+        return value
+    return value.repeat(num_rows // value.shape[0], *[1] * (value.ndim - 1))[rows]
+
+
 def with_rows(x: Tensor, new: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """Return a copy of a tensor [R·k, …] whose `rows` are `new` [r·k, …]."""
     out = x.unflatten(0, (num_rows, -1)).clone()

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from opensora_adacache.adapters.twin_calls import TwinCalls
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession, ObservedStep
+from opensora_adacache.caching.guidance.branches import BranchPair
+from opensora_adacache.caching.guidance.unconditional import NO_GUIDANCE
+from opensora_adacache.caching.observed_step import ObservedStep
+from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
@@ -19,6 +22,8 @@ from opensora_adacache.errors.family import AdaCacheWarning
 
 PAIRED_BRANCHES = ("", "cond_uncond")
 """Names of branches whose batch may hold both guidance branches of each video; any other batch holds only videos."""
+CONDITIONAL, UNCONDITIONAL = ("cond", "pred_cond"), ("uncond", "pred_uncond")
+"""Names of the branches where guidance takes two calls: of pipelines, and of the guiders of modular ones."""
 
 
 class BranchedSession:
@@ -41,6 +46,7 @@ class BranchedSession:
         branches: the sessions by branch name, in the order of their first calls.
         config_for: returns the settings for a number of steps. None uses the same ones for all.
         output_weights: see `CacheSession.output_weights`.
+        is_unguided: whether the pipeline says that guidance is off.
     """
 
     def __init__(
@@ -57,11 +63,13 @@ class BranchedSession:
         self.on_detach: Callable[[], None] = lambda: None
         self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
         self.is_interrupted: Callable[[], bool] = lambda: False
+        self.is_unguided: Callable[[], bool] = lambda: False
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
         self.find_team: Callable[[], Team] = Team
         self._twins = TwinCalls()
+        self._pair = BranchPair()
         self._round = 0
         self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
 
@@ -156,6 +164,9 @@ class BranchedSession:
         if not session.is_unfinished:
             self._begin_run(name)
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
+            self._join(name, session)
+        elif session.pair is not None and not (session.is_unconditional or self._pair.is_guided):
+            raise ValueError(NO_GUIDANCE)
         session.check_idle(
             "a model with a cache cannot run in two threads at once; give each thread a model of its own"
         )
@@ -194,6 +205,22 @@ class BranchedSession:
                     session.end_run()
         self._rounds[name] = self._round
 
+    def _join(self, name: str, session: CacheSession) -> None:
+        """Let a branch whose run begins reuse guidance with the other one, if guidance takes two calls.
+
+        Raises:
+            ValueError: guidance is off.
+        """
+        settings, session.pair = self.config.guidance_reuse, None
+        if settings is None or settings.interval == 1:
+            return
+        if self.is_unguided():
+            raise ValueError(NO_GUIDANCE)
+        if name in (*CONDITIONAL, *UNCONDITIONAL):
+            session.pair, session.is_unconditional = self._pair, name in UNCONDITIONAL
+            if not session.is_unconditional:
+                self._pair.reset()
+
     def _unfinished(self) -> str | None:
         """Return what is missing, or None if nothing is: guidance may be on for only some steps of a run."""
         sessions = self.branches.values()
@@ -206,6 +233,8 @@ class BranchedSession:
 
     def _guidance_in_batch(self, name: str, latents: Tensor) -> bool:
         """Return whether a batch holds both guidance branches: at the first step these have the same latents."""
-        if self.config.decision == "batch" or name not in PAIRED_BRANCHES or latents.shape[0] % 2:
+        if name not in PAIRED_BRANCHES or latents.shape[0] % 2:
+            return False
+        if self.config.decision == "batch" and self.config.guidance_reuse is None:
             return False
         return torch.equal(*latents.chunk(2))

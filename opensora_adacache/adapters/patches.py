@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from opensora_adacache.caching.session import CacheSession
+
 _ABSENT = object()
 CALL = "_compiled_call_impl"
 """The attribute that ``module(...)`` looks up first. Hooks of accelerate and diffusers replace `forward`, in any order
@@ -92,3 +94,13 @@ def wrapped_call(module: nn.Module, wrapper: Callable[[Callable], Callable]) -> 
         yield
     finally:
         patches.restore()
+
+
+def unless_aside(session: CacheSession, wrapper: Callable[[Callable], Callable]) -> Callable[[Callable], Callable]:
+    """Return a wrapper that calls the original while a session runs rows aside (`CacheSession.is_aside`)."""
+
+    def outer(original: Callable) -> Callable:
+        cached = wrapper(original)
+        return lambda *args: (original if session.is_aside else cached)(*args)
+
+    return outer

@@ -114,7 +114,7 @@ def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
         sites = [
             Site(layer, axis, kind) for layer in range(depth) for axis in "st" for kind in ("attn", "cross", "mlp")
         ]
-        return {"stack": None, "block": sum(map(cache.stores, sites))}
+        return {"stack": None, "block": cache.residuals_per_site * sum(map(cache.stores, sites))}
     probes = 1 if cache is None else cache.num_extra_residuals
     if cache is not None and cache.probe is not None and cache.probe.residual == "output":
         layers = len(probed_layers(cache.probe, depth))

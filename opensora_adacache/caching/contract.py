@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from opensora_adacache.caching.checks import check_choice, check_corrector, is_count, plain
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.team import Team
 
 if TYPE_CHECKING:
@@ -107,12 +108,15 @@ class CacheConfig(ABC):
         corrector: fraction of the error of skipped steps that the next computed step corrects, in [0, 1); 0 corrects
             nothing (`residuals.corrector`). With any policy that skips the whole stack; docs/guide/adapters.md names
             the samplers that allow it.
+        guidance_reuse: leaves out the unconditional rows at some steps, with any policy. None computes them whenever
+            the policy computes.
     """
 
     decision: str = field(default="batch", kw_only=True)
     residual_device: str | None = field(default=None, kw_only=True)
     predictor: str | None = field(default=None, kw_only=True)
     corrector: float = field(default=0.0, kw_only=True)
+    guidance_reuse: GuidanceReuse | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -120,6 +124,8 @@ class CacheConfig(ABC):
         check_choice("decision", self.decision, DECISIONS)
         check_choice("residual_device", self.residual_device, RESIDUAL_DEVICES)
         check_choice("predictor", self.predictor, (None, *PREDICTORS))
+        if self.guidance_reuse is not None and not isinstance(self.guidance_reuse, GuidanceReuse):
+            raise ValueError(f"guidance_reuse must be a GuidanceReuse or None, got {self.guidance_reuse!r}")
         if self.predictor is not None and self.granularity != "stack":
             raise ValueError(
                 f"predictor needs a policy that stores the residual of the whole stack, and here the granularity is "
@@ -279,6 +285,8 @@ class StackView:
         store: where a policy keeps its tensors, so that their bytes are counted.
         sites: the stack's residuals in order of execution, for policies that decide about each one separately.
         time: the timestep as a number, if the adapter knows it without waiting for the device or had to read it anyway.
+        is_complete: whether a policy of single sites computes all of them, because the unconditional rows come back for
+            this step: the difference of the branches is measured on exact outputs.
     """
 
     step: int
@@ -291,6 +299,7 @@ class StackView:
     store: ResidualStore
     sites: tuple[Site, ...] = ()
     time: float | None = None
+    is_complete: bool = False
 
     def known_first_residual(self) -> Tensor:
         """Return `first_residual`; raise RuntimeError if no blocks ran before the policy decides."""

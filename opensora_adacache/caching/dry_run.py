@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from opensora_adacache.caching.contract import CacheConfig, StackView
@@ -22,6 +24,7 @@ def fewest_steps(config: CacheConfig, num_sampling_steps: int) -> int | None:
     fixed, lenient = config.fixed_steps(num_sampling_steps), config.most_lenient()
     if fixed is not None or lenient is None:
         return None if fixed is None else len(fixed)
+    lenient = replace(lenient, guidance_reuse=None)  # it has no say in which steps compute
     session = CacheSession(lenient, num_sampling_steps, branches_in_batch=1)
     x, num_computed = torch.ones(1, TOKENS, 1), 0
     for step in range(1, num_sampling_steps + 1):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, Decision
+from opensora_adacache.caching.guidance.unconditional import UnconditionalOutput
 from opensora_adacache.caching.readout import read
 from opensora_adacache.caching.residuals.base import StackResidual
 from opensora_adacache.caching.residuals.corrector import Corrector
@@ -52,6 +53,7 @@ class FinishedStep:
     rows_computed: int
     timer: Timer
     share: float | None
+    rebuilt: list[bool]
 
     def record(self, group: int) -> StepRecord:
         """Return the record of a group. Waits for the device."""
@@ -66,6 +68,7 @@ class FinishedStep:
             rows_computed=self.rows_computed,
             milliseconds=self.timer.milliseconds(),
             share=self.share,
+            rebuilt=self.rebuilt[group],
         )
 
 
@@ -80,14 +83,21 @@ class OpenStep:
         rows: index of the rows that compute, among those that this process holds; None if all rows or no rows do.
         all_rows: the same among the rows of all guidance branches.
         output: sum of the model's output for each row that computed, [r], if available.
+        call_rows: rows of the call that the step runs; None for all of them.
+        refreshed: videos whose unconditional rows run beside those of the step; None if the step leaves no rows out.
+        follows: whether the step belongs to the unconditional branch alone and takes over the decision of the other
+            one, so that no policy is asked.
     """
 
     number: int
     timestep: Tensor
+    call_rows: slice | None = None
     computed: list[bool] = field(default_factory=list)
     rows: Tensor | None = None
     all_rows: Tensor | None = None
     output: Tensor | None = None
+    refreshed: list[int] | None = None
+    follows: bool = False
 
 
 class Run:
@@ -101,6 +111,7 @@ class Run:
         end_of_previous: last timestep of the previous run, if there was one.
         output_weights: how far the output of each step moves the final latents; None on a rectified flow (`Corrector`).
         team: the processes that make the videos together.
+        unconditional: rebuilds the unconditional output, if the settings leave rows out.
     """
 
     def __init__(
@@ -112,7 +123,9 @@ class Run:
         end_of_previous: float | None,
         output_weights: Sequence[float] | None = None,
         team: Team | None = None,
+        unconditional: UnconditionalOutput | None = None,
     ) -> None:
+        self.unconditional = unconditional
         self.num_sampling_steps = num_sampling_steps
         self.shape = latents.shape
         self.team = team = team or Team()
@@ -142,7 +155,26 @@ class Run:
         """Whether further steps are expected."""
         return not self.has_ended and 0 < len(self.steps) < self.num_sampling_steps
 
-    def open_step(self, latents: Tensor, timestep: Tensor, step_index: int | None, prompts_last: bool) -> None:
+    def rows_to_run(self, num_rows: int, prompts_last: bool) -> slice | None:
+        """Return the rows of the next call that its step runs: the conditional ones, or None for all of them.
+
+        Args:
+            num_rows: R of the call.
+            prompts_last: whether the conditional rows are the second half.
+        """
+        pair = self.unconditional
+        if pair is None or len(self.steps) + 1 < pair.first_step or num_rows != 2 * pair.num_videos:
+            return None
+        return slice(pair.num_videos, num_rows) if prompts_last else slice(pair.num_videos)
+
+    def open_step(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        step_index: int | None,
+        prompts_last: bool,
+        call_rows: slice | None = None,
+    ) -> None:
         """Begin the next step.
 
         Args:
@@ -150,6 +182,7 @@ class Run:
             timestep: [R] or [1].
             step_index: step index of the pipeline, if it provides one.
             prompts_last: whether the second half of the rows remains when guidance is switched off.
+            call_rows: rows of the call that the step runs, to which latents and timestep are restricted; None for all.
 
         Raises:
             ValueError: the shape of the latents changed, or the timestep rose.
@@ -165,7 +198,7 @@ class Run:
         self.timesteps.add(timestep, step_index)
         if timestep.device.type == "cpu" or self.policy.needs_timestep:
             self.timesteps.read(number)
-        self.open = OpenStep(number, timestep)
+        self.open = OpenStep(number, timestep, call_rows)
 
     def decide(self, step: OpenStep, decisions: list[bool]) -> RowSplit:
         """Record the policy's decisions for the groups and return what each row does."""
@@ -174,15 +207,22 @@ class Run:
             return RowSplit(any(step.computed))
         computed = self.policy.rows_of(step.computed)
         reused = self.policy.rows_of([not did for did in step.computed])
-        step.rows = step.all_rows = self._index(computed)
+        step.rows = step.all_rows = self.index(computed)
         if self.team.num_branches == 1:
-            return RowSplit(True, step.rows, self._index(reused))
+            return RowSplit(True, step.rows, self.index(reused))
         held = self.team.rows(self.shape[0])
         here, left = (
             [row - held.start for row in rows if held.start <= row < held.stop] for rows in (computed, reused)
         )
-        step.rows = self._index(here)
-        return RowSplit(True, step.rows, self._index(left))
+        step.rows = self.index(here)
+        return RowSplit(True, step.rows, self.index(left))
+
+    def refreshes(self, step: OpenStep) -> bool:
+        """Return whether the unconditional rows come back for a step that would have left them out."""
+        pair = self.unconditional
+        if pair is None or step.call_rows is None:
+            return False
+        return bool(pair.due(step.number, range(pair.num_videos)))
 
     def parts(self, values: Sequence[int]) -> list[tuple[int, Tensor | None]]:
         """Return the distinct ones of one value per group, each with the rows that have it here (None: all rows)."""
@@ -195,7 +235,7 @@ class Run:
             rows = self.policy.rows_of([each == value for each in values])
             here = [row - held.start for row in rows if held.start <= row < held.stop]
             if here:
-                found.append((value, self._index(here)))
+                found.append((value, self.index(here)))
         return found
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
@@ -203,7 +243,7 @@ class Run:
         self.residual.observe_first(None)
         rows = self.policy.rows_of(step.computed)
         decisions: list[Decision | None] = [None] * len(self.policy.groups)
-        if rows:
+        if rows and not step.follows:
             found = read(
                 self.policy.take_measurements(),
                 self.residual.take_measurements(),
@@ -219,9 +259,11 @@ class Run:
             if found.broken_rows:
                 self._note_broken({rows[place] for place in found.broken_rows}, step.number)
             decisions = [None if broken else one for one, broken in zip(decisions, self._broken, strict=True)]
-        finished = FinishedStep(
-            step.number, step.computed, decisions, self.policy.rates, len(rows), timer, self.policy.share
-        )
+        refreshed, groups = step.refreshed, self.policy.groups
+        left_out = [refreshed is not None and not set(group) <= set(refreshed) for group in groups]
+        num_rows = (0 if step.follows else len(rows)) + len(refreshed or ())
+        share, rates = (None, [1] * len(groups)) if step.follows else (self.policy.share, self.policy.rates)
+        finished = FinishedStep(step.number, step.computed, decisions, rates, num_rows, timer, share, left_out)
         self.steps.append(finished)
         self.open = None
 
@@ -256,9 +298,24 @@ class Run:
         for index, group in enumerate(self.policy.groups):
             self._broken[index] |= not rows.isdisjoint(group)
 
-    def _index(self, rows: list[int]) -> Tensor:
+    def index(self, rows: Sequence[int]) -> Tensor:
         """Return rows as an index, created without a copy from the host."""
         return torch.cat([self._row_order[row : row + 1] for row in rows])
+
+    def num_bytes(self) -> int:
+        """Return the number of bytes held now."""
+        return self.store.num_bytes() + (self.unconditional.store.num_bytes() if self.unconditional else 0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest number of bytes held so far."""
+        return self.store.peak_bytes + (self.unconditional.store.peak_bytes if self.unconditional else 0)
+
+    def clear(self) -> None:
+        """Free everything that is stored."""
+        self.store.clear()
+        if self.unconditional:
+            self.unconditional.store.clear()
 
 
 def _residual(config: CacheConfig, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
@@ -268,3 +325,8 @@ def _residual(config: CacheConfig, store: ResidualStore, num_rows: int, device: 
     else:
         residual = make_predictor(config.predictor, store, num_rows, device)
     return MeasuredError(residual) if config.reads_forecast_error and not residual.measures_error else residual
+
+
+def records(steps: list[FinishedStep], num_groups: int) -> list[list[StepRecord]]:
+    """Return the trace of each group of rows; waits for the device."""
+    return [[step.record(group) for step in steps] for group in range(num_groups)]

@@ -10,38 +10,25 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
+from opensora_adacache.caching.guidance.branches import BranchPair, ModelRows, Rows, run_branch, run_in_batch
+from opensora_adacache.caching.guidance.unconditional import PLAIN, Picture, unconditional_of
+from opensora_adacache.caching.observed_step import ObservedStep
 from opensora_adacache.caching.residuals.store import ResidualStore
-from opensora_adacache.caching.run_state import FinishedStep, OpenStep, RowSplit, Run
+from opensora_adacache.caching.run_state import FinishedStep, OpenStep, RowSplit, Run, records
 from opensora_adacache.caching.team import Team
+from opensora_adacache.caching.team_check import check_team
 from opensora_adacache.caching.timer import Timer
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
 
 MAX_RUNS_KEPT = 100
-
-
-@dataclass(frozen=True)
-class ObservedStep:
-    """A call of the model that has just finished, for progress bars, previews and live schedules.
-
-    Attributes:
-        index: index of the step, from 0.
-        timestep: [R] or [1], on its device; the callback of a sampler receives it as a number.
-        latents: input of the call [R, …]. The sampler continues to use them, so clone them before changing them.
-        computed: whether the blocks ran, for each video (or for a batch that decides together).
-    """
-
-    index: int
-    timestep: Tensor
-    latents: Tensor = field(repr=False)
-    computed: tuple[bool, ...] = ()
 
 
 class CacheSession:
@@ -63,6 +50,10 @@ class CacheSession:
         output_weights: called with the number of steps when a run begins whose settings have a corrector; returns how
             far the output of each step moves the final latents. None on a rectified flow; see `Corrector`.
         find_team: returns the processes that make the videos of a new run together; set by the adapter.
+        pair: what this session shares with that of the other guidance branch, if guidance takes two calls and the
+            settings reuse guidance.
+        is_unconditional: whether it is the unconditional one of the two.
+        is_aside: whether rows run as if no cache was attached, within a call of the model.
     """
 
     def __init__(
@@ -80,6 +71,8 @@ class CacheSession:
         self.on_step: Callable[[ObservedStep], None] = lambda step: None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
         self.find_team: Callable[[], Team] = Team
+        self.pair: BranchPair | None = None
+        self.is_unconditional = self.is_aside = False
         self._run: Run | None = None
         self._runs_before: deque[tuple[list[FinishedStep], int]] = deque(maxlen=MAX_RUNS_KEPT)
         self._peak_bytes = 0
@@ -110,7 +103,7 @@ class CacheSession:
         self.on_detach = lambda: None
         if self._run:
             self._note_peak()
-            self._run.store.clear()
+            self._run.clear()
 
     def reset(self) -> None:
         """Drop the current run, so that the next call of the model is step 1."""
@@ -120,7 +113,7 @@ class CacheSession:
     @property
     def traces(self) -> list[list[StepRecord]]:
         """The traces of the latest run: one list per video with ``decision="sample"``, otherwise a single list."""
-        return [] if self._run is None else _records(self._run.steps, len(self._run.policy.groups))
+        return [] if self._run is None else records(self._run.steps, len(self._run.policy.groups))
 
     @property
     def runs(self) -> list[list[list[StepRecord]]]:
@@ -129,7 +122,7 @@ class CacheSession:
         Pipelines of diffusers say when they end. Other samplers do not, so that the runs of their earlier calls come
         first; the last hundred are kept.
         """
-        return [*(_records(*run) for run in self._runs_before), self.traces] if self._run else []
+        return [*(records(*run) for run in self._runs_before), self.traces] if self._run else []
 
     @property
     def trace(self) -> list[StepRecord]:
@@ -145,7 +138,7 @@ class CacheSession:
 
     def cache_bytes(self) -> int:
         """Return the number of bytes that cached residuals hold now."""
-        return self._run.store.num_bytes() if self._run else 0
+        return self._run.num_bytes() if self._run else 0
 
     @property
     def peak_cache_bytes(self) -> int:
@@ -156,7 +149,7 @@ class CacheSession:
     @property
     def run_peak_bytes(self) -> int:
         """The largest number of bytes that cached residuals held in the latest run; 0 after `reset`."""
-        return self._run.store.peak_bytes if self._run else 0
+        return self._run.peak_bytes if self._run else 0
 
     # What an adapter calls
 
@@ -175,7 +168,11 @@ class CacheSession:
         self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
             run = self._run_of(latents, timestep, step_index)
-            run.open_step(latents, timestep, step_index, self.prompts_last)
+            rows = run.rows_to_run(len(latents), self.prompts_last)
+            held, times = latents, timestep
+            if rows is not None:
+                held, times = latents[rows], timestep[rows] if len(timestep) == len(latents) else timestep
+            run.open_step(held, times, step_index, self.prompts_last, rows)
             timer = Timer(latents.device)
             yield
             timer.stop()
@@ -186,6 +183,33 @@ class CacheSession:
         except BaseException:
             self.reset()
             raise
+
+    def run_model(self, forward: Callable[[Rows], Tensor], picture: Picture = PLAIN) -> Tensor:
+        """Return the output of the open step for all rows of its call, corrected if the settings enable it.
+
+        Args:
+            forward: runs the model on rows of the call and returns its output. It must ignore the cache while
+                `is_aside` is set.
+            picture: where the pictures of the output are, which tells low from high frequencies.
+        """
+        run, step = self._current()
+        model = ModelRows(forward, partial(self._run_aside, forward), self.correct, picture)
+        if self.pair is not None:
+            return run_branch(run, step, model, self.pair, self.is_unconditional)
+        return run_in_batch(run, step, model, self.prompts_last)
+
+    def _run_aside(self, forward: Callable[[Rows], Tensor], rows: Rows) -> Tensor:
+        self.is_aside = True
+        try:
+            return forward(rows)
+        finally:
+            self.is_aside = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every site computes in the open step; see `StackView.is_complete`."""
+        run, step = self._current()
+        return run.refreshes(step)
 
     def run_stack(
         self,
@@ -360,7 +384,9 @@ class CacheSession:
         weights = None
         if self.config.corrector and self.output_weights is not None:
             weights = self.output_weights(self.num_sampling_steps)
-        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights, team)
+        in_batch = self.branches_in_batch if self.pair is None else 0 if self.is_unconditional else None
+        other = unconditional_of(self.config.guidance_reuse, self.num_sampling_steps, latents, in_batch)
+        self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights, team, other)
         return self._run
 
     def _groups(self, num_rows: int) -> list[list[int]]:
@@ -382,18 +408,4 @@ class CacheSession:
 
     def _note_peak(self) -> None:
         if self._run:
-            self._peak_bytes = max(self._peak_bytes, self._run.store.peak_bytes)
-
-
-def check_team(config: CacheConfig, team: Team) -> None:
-    """Raise ValueError if a policy cannot serve videos that are split between processes."""
-    if config.reads_whole_video and team.num_parts > 1:
-        raise ValueError(
-            f"{type(config).__name__} reads all frames of a video at once, and here each of {team.num_parts} devices "
-            "holds some of them: choose another policy, or set parallel.sequence=1"
-        )
-
-
-def _records(steps: list[FinishedStep], num_groups: int) -> list[list[StepRecord]]:
-    """Return the trace of each group of rows; waits for the device."""
-    return [[step.record(group) for step in steps] for group in range(num_groups)]
+            self._peak_bytes = max(self._peak_bytes, self._run.peak_bytes)

@@ -18,11 +18,16 @@ from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Site, S
 class SiteCacheConfig(CacheConfig):
     """Base class for policies that reuse single sites. The schedule is fixed, so both values of `decision` agree.
 
-    The residual of a site is taken after its gate (cross-attention has none), as in the published code.
+    The residual of a site is taken after its gate (cross-attention has none), as in the published code, unless
+    `before_gate` says otherwise.
     """
 
     needs_timestep: ClassVar[bool] = False
     """Whether the schedule depends on timesteps; if not, the schedule does not read them."""
+    before_gate: ClassVar[bool] = False
+    """Whether the output of an attention is stored before its gate, so that a reused one gets the gate of its step."""
+    residuals_per_site: ClassVar[int] = 1
+    """1, or 2 to move a reused residual along the difference of the last two (`trend_at`)."""
 
     @property
     def granularity(self) -> str:
@@ -43,8 +48,12 @@ class SiteCacheConfig(CacheConfig):
     def stores(self, site: Site) -> bool:
         """Return whether a site is ever reused and therefore must be stored."""
 
+    def trend_at(self, step: int, num_sampling_steps: int) -> float:
+        """Return by how many times the difference of the last two residuals a reused one moves from the last."""
+        return 0.0
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
-        return SitePolicy(self, groups)
+        return SitePolicy(self, num_sampling_steps, groups)
 
 
 @dataclass(frozen=True)
@@ -81,13 +90,20 @@ class SitePolicy(CachePolicy):
 
     Args:
         config: the schedule.
+        num_sampling_steps: n.
         groups: the rows of each group.
+
+    Attributes:
+        reused: the sites that the open step reuses.
+        trend: `SiteCacheConfig.trend_at` of the open step.
     """
 
-    def __init__(self, config: SiteCacheConfig, groups: list[list[int]]) -> None:
+    def __init__(self, config: SiteCacheConfig, num_sampling_steps: int, groups: list[list[int]]) -> None:
         super().__init__(groups)
         self.config = config
+        self.num_sampling_steps = num_sampling_steps
         self.reused: frozenset[Site] = frozenset()
+        self.trend = 0.0
         self._share = 1.0
         self._timesteps: list[float] = []
 
@@ -102,7 +118,9 @@ class SitePolicy(CachePolicy):
     def decide(self, view: StackView) -> list[bool]:
         if view.time is not None:
             self._timesteps.append(view.time)
-        reused = [site for site in view.sites if not self.config.computes(view.step, self._timesteps, site)]
+        reusing = () if view.is_complete else view.sites
+        reused = [site for site in reusing if not self.config.computes(view.step, self._timesteps, site)]
         self.reused = frozenset(reused)
+        self.trend = self.config.trend_at(view.step, self.num_sampling_steps) if reused else 0.0
         self._share = 1 - len(reused) / len(view.sites)
         return [len(reused) < len(view.sites)] * len(self.groups)

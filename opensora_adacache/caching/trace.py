@@ -26,6 +26,8 @@ class StepRecord:
         milliseconds: duration of the model call, measured by the device's clock.
         share: fraction of the stack's residuals that computed, for policies that decide about each one separately; None
             if all or none of them did. It counts residuals, not FLOPs (see `costs.flops`).
+        rebuilt: whether the step left out the unconditional row, and rebuilt its output from the conditional one
+            (`GuidanceReuse`).
     """
 
     step: int
@@ -37,6 +39,7 @@ class StepRecord:
     rows_computed: int
     milliseconds: float
     share: float | None = None
+    rebuilt: bool = False
 
 
 def trace_to_json(trace: Sequence[StepRecord]) -> list[dict]:
@@ -84,6 +87,7 @@ def _from_json(content: Any) -> StepRecord:
         ("step", is_count, "a whole number of at least 1"),
         ("rate", is_count, "a whole number of at least 1"),
         ("computed", lambda value: isinstance(value, bool), "true or false"),
+        ("rebuilt", lambda value: isinstance(value, bool), "true or false"),
         ("rows_computed", is_index, "a whole number from 0"),
         ("milliseconds", is_number, "a finite number"),
     ):

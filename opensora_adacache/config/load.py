@@ -237,6 +237,8 @@ def _build_cache(section: Any, num_steps: int, identity: Callable[[], ModelIdent
     if section.get("moreg") is not None:
         moreg = fill_in(_plain_section(section["moreg"], "cache.moreg"), num_steps, "cache.moreg")
         section["moreg"] = _take_type(moreg, "cache.moreg", "MoReg")
+    if section.get("guidance_reuse") is not None:
+        section["guidance_reuse"] = _take_type(section["guidance_reuse"], "cache.guidance_reuse", "GuidanceReuse")
     return build(config_class(kind), section, "cache")
 
 

@@ -41,6 +41,11 @@ class ParallelSettings:
             compiles: whether the transformer's blocks are compiled.
             cache: settings of the cache.
         """
+        if self.guidance > 1 and cache is not None and cache.guidance_reuse is not None:
+            raise ConfigError(
+                "cache.guidance_reuse rebuilds one guidance branch from the other, so parallel.guidance must be 1; "
+                "leave cache.guidance_reuse out, or split by parallel.sequence only"
+            )
         if self.sequence == 1:
             return
         for name, number in (("latent frames", num_latent_frames), ("patches of a frame", num_patches)):

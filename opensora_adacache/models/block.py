@@ -87,6 +87,14 @@ class STDiT3Block(nn.Module):
         """Return gate · Attention(modulated norm of x), [B, N, C]: within each frame, or across frames per patch."""
         return self._run(_attention_residual, x, inputs)
 
+    def attention_output(self, x: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return the attention residual before its gate, [B, N, C]; `gate_attention` applies the gate."""
+        return self._run(_attention_output, x, inputs)
+
+    def gate_attention(self, output: Tensor, inputs: BlockInputs) -> Tensor:
+        """Return gate · output, [B, N, C]."""
+        return self._run(_gate_attention, output, inputs)
+
     def cross_residual(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """Return the cross-attention of x to the text, [B, N, C]; it has no norm and no gate."""
         return self._run(_cross_residual, x, inputs)
@@ -173,6 +181,16 @@ def _attention_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tenso
     shift, scale, gate = _vectors(block, own, 0)
     h = _modulated_norm(x, own, shift, scale)
     return (gate * block.attn(h, own.rotary if block.temporal else None)).flatten(1, 2)
+
+
+def _attention_output(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:
+    shift, scale, _ = _vectors(block, own, 0)
+    return block.attn(_modulated_norm(x, own, shift, scale), own.rotary if block.temporal else None).flatten(1, 2)
+
+
+def _gate_attention(block: STDiT3Block, output: Tensor, own: _OwnInputs) -> Tensor:
+    _, _, gate = _vectors(block, own, 0)
+    return (gate * output.unflatten(1, (own.num_frames, -1))).flatten(1, 2)
 
 
 def _cross_mlp_residual(block: STDiT3Block, x: Tensor, own: _OwnInputs) -> Tensor:

@@ -34,7 +34,7 @@ class Conditioning:
     rotary: tuple[Tensor, Tensor]
     grid: tuple[int, int, int]
 
-    def part(self, rows: slice, frames: slice) -> Conditioning:
+    def part(self, rows: slice | Tensor, frames: slice) -> Conditioning:
         """Return what a call on some of the rows and frames needs; `rotary` still covers all frames."""
         mask = None if self.text_mask is None else self.text_mask[rows]
         grid = (frames.stop - frames.start, *self.grid[1:])

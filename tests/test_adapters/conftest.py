@@ -18,6 +18,7 @@ from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
+from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
 from opensora_adacache.caching.policies.foresight import ForesightConfig
@@ -934,6 +935,7 @@ SETTINGS = {
     "DiCache": (DiCacheConfig(threshold=1e-9), DiCacheConfig(threshold=0.3)),
     "EasyCache": (EasyCacheConfig(threshold=1e-9), EasyCacheConfig(threshold=0.2)),
     "FBCache": (FBCacheConfig(threshold=1e-9), FBCacheConfig(threshold=0.12)),
+    "FasterCache": (FasterCacheConfig(interval=1), FasterCacheConfig(first_steps=3)),
     "FoCa": (FoCaConfig(interval=1), FoCaConfig(interval=3)),
     "Foresight": (
         ForesightConfig(warmup_steps=4, threshold=1e-12),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,13 +28,17 @@ from opensora_adacache.adapters.diffusers._compat import (
     token_group,
 )
 from opensora_adacache.adapters.diffusers.describe import checked, describe
+from opensora_adacache.adapters.diffusers.outputs import ReturnedForm, batched, picture_of, rows_of_call
 from opensora_adacache.adapters.few_steps import warn_of_few_steps
 from opensora_adacache.adapters.patches import Patches
 from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession, check_team
+from opensora_adacache.caching.guidance.branches import Rows
+from opensora_adacache.caching.guidance.unconditional import PLAIN
+from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.team import Team
+from opensora_adacache.caching.team_check import check_team
 
 HOOK = "opensora_adacache"
 CACHE_DIT_MARK = "_is_cached"
@@ -102,6 +107,7 @@ def _call(
 ) -> Callable:
     """Run each call of the model as one step of the branch that the pipeline names."""
     signature = inspect.signature(type(model).forward)
+    form = ReturnedForm()
 
     def call(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(model, *args, **kwargs).arguments
@@ -118,16 +124,51 @@ def _call(
         timestep = falling_timestep(arguments[known.timestep], known)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = _grid(model, known, arguments)
-            out = stack.run(branch, latents.shape[0], grid, lambda: original(*args, **kwargs))
-            if isinstance(out, Tensor):
-                return branch.correct(out)
-            if isinstance(out, tuple):
-                return (_correct(branch, out[0]), *out[1:])
-            name = next(iter(out))  # "sample", but for a few
-            out[name] = _correct(branch, out[name])
-            return out
+            run = _Rows(original, args, kwargs, arguments, stack, branch, grid, known, form, len(latents))
+            picture = PLAIN if branch.config.guidance_reuse is None else picture_of(latents, grid, known)
+            output = branch.run_model(run, picture)
+            return run.returned if output is run.output else form.write(output, run.returned)
 
     return call
+
+
+@dataclass
+class _Rows:
+    """Runs rows of one call of the model.
+
+    Attributes:
+        returned: what the model returned last; None if it did not run.
+        output: the output for the video in it.
+    """
+
+    original: Callable
+    args: tuple
+    kwargs: dict[str, Any]
+    arguments: Mapping[str, Any]
+    stack: BlockStack
+    branch: CacheSession
+    grid: Grid | None
+    known: TransformerAdapter
+    form: ReturnedForm
+    num_rows: int
+    returned: Any = None
+    output: Tensor | None = None
+
+    def __call__(self, rows: Rows) -> Tensor:
+        run, number = partial(self.original, *self.args, **self.kwargs), self.num_rows
+        if rows is not None:
+            run = partial(self.original, **rows_of_call(self.arguments, rows, number, self.known))
+            number = len(range(number)[rows]) if isinstance(rows, slice) else len(rows)
+        returned = (
+            self.stack.run_aside(run) if self.branch.is_aside else self.stack.run(self.branch, number, self.grid, run)
+        )
+        if self.branch.config.guidance_reuse is not None and isinstance(returned, tuple) and len(returned) > 1:
+            raise ValueError(
+                "guidance_reuse rebuilds the output for the video only, and this model returns more: leave "
+                "guidance_reuse out"
+            )
+        self.returned, self.output = returned, self.form.read(returned)
+        return self.output
 
 
 def falling_timestep(timestep: Any, known: TransformerAdapter) -> Tensor:
@@ -147,18 +188,6 @@ def _grid(model: nn.Module, known: TransformerAdapter, arguments: Mapping[str, A
     """Return the token grid of a call, if it is known."""
     sizes = known.grid(getattr(model, "config", None), arguments) if known.grid else None
     return None if sizes is None else Grid(*sizes)
-
-
-def batched(latents: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return latents, or an output, as one tensor [R, …]; some models take and return a list with one per video."""
-    return latents if isinstance(latents, Tensor) else torch.stack(list(latents))
-
-
-def _correct(branch: CacheSession, out: Tensor | Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
-    """Return the model's output, corrected if the settings enable it, in the form in which the model returned it."""
-    whole = batched(out)
-    corrected = branch.correct(whole)
-    return out if corrected is whole else corrected if isinstance(out, Tensor) else list(corrected)
 
 
 def _layers(model: nn.Module, known: TransformerAdapter) -> list[list[tuple[str, nn.Module]]]:
@@ -267,6 +296,8 @@ def _check_config(model: nn.Module, known: TransformerAdapter, config: CacheConf
     if config.granularity != "stack":
         raise ValueError(f"on {name} only granularity='stack' is possible, got {config.granularity!r}")
     policy = type(config).__name__
+    if config.guidance_reuse is not None:
+        _check_guidance(model, known)
     if config.reads_modulated_input and known.attention is None:
         raise ValueError(f"{policy} reads the first block's modulated input, which is unknown for {name}")
     if config.reads_noise_level and not known.rectified_flow:
@@ -281,3 +312,18 @@ def _check_config(model: nn.Module, known: TransformerAdapter, config: CacheConf
             raise ValueError(f"the attention of {name} is over space and time at once: leave cache_res out")
         if config.probe.residual == "ca-mlp":
             raise ValueError(f"on {name} cache_res must be 't-attn' or 's-attn', got 'ca-mlp'")
+
+
+def _check_guidance(model: nn.Module, known: TransformerAdapter) -> None:
+    """Raise ValueError if a model has no unconditional rows to leave out, or cannot run without them."""
+    name = type(model).__name__
+    if getattr(model.config, "guidance_embeds", False):
+        raise ValueError(
+            f"this {name} is distilled to take the guidance scale as an input and computes no unconditional branch: "
+            "leave guidance_reuse out"
+        )
+    if known.whole_batch:
+        raise ValueError(
+            f"{name} gets {known.whole_batch[0]}, which holds all rows of the batch, so that none can be left out: "
+            "leave guidance_reuse out"
+        )

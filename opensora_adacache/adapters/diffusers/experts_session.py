@@ -9,7 +9,8 @@ from functools import partial
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.session import CacheSession, ObservedStep
+from opensora_adacache.caching.observed_step import ObservedStep
+from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.trace import StepRecord
 
 

@@ -68,6 +68,7 @@ def attach_pipeline(
         if found is not None and num_sampling_steps is None:
             session.config_for = lambda number: found.at(count_steps(pipeline))
         session.output_weights = partial(weights_of_run, pipeline, from_start=from_start)
+        session.is_unguided = lambda: getattr(pipeline, "do_classifier_free_guidance", None) is False
         session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
         return session
 

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.block_calls import BlockSignature, select_rows
+from opensora_adacache.adapters.block_calls import BlockSignature, rows_of_argument, select_rows
 from opensora_adacache.adapters.block_stack import BlockStack, StackBlock
 from opensora_adacache.adapters.diffusers._compat import TransformerBlockMetadata
 from opensora_adacache.adapters.patches import CALL, Patches
 from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import CacheConfig
+from opensora_adacache.caching.guidance.branches import Rows
 from opensora_adacache.caching.session import CacheSession
 
 FORWARD = ("self", "x", "timestep", "y", "mask", "x_mask", "fps", "height", "width", "kwargs")
@@ -128,9 +129,15 @@ def _stack_blocks(layers: list[tuple[nn.Module, nn.Module]], config: CacheConfig
 
 def _call(session: CacheSession, stack: BlockStack, model: Any, original: Callable) -> Callable:
     def call(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
-        grid = Grid(*model.get_dynamic_size(x))
+        grid, num_rows = Grid(*model.get_dynamic_size(x)), len(x)
+
+        def forward(rows: Rows) -> Tensor:
+            some, *more = (rows_of_argument(value, rows, num_rows) for value in (x, timestep, *args))
+            named = {name: rows_of_argument(value, rows, num_rows) for name, value in kwargs.items()}
+            run = partial(original, some, *more, **named)
+            return stack.run_aside(run) if session.is_aside else stack.run(session, len(some), grid, run)
+
         with session.model_call(x, timestep):
-            out = stack.run(session, x.shape[0], grid, lambda: original(x, timestep, *args, **kwargs))
-            return session.correct(out)
+            return session.run_model(forward)
 
     return call

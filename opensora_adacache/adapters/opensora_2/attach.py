@@ -63,6 +63,8 @@ def attach_opensora_2(model: Any, config: CacheConfig, num_sampling_steps: int) 
         raise ValueError(f"on Open-Sora 2.0 only granularity='stack' is possible, got {config.granularity!r}")
     if config.probe is not None and config.probe.residual not in (None, "output"):
         raise ValueError("the attention of Open-Sora 2.0 is over space and time at once: leave cache_res out")
+    if config.guidance_reuse is not None:
+        raise ValueError("guidance_reuse knows two guidance branches, and Open-Sora 2.0 has three: leave it out")
     if model.__dict__.get(CALL) is not None:
         raise ValueError("this model has a cache attached already, or is compiled: detach that session first")
     warn_of_misfit(config, num_sampling_steps, type(model).__name__)

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import Patches, unless_aside
 from opensora_adacache.adapters.probes import probed_layers, warn_of_misfit
 from opensora_adacache.adapters.stdit3.prefix import attach_prefix
+from opensora_adacache.adapters.stdit3.rows import rows_of_call
 from opensora_adacache.adapters.stdit3.sites import attach_sites
 from opensora_adacache.adapters.stdit3.split import team_of
 from opensora_adacache.adapters.stdit3.view import stack_view
 from opensora_adacache.caching.contract import CacheConfig, Probe
-from opensora_adacache.caching.session import CacheSession, check_team
+from opensora_adacache.caching.guidance.branches import Rows
+from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.sites import SiteCacheConfig
+from opensora_adacache.caching.team_check import check_team
 from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+
+_ARGUMENTS = ("y", "mask", "x_mask", "fps", "height", "width", "conditioning")
+"""Parameters of `STDiT3.forward` after x and timestep."""
 
 
 def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -> CacheSession:
@@ -36,7 +43,7 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     session.find_team = partial(team_of, model)
     patches = Patches()
     session.on_detach = patches.restore
-    patches.wrap_call(model, partial(_call, session))
+    patches.wrap_call(model, partial(_call, session, model))
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
         return session
@@ -45,17 +52,17 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
         return session
     probes = [] if config.probe is None else probe_sites(model, config.probe)
     if config.granularity == "stack":
-        patches.wrap(model, "forward_blocks", lambda original: _stack(session, model, original))
+        patches.wrap(model, "forward_blocks", unless_aside(session, partial(_stack, session, model)))
         for block, site in output_sites(model, config.probe):
-            patches.wrap_call(block, _probe(session, site))
+            patches.wrap_call(block, unless_aside(session, _probe(session, site)))
         for block, method, site in probes:
-            patches.wrap(block, method, _probe(session, site))
+            patches.wrap(block, method, unless_aside(session, _probe(session, site)))
     else:
         reusing = _Flag()
-        patches.wrap(model, "forward_blocks", lambda original: _blocks(session, model, reusing, original))
+        patches.wrap(model, "forward_blocks", unless_aside(session, partial(_blocks, session, model, reusing)))
         probed = {site for _, _, site in probes}
         for block, method, site in residual_sites(model):
-            patches.wrap(block, method, _block_residual(session, reusing, site, site in probed))
+            patches.wrap(block, method, unless_aside(session, _block_residual(session, reusing, site, site in probed)))
     return session
 
 
@@ -97,10 +104,16 @@ class _Flag:
     rows: Tensor | None = None
 
 
-def _call(session: CacheSession, original: Callable) -> Callable:
-    def call(x: Tensor, timestep: Tensor, *args: object, **kwargs: object) -> Tensor:
+def _call(session: CacheSession, model: STDiT3, original: Callable) -> Callable:
+    def call(x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def forward(rows: Rows) -> Tensor:
+            if rows is None:
+                return original(x, timestep, *args, **kwargs)
+            more = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+            return original(**rows_of_call(model, {"x": x, "timestep": timestep, **more}, rows))
+
         with session.model_call(x, timestep):
-            return session.correct(original(x, timestep, *args, **kwargs))
+            return session.run_model(forward)
 
     return call
 

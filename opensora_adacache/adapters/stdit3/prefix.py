@@ -6,12 +6,13 @@ Letters: R batch rows (videos × guidance branches), N tokens, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import Patches, unless_aside
 from opensora_adacache.adapters.stdit3.view import stack_view
 from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.prefix import PrefixPolicy
@@ -22,7 +23,7 @@ from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
 def attach_prefix(session: CacheSession, model: STDiT3, patches: Patches) -> None:
     """Let a session begin each step after the blocks that its policy reuses."""
     sites = tuple(Site(layer, axis, "block") for layer in range(model.config.depth) for axis in "st")
-    patches.wrap(model, "forward_blocks", lambda original: _walk(session, model, sites, original))
+    patches.wrap(model, "forward_blocks", unless_aside(session, partial(_walk, session, model, sites)))
 
 
 def _walk(session: CacheSession, model: STDiT3, sites: tuple[Site, ...], original: Callable) -> Callable:

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from opensora_adacache.adapters.patches import Patches
+from opensora_adacache.adapters.patches import Patches, unless_aside
 from opensora_adacache.adapters.stdit3.view import stack_view
 from opensora_adacache.caching.contract import Site, StackView
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.caching.sites import RangeCacheConfig, SiteCacheConfig, SitePolicy
-from opensora_adacache.models.stdit3 import BlockInputs, STDiT3
+from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 METHODS = {"attn": "attention_residual", "cross": "cross_residual", "mlp": "mlp_residual"}
 """Kind of a site → the method of its block that computes the residual."""
@@ -27,12 +28,14 @@ def attach_sites(session: CacheSession, model: STDiT3, config: SiteCacheConfig, 
     sites = block_sites(model)
     view = partial(stack_view, session, model, sites=tuple(site for _, site in sites))
     if isinstance(config, RangeCacheConfig):
-        patches.wrap(model, "forward_blocks", lambda original: _ranges(session, config, view, original))
+        patches.wrap(model, "forward_blocks", unless_aside(session, partial(_ranges, session, config, view)))
         return
-    patches.wrap(model, "forward_blocks", lambda original: _walk(session, view, original))
+    patches.wrap(model, "forward_blocks", unless_aside(session, partial(_walk, session, view)))
     for block, site in sites:
         if config.stores(site):
-            patches.wrap(block, METHODS[site.kind], _residual(session, site))
+            gated = config.before_gate and site.kind == "attn"
+            make = _before_gate(session, site, block) if gated else _residual(session, site)
+            patches.wrap(block, METHODS[site.kind], unless_aside(session, make))
 
 
 def block_sites(model: STDiT3) -> list[tuple[nn.Module, Site]]:
@@ -55,17 +58,35 @@ def _walk(session: CacheSession, view: Callable[[Tensor, BlockInputs], StackView
 
 
 def _residual(session: CacheSession, site: Site) -> Callable:
+    return lambda original: lambda x, inputs: _stored_or(session, site, lambda: original(x, inputs))
+
+
+def _before_gate(session: CacheSession, site: Site, block: nn.Module) -> Callable:
+    """Wrap an attention whose output is stored before its gate."""
+    block = cast(STDiT3Block, block)
+
     def wrapper(original: Callable) -> Callable:
         def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
-            if site in cast(SitePolicy, session.policy).reused:
-                return session.store.get(str(site))
-            out = original(x, inputs)
-            session.store.put(str(site), out)
-            return out
+            output = _stored_or(session, site, lambda: block.attention_output(x, inputs))
+            return block.gate_attention(output, inputs)
 
         return residual
 
     return wrapper
+
+
+def _stored_or(session: CacheSession, site: Site, compute: Callable[[], Tensor]) -> Tensor:
+    """Return what is expected of a site that reuses, or compute and store it."""
+    policy, store, name = cast(SitePolicy, session.policy), session.store, str(site)
+    before = f"{name} before"
+    if site in policy.reused:
+        last = store.get(name)
+        return torch.lerp(store.get(before), last, 1 + policy.trend) if before in store and policy.trend else last
+    out = compute()
+    if policy.config.residuals_per_site > 1 and name in store:
+        store.put(before, store.get(name))
+    store.put(name, out)
+    return out
 
 
 def _ranges(
@@ -83,7 +104,7 @@ def _ranges(
                 return original(x, inputs)
             start, stop = 2 * layers[0], 2 * (layers[1] + 1)  # a spatial and a temporal block per layer
             entry = original(x, inputs, 0, start)
-            if config.reuses(session.step):
+            if config.reuses(session.step) and not session.is_complete:
                 x = entry + session.store.get(_OFFSET)
             else:
                 x = original(entry, inputs, start, stop)

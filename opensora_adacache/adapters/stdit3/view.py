@@ -32,4 +32,5 @@ def stack_view(
         store=session.store,
         sites=sites,
         time=session.time,
+        is_complete=bool(sites) and session.is_complete,
     )
