@@ -248,8 +248,8 @@ def _explanation(cells: Sequence[Cell]) -> Iterator[str]:
         "differences leave them out. Videos below 25 dB have turned into others; they count in all means. Adherence "
         "is the fraction of what the prompts ask for that the checker of the data set reads in the videos.\n\n"
         "Differences are means over paired videos. Their 95 % intervals hold for all "
-        f"{counted(compared, 'difference')} of this page at once (max-t over 10000 resamples of prompts, with the seeds of a prompt drawn together), so "
-        "the best other policy of a cell may be picked after the fact."
+        f"{counted(compared, 'difference')} of this page at once (max-t over 10000 resamples of prompts, with the "
+        "seeds of a prompt drawn together), so the best other policy of a cell may be picked after the fact."
     )
     yield text
     yield ""

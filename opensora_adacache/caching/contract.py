@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opensora_adacache.caching.checks import check_choice, check_corrector, is_count, plain
 from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.predictors import PREDICTORS
 from opensora_adacache.caching.team import Team
 
 if TYPE_CHECKING:
@@ -41,22 +42,6 @@ DECISIONS = ("batch", "sample")
 RESIDUAL_DEVICES = (None, "cpu")
 WHOLE_STACK = ("stack", "block")
 """Granularities whose skipped steps run no block of the stack."""
-PREDICTORS: dict[str, int] = {
-    "reuse": 0,
-    "line": 1,
-    "taylor-1": 1,
-    "taylor-2": 2,
-    "hermite": 2,
-    "heun": 2,
-    "chebyshev": 9,
-    "exponential": 5,
-    "measured-1": 1,
-    "measured-2": 2,
-}
-"""What can replace the stack residual at skipped steps → half-precision residuals held in addition to one of them.
-
-`residuals/predictors.py` makes them.
-"""
 
 
 class Site(NamedTuple):

@@ -6,7 +6,7 @@ Letters: R batch rows (videos × guidance branches).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,6 +40,22 @@ class RowSplit:
     computes: bool
     rows: Tensor | None = None
     reused: Tensor | None = None
+
+    def run(
+        self,
+        x: Tensor,
+        compute: Callable[[Tensor, Tensor | None], Tensor],
+        reuse: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> Tensor:
+        """Pass the rows of x [r, …] that compute and those that reuse to a function each, and join what they return."""
+        if not self.computes:
+            return reuse(x, None)
+        if self.rows is None or self.reused is None:
+            return compute(x, None)
+        out = torch.empty_like(x)
+        out[self.rows] = compute(x[self.rows], self.rows)
+        out[self.reused] = reuse(x[self.reused], self.reused)
+        return out
 
 
 @dataclass(frozen=True)
@@ -237,6 +253,19 @@ class Run:
             if here:
                 found.append((value, self.index(here)))
         return found
+
+    def correct(self, step: OpenStep, out: Tensor) -> Tensor:
+        """Return the model's output [R, …], corrected; see `CacheSession.correct`."""
+        computes = any(step.computed)
+        if computes:
+            rows = out if step.all_rows is None else out[step.all_rows]
+            step.output = rows.detach().flatten(1).sum(1, dtype=torch.float32)
+        if self.corrector is None:
+            return out
+        moving, others = out[:, : self.shape[1]], out[:, self.shape[1] :]
+        is_last = step.number == self.num_sampling_steps
+        corrected = self.corrector.correct(moving, step.timestep, computes, step.all_rows, is_last)
+        return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
         """Read the measurements of a computed step and let the policy decide."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
@@ -228,14 +227,7 @@ class CacheSession:
             self.observe_output(view, out, rows)
             return out
 
-        if not split.computes:
-            return reuse(view.x, None)
-        if split.rows is None or split.reused is None:
-            return computed(view.x, None)
-        out = torch.empty_like(view.x)
-        out[split.rows] = computed(view.x[split.rows], split.rows)
-        out[split.reused] = reuse(view.x[split.reused], split.reused)
-        return out
+        return split.run(view.x, computed, reuse)
 
     def decide(self, view: StackView) -> RowSplit:
         """Ask the policy which rows compute; for adapters that run blocks one by one, outside of `run_stack`."""
@@ -269,16 +261,7 @@ class CacheSession:
         variance that no rectified flow reads.
         """
         run, step = self._current()
-        computes = any(step.computed)
-        if computes:
-            rows = out if step.all_rows is None else out[step.all_rows]
-            step.output = rows.detach().flatten(1).sum(1, dtype=torch.float32)
-        if run.corrector is None:
-            return out
-        moving, others = out[:, : run.shape[1]], out[:, run.shape[1] :]
-        is_last = step.number == self.num_sampling_steps
-        corrected = run.corrector.correct(moving, step.timestep, computes, step.all_rows, is_last)
-        return out if corrected is moving else torch.cat([corrected, others], dim=1)
+        return run.correct(step, out)
 
     def observe(self, site: str, residual: Tensor, num_frames: int) -> None:
         """Pass the residual [r, N, C] of a probe to the policy on a computed step, and store it.

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
-from opensora_adacache.caching.contract import PREDICTORS
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
+from opensora_adacache.caching.predictors import PREDICTORS
 from opensora_adacache.caching.trace import computed_steps
 
 STEPS = 12

@@ -1,4 +1,4 @@
-"""Makes what provides the stack residual at skipped steps from its name in `contract.PREDICTORS`."""
+"""Makes what provides the stack residual at skipped steps from its name in `caching.predictors.PREDICTORS`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_predictor(name: str, store: ResidualStore, num_rows: int, device: torch
     """Return a predictor with its published settings.
 
     Args:
-        name: a name in `contract.PREDICTORS`.
+        name: a name in `caching.predictors.PREDICTORS`.
         store: where it keeps its tensors.
         num_rows: R, the batch rows.
         device: device of the rows.

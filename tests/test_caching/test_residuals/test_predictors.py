@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig
-from opensora_adacache.caching.contract import PREDICTORS
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
+from opensora_adacache.caching.predictors import PREDICTORS
 from opensora_adacache.caching.residuals.measured_error import MeasuredError
 from opensora_adacache.caching.residuals.predictors import make_predictor
 from opensora_adacache.caching.residuals.store import ResidualStore
