@@ -15,13 +15,13 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opensora_adacache.adapters.block_calls import BlockSignature, map_tensors, spread_rows, with_rows
 from opensora_adacache.adapters.capture import first_input, run_and_capture
 from opensora_adacache.adapters.diffusers._compat import is_skipped, splits_argument
 from opensora_adacache.adapters.patches import CALL, Patches
+from opensora_adacache.adapters.token_layout import put_tokens, take_tokens
 from opensora_adacache.adapters.transformer_adapter import Grid, TransformerAdapter
 from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.run_state import RowSplit
@@ -113,7 +113,9 @@ class BlockStack:
         self._wrappers: list[Callable] = []
         self._call: _Call | None = None
         self._decided: _Decided | None = None
-        self._prepared: dict[int, Any] = {}  # what preparing blocks returned, with zeros in place of tensors
+        # what preparing blocks and modules between the blocks returned, with zeros in place of tensors
+        self._prepared: dict[int, Any] = {}
+        self._added: dict[int, Any] = {}
         self._is_aside = False
         self._has_warned = False
 
@@ -121,8 +123,8 @@ class BlockStack:
         """Wrap every block."""
         for index, block in enumerate(self.blocks):
             self._wrappers.append(patches.wrap_call(block.module, partial(self._wrapper, index)))
-        for module in self.between:
-            patches.wrap_call(module, self._addition)
+        for number, module in enumerate(self.between):
+            patches.wrap_call(module, partial(self._addition, number))
 
     def run(self, session: CacheSession, num_rows: int, grid: Grid | None, forward: Callable[[], Any]) -> Any:
         """Run the model's forward with R rows as one step of a session."""
@@ -164,14 +166,16 @@ class BlockStack:
 
         return call_block
 
-    def _addition(self, original: Callable) -> Callable:
-        """Wrap a module between the blocks: its result is 0 while the blocks pass their input through."""
+    def _addition(self, number: int, original: Callable) -> Callable:
+        """Wrap a module between the blocks: its results are 0 while the blocks pass their input through."""
 
         def call_module(*args: Any, **kwargs: Any) -> Any:
             call, decided = self._call, self._decided
             if call is None or decided is None or decided.split.computes or call.next_block == len(self.blocks):
-                return original(*args, **kwargs)
-            return decided.view.x.new_zeros(())
+                out = original(*args, **kwargs)
+                self._added[number] = map_tensors(lambda x: x.new_zeros(()), out)
+                return out
+            return self._added[number]
 
         return call_module
 
@@ -199,7 +203,7 @@ class BlockStack:
         if place == 0 and self.adapter.joined:
             call.num_text = block.signature.text(args, kwargs).shape[1]
         if place == 0 and self.num_first:
-            call.first_input = self._tokens(call, block, self._video(call, block, args, kwargs))
+            call.first_input = self._held(self._tokens(call, block, self._video(call, block, args, kwargs)))
         if place < self.num_first:
             return original(*args, **kwargs)
         if self._decided is None:
@@ -235,7 +239,7 @@ class BlockStack:
 
     def _decide(self, call: _Call, block: StackBlock, args: tuple, kwargs: dict) -> _Decided:
         """Let the policy decide at the input of the stack."""
-        x = self._tokens(call, block, self._video(call, block, args, kwargs))
+        x = self._held(self._tokens(call, block, self._video(call, block, args, kwargs)))
         self._check_call(call, block, x, args, kwargs)
         grid = call.grid or Grid(1, 1, x.shape[1])
         keeps_text = self.adapter.keeps_text and block.signature.has_text
@@ -293,7 +297,7 @@ class BlockStack:
         else:
             x = session.add_residual(entry, None)
         text = self._text(session, decided, block, out) if block.signature.has_text else None
-        return block.signature.returns(self._untokens(call, x, block, video), text)
+        return block.signature.returns(put_tokens(x, video, self.adapter, block.stack), text)
 
     def _keep_text(self, session: CacheSession, decided: _Decided, block: StackBlock, out: Any) -> None:
         if decided.text is None:
@@ -322,12 +326,12 @@ class BlockStack:
                 f"the policy measures layer {block.site.partition('.')[0]}, which skip-layer guidance skips: choose "
                 "another with cache_loc, or other layers for the guidance"
             )
-        before = self._video(call, block, args, kwargs)
+        before = self._held(self._video(call, block, args, kwargs))
         if block.after is None or block.shows_output:
             out = original(*args, **kwargs)
             after = block.signature.video_out(out)
         else:
-            out, after = run_and_capture(block.module, block.after, args, kwargs)
+            out, after = run_and_capture(block.module, block.after, args, kwargs, self._held)
         # one of them may lack the tokens of earlier frames
         seen = self._tokens(call, block, after.to(before.dtype), num_rows)
         if not block.shows_output:
@@ -365,28 +369,9 @@ class BlockStack:
         return self._tokens(call, block, read.reshape(self._video(call, block, args, kwargs).shape))
 
     def _tokens(self, call: _Call, block: StackBlock, x: Tensor, num_rows: int | None = None) -> Tensor:
-        """Return video tokens as [R, N, C], frame by frame."""
-        layout = self.adapter.layout.get(block.stack)
-        if block.stack in self.adapter.joined:
-            return x[:, call.num_text :]
-        if self.adapter.history_first and call.grid is not None:
-            return x[:, -prod(call.grid) :]
-        if layout is None:
-            return x
-        if layout == "sequence":
-            return x[None]
-        x = x.unflatten(0, (num_rows or call.num_rows, -1))
-        return (x if layout == "frames" else x.transpose(1, 2)).flatten(1, 2)
+        """Return the video tokens of some rows as [R, N, C]; see `take_tokens`."""
+        return take_tokens(x, self.adapter, block.stack, num_rows or call.num_rows, call.num_text, call.grid)
 
-    def _untokens(self, call: _Call, x: Tensor, block: StackBlock, like: Tensor) -> Tensor:
-        """Return tokens [R, N, C] in the layout of the block."""
-        layout = self.adapter.layout.get(block.stack)
-        if block.stack in self.adapter.joined or self.adapter.history_first:
-            return torch.cat([like[:, : like.shape[1] - x.shape[1]], x], dim=1)
-        if layout is None:
-            return x
-        if layout == "sequence":
-            return x[0]
-        if layout == "frames":
-            return x.unflatten(1, (-1, like.shape[1])).flatten(0, 1)
-        return x.unflatten(1, (like.shape[1], -1)).transpose(1, 2).flatten(0, 1)
+    def _held(self, x: Tensor) -> Tensor:
+        """Return tokens that stay as they are while the blocks run."""
+        return x.clone() if self.adapter.in_place else x

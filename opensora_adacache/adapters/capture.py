@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,12 +32,22 @@ def first_input(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mappin
     raise RuntimeError(f"{type(block).__name__} did not call its {name}")
 
 
-def run_and_capture(block: nn.Module, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Tensor]:
-    """Run a block uncompiled (hooks inside would be compiled too); return its output and a submodule's first input."""
+def run_and_capture(
+    block: nn.Module,
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    held: Callable[[Tensor], Tensor],
+) -> tuple[Any, Tensor]:
+    """Run a block uncompiled (hooks inside would be compiled too); return its output and a submodule's first input.
+
+    Args:
+        held: copies that input if the block may write into it later.
+    """
     captured: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, named: dict) -> None:
-        captured.append(_first(inputs, named))
+        captured.append(held(_first(inputs, named)))
 
     handle = block.get_submodule(name).register_forward_pre_hook(keep, with_kwargs=True)
     try:

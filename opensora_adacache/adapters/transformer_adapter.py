@@ -40,7 +40,8 @@ class TransformerAdapter:
         before: module lists that run before the stacks on the same tokens, and whose results `forward` adds to the
             tokens between the blocks, as those of a control branch. A skipped step does not run them.
         between: module lists that `forward` calls between the blocks, and whose result it adds to the tokens, as those
-            of a face adapter. A skipped step does not run them.
+            of a face adapter. A skipped step does not run them; `forward` then gets zeros, also in place of each tensor
+            of a tuple.
         skips_blocks: whether some calls leave out some of the blocks.
         latents: argument of the model's forward with the noisy latents: a tensor whose first axis is the batch, or a
             list of tensors.
@@ -62,7 +63,10 @@ class TransformerAdapter:
         keeps_text: whether the model reads the second stream after the last block, so that it must be restored.
         layout: module list → how its blocks take the video tokens, if not as [R, N, C]: "frames" for [R·T, S, C],
             "patches" for [R·S, T, C], "sequence" for [N, C] without a batch.
-        joined: module lists whose blocks get text and video tokens as one sequence, the text first.
+        joined: module lists whose blocks get text and video tokens as one sequence.
+        text_last: whether the text follows the video tokens in such a sequence; by default it precedes them.
+        in_place: whether blocks, or `forward` between them, write into the video tokens that they were given. Those
+            that the cache needs are then copied.
         history_first: whether tokens of earlier frames come before those of the grid, and are not read after the
             stack. They are neither measured nor stored.
         shared: arguments of a block that all rows share, such as rotary embeddings. Name those whose first axis may
@@ -97,6 +101,8 @@ class TransformerAdapter:
     keeps_text: bool = False
     layout: Mapping[str, str] = field(default_factory=dict)
     joined: tuple[str, ...] = ()
+    text_last: bool = False
+    in_place: bool = False
     history_first: bool = False
     shared: tuple[str, ...] = ()
     whole_batch: tuple[str, ...] = ()

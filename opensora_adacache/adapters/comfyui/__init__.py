@@ -1,0 +1,1 @@
+"""Adapter for the video transformers of ComfyUI; integrations/comfyui has the node that uses it."""
