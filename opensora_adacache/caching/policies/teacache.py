@@ -1,6 +1,9 @@
 """TeaCache: the change of the first block's modulated input, mapped by a polynomial fitted to the model.
 
-Source: Liu et al., "Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model", arXiv 2411.19108.
+Source: Liu et al., "Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model", arXiv 2411.19108, and its
+published code, which has a polynomial and thresholds for each model. Nothing was published about other numbers of
+steps: the code reads the number only to compute the first and the last step. Neither polynomial nor threshold is
+therefore rescaled here; fit them for the steps that you take (docs/guide/calibration.md).
 """
 
 from __future__ import annotations
@@ -12,12 +15,32 @@ from opensora_adacache.caching.checks import check_positive, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
+from opensora_adacache.errors.closest import closest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OPEN_SORA_COEFFICIENTS = (217.546007, -118.329252, 26.8662585, -0.0459364272, 0.0484426240)
-"""Published for the Open-Sora 1.2 weights at 480p and 30 steps. Fit new ones for another model, or use (1, 0)."""
+PUBLISHED: dict[str, tuple[float, ...]] = {
+    "Open-Sora 1.2": (217.546007, -118.329252, 26.8662585, -0.0459364272, 0.0484426240),
+    "Open-Sora-Plan 1.1": (2.05943668e05, -1.48759286e04, 306.085986, 1.31418080, 0.00239658469),
+    "Latte": (-2464.34137, 308.044764, 80.7447667, -4.11385132, 0.111001402),
+    "HunyuanVideo": (733.226126, -401.131952, 67.5869174, -3.14987800, 0.0961237896),
+    "LTX-Video": (21.4700694, -12.8016453, 2.31279151, 0.792487521, 0.00969274326),
+    "Mochi": (-3512.41319, 811.675948, -60.9400215, 2.42429681, 0.00305291719),
+    "Cosmos": (271.156237, -91.9775607, 2.24437250, 2.08355751, 0.141776330),
+}
+"""The published polynomials by model. Those of CogVideoX, ConsisID and Wan are not here, because they map the change of
+the timestep embedding, which does not depend on the video."""
+
+_CLASSES = {
+    "Open-Sora 1.2": None,
+    "Open-Sora-Plan 1.1": "LatteT2V",
+    "Latte": "LatteTransformer3DModel",
+    "HunyuanVideo": "HunyuanVideoTransformer3DModel",
+    "LTX-Video": "LTXVideoTransformer3DModel",
+    "Mochi": "MochiTransformer3DModel",
+    "Cosmos": "CosmosTransformer3DModel",
+}
 
 
 @dataclass(frozen=True)
@@ -25,17 +48,27 @@ class TeaCacheConfig(CacheConfig):
     """TeaCache.
 
     Attributes:
-        threshold: sum of predicted output changes at which a step computes; published: 0.1 (slow) and 0.2 (fast).
-            Raising it computes fewer steps.
-        coefficients: polynomial that maps the input change to the predicted output change, highest power first.
+        threshold: sum of predicted output changes at which a step computes. Raising it computes fewer steps. Published:
+            0.1 (slow) and 0.2 (fast) for Open-Sora, Open-Sora-Plan and Latte, 0.1 and 0.15 for HunyuanVideo, 0.03 and
+            0.05 for LTX-Video, 0.06 and 0.09 for Mochi, 0.3 and 0.4 for Cosmos.
+        coefficients: polynomial that maps the input change to the predicted output change, highest power first; or the
+            name of a model in `PUBLISHED`. (1, 0) leaves the change as it is.
     """
 
     threshold: float = 0.1
-    coefficients: tuple[float, ...] = OPEN_SORA_COEFFICIENTS
+    coefficients: tuple[float, ...] = PUBLISHED["Open-Sora 1.2"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("threshold", self.threshold)
+        if isinstance(self.coefficients, str):
+            if self.coefficients not in PUBLISHED:
+                hint = closest(self.coefficients, PUBLISHED)
+                raise ValueError(
+                    f"no TeaCache polynomial was published for '{self.coefficients}'{hint}; give coefficients, or one "
+                    f"of {', '.join(PUBLISHED)}"
+                )
+            object.__setattr__(self, "coefficients", PUBLISHED[self.coefficients])
         object.__setattr__(self, "coefficients", items("coefficients", self.coefficients))
         if not self.coefficients or not all(map(is_number, self.coefficients)):
             raise ValueError(f"coefficients must be numbers, highest power first, got {self.coefficients}")
@@ -51,11 +84,12 @@ class TeaCacheConfig(CacheConfig):
         return self
 
     def misfit(self, num_sampling_steps: int, model_name: str | None) -> str | None:
-        if model_name is None or self.coefficients != OPEN_SORA_COEFFICIENTS:
+        owner = next((name for name, known in PUBLISHED.items() if known == self.coefficients), None)
+        if owner is None or _CLASSES[owner] == model_name:
             return None
         return (
-            f"this TeaCache polynomial was published for Open-Sora 1.2, not for {model_name}: set coefficients "
-            "fitted to this model, or (1, 0) for none"
+            f"this TeaCache polynomial was published for {owner}, not for {model_name or 'Open-Sora 1.2'}: set "
+            "coefficients fitted to this model, or (1, 0) for none"
         )
 
 

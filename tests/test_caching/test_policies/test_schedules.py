@@ -17,7 +17,7 @@ from opensora_adacache.caching.policies.magcache import MagCacheConfig, magcache
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig, filter_by_noise
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
-from opensora_adacache.caching.policies.teacache import TeaCacheConfig
+from opensora_adacache.caching.policies.teacache import PUBLISHED, TeaCacheConfig
 from opensora_adacache.calibration.planning import (
     plan_least_sum,
     plan_least_total,
@@ -58,6 +58,17 @@ def test_teacache_by_hand(drive, line):
     config = TeaCacheConfig(threshold=0.39, coefficients=(2.0, 0.0))
     assert drive(config, inputs) == [1, 3, 5, 7, 9]
     assert drive(TeaCacheConfig(threshold=1e-9, coefficients=(2.0, 0.0)), inputs) == list(range(1, 10))
+
+
+def test_teacache_takes_published_polynomials_by_name():
+    latte, ours = TeaCacheConfig(coefficients="Latte"), TeaCacheConfig(coefficients="Open-Sora 1.2")
+    assert latte.coefficients == PUBLISHED["Latte"] and ours == TeaCacheConfig()
+    assert latte.misfit(50, "LatteTransformer3DModel") is None and ours.misfit(30, None) is None
+    assert "was published for Latte, not for Open-Sora 1.2" in latte.misfit(30, None)
+    assert "was published for Open-Sora 1.2, not for WanTransformer3DModel" in ours.misfit(30, "WanTransformer3DModel")
+    assert TeaCacheConfig(coefficients=(1, 0)).misfit(30, "WanTransformer3DModel") is None
+    with pytest.raises(ValueError, match="published for 'Late', did you mean 'Latte'"):
+        TeaCacheConfig(coefficients="Late")
 
 
 def test_teacache_decides_per_group(drive, line):
