@@ -38,6 +38,7 @@ POLICIES: dict[str, str] = {
     "TGATE": "opensora_adacache.caching.policies.tgate:TGATEConfig",
     "TaylorSeer": "opensora_adacache.caching.policies.taylorseer:TaylorSeerConfig",
     "TeaCache": "opensora_adacache.caching.policies.teacache:TeaCacheConfig",
+    "UnshiftedERTACache": "opensora_adacache.caching.policies.ertacache:UnshiftedERTACacheConfig",
 }
 
 COMMAND_NAMES: dict[str, str] = {
@@ -68,6 +69,7 @@ COMMAND_NAMES: dict[str, str] = {
     "budcache": "BudCache",
     "l2p": "L2P",
     "meancache": "MeanCache",
+    "unshifted-ertacache": "UnshiftedERTACache",
     "static": "Static",
 }
 """Maps the names of the published policies on the command line and in tables to their names in configs."""

@@ -43,6 +43,7 @@ _STARTS: dict[str, dict[str, Any]] = {
     "budcache": {"steps": (1,)},
     "l2p": {"steps": (1,)},
     "meancache": {"steps": (1,), "spans": (1,), "lengths": (1.0,)},
+    "unshifted-ertacache": {"steps": (1,)},
     "forecastcache": {"speedup": 2.0, "corrector": 0.5},
 }
 

@@ -30,7 +30,7 @@ class PlannedKind(CalibrationKind):
     """Base class of kinds that make a plan for each number of computed steps."""
 
     @abstractmethod
-    def counts(self, cache: CacheConfig) -> range:
+    def counts(self, cache: CacheConfig) -> Sequence[int]:
         """Return the possible numbers of computed steps, in descending order."""
 
     @abstractmethod

@@ -94,6 +94,24 @@ def plan_least_total(costs: Mapping[tuple[int, int], float], num_steps: int, num
     return _path(best.get(num_steps), num_steps, num_computed)
 
 
+def steps_below(errors: Mapping[tuple[int, int], float], num_steps: int, threshold: float) -> tuple[int, ...]:
+    """Return the steps that compute if each step whose error since the last computed one is below a threshold reuses.
+
+    Args:
+        errors: (i, s) → error of reusing step i at step s. Where one is missing, s computes.
+        num_steps: number of steps n.
+        threshold: ERTACache's λ.
+
+    >>> steps_below({(1, 2): 0.1, (1, 3): 0.4, (3, 4): 0.2}, 4, 0.3)
+    (1, 3)
+    """
+    steps = [1]
+    for step in range(2, num_steps + 1):
+        if not errors.get((steps[-1], step), math.inf) < threshold:
+            steps.append(step)
+    return tuple(steps)
+
+
 def split_budget(totals: Sequence[Mapping[int, float]], budget: int) -> list[int]:
     """Return the number of computed steps of each video that sum to `budget` at the least total cost.
 

@@ -13,18 +13,24 @@ from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
 from opensora_adacache.caching.policies.lemica import LONGEST_GAP
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.calibration.annealing import ANNEALING_ROUNDS, CLIMBING_ROUNDS, Schedule, anneal
-from opensora_adacache.calibration.kind import changed
+from opensora_adacache.calibration.kind import changed, rounded
 from opensora_adacache.calibration.planned_kind import PlannedKind
-from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst
+from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst, steps_below
 from opensora_adacache.calibration.runs import CalibrationRuns
-from opensora_adacache.calibration.step_costs import forecast_costs, mean_costs, reuse_costs
+from opensora_adacache.calibration.step_costs import (
+    error_lines,
+    forecast_costs,
+    mean_costs,
+    relative_reuse_errors,
+    reuse_costs,
+)
 
 # Number of prompts to measure LeMiCa's costs on, and to compare schedules on for BudCache.
 _SEGMENT_JOBS = 3
 
 
 class Plans(PlannedKind):
-    """Calibrates LeMiCa and DPCache with the costs and planners of their papers, and BudCache with its search.
+    """Calibrates LeMiCa, DPCache and ERTACache with the costs and planners of their papers, BudCache with its search.
 
     Any other policy with planned steps gets the schedule of least total reuse error, which is the best static schedule
     if errors are additive.
@@ -54,12 +60,24 @@ class Plans(PlannedKind):
             steps = plan_least_worst(self.segment_costs, n, num_computed)
         elif planner == "BudCache":
             steps = list(self.searched(num_computed))
+        elif planner == "UnshiftedERTACache":
+            return self._rectified(cache, self.steps_below[num_computed])
         else:
             steps = plan_least_total(self.reuse_costs, n, num_computed)
         return changed(cache, steps=tuple(steps))
 
-    def counts(self, cache: CacheConfig) -> range:
+    def _rectified(self, cache: CacheConfig, steps: Schedule) -> Any:
+        """Return ERTACache's settings for a schedule, with the line through the errors of each reused step."""
+        n = self.runs.num_steps
+        pairs = {step: (max(c for c in steps if c < step), step) for step in range(1, n + 1) if step not in steps}
+        lines = [self.error_lines[pairs[step]] if step in pairs else (0.0, 0.0) for step in range(1, n + 1)]
+        slopes, offsets = (tuple(map(rounded, column)) for column in zip(*lines, strict=True))
+        return changed(cache, steps=steps, slopes=slopes, offsets=offsets)
+
+    def counts(self, cache: CacheConfig) -> Sequence[int]:
         planner = _planner(cache)
+        if planner == "UnshiftedERTACache":
+            return sorted(self.steps_below, reverse=True)
         if planner == "BudCache":
             return range(self.runs.num_steps, 1, -1)
         first = FIRST_STEPS if planner == "DPCache" else 1
@@ -93,6 +111,20 @@ class Plans(PlannedKind):
         """Cost of reusing a residual over each interval, averaged over videos (`step_costs.reuse_costs`)."""
         videos = self.runs.measurements
         return mean_costs(reuse_costs(measured, self.runs.step_lengths) for measured in videos)
+
+    @cached_property
+    def steps_below(self) -> dict[int, Schedule]:
+        """ERTACache's schedules, by their number of computed steps; of several, that with the least threshold."""
+        n = self.runs.num_steps
+        errors = mean_costs(relative_reuse_errors(measured) for measured in self.runs.measurements)
+        thresholds = sorted({*errors.values(), 0.0, math.inf}, reverse=True)
+        found = (steps_below(errors, n, threshold) for threshold in thresholds)
+        return {len(steps): steps for steps in found}
+
+    @cached_property
+    def error_lines(self) -> dict[tuple[int, int], tuple[float, float]]:
+        """ERTACache's linear models of the errors of reuse (`step_costs.error_lines`)."""
+        return error_lines(self.runs.measurements)
 
     @cached_property
     def segment_costs(self) -> dict[tuple[int, int], float]:

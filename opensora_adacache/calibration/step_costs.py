@@ -22,9 +22,12 @@ class StepMeasurements:
 
     Attributes:
         max_gap: longest interval between computed steps to measure.
-        forecasts: whether to measure `forecast_errors` too, which takes longer.
+        forecasts: whether to measure `forecast_errors` and `moments` too, which takes longer.
         reuse_errors: (i, s) → mean |r_s − r_i|, the error of reusing step i's residual at step s.
         forecast_errors: (i, j, s) → mean |r_s − (r_j + (r_j − r_i)·(s − j)/(j − i))|, the error of a linear forecast.
+        moments: (i, s) → means of v, ε, v² and v·ε over all values, where v is the output of the stack if step i's
+            residual is reused at step s, and ε its error (ERTACache).
+        sizes: s → mean |r_s|.
         norm_ratios: s → mean over tokens of ‖r_s‖ / ‖r_{s−1}‖ (MagCache's γ).
         input_changes: s → ‖m_s − m_{s−1}‖₁ / ‖m_{s−1}‖₁ of the first block's modulated input (TeaCache).
         output_changes: s → the same for the stack's output.
@@ -34,6 +37,8 @@ class StepMeasurements:
     forecasts: bool = True
     reuse_errors: dict[tuple[int, int], float] = field(default_factory=dict)
     forecast_errors: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    moments: dict[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
+    sizes: dict[int, float] = field(default_factory=dict)
     norm_ratios: dict[int, float] = field(default_factory=dict)
     input_changes: dict[int, float] = field(default_factory=dict)
     output_changes: dict[int, float] = field(default_factory=dict)
@@ -45,6 +50,7 @@ class StepMeasurements:
         """Record the next step: input and output of the stack, and the first block's modulated input [R, N, C]."""
         self.num_steps += 1
         step, residual = self.num_steps, out - x
+        self.sizes[step] = residual.abs().mean().item()
         if self._last:
             self.input_changes[step] = relative_change(self._last[0], modulated_input)
             self.output_changes[step] = relative_change(self._last[1], out)
@@ -54,6 +60,8 @@ class StepMeasurements:
             if step - late > self.max_gap:
                 continue
             self.reuse_errors[late, step] = (residual - newer).abs().mean().item()
+            if self.forecasts:
+                self.moments[late, step] = moments((x + newer).float(), (newer - residual).float())
             for early, older in self._residuals.items():
                 if self.forecasts and early < late and late - early <= self.max_gap:
                     forecast = torch.lerp(older, newer, (step - early) / (late - early))
@@ -61,6 +69,15 @@ class StepMeasurements:
         self._residuals[step] = residual
         self._residuals.pop(step - 2 * self.max_gap, None)  # the oldest pair that still forecasts the next step
         self._last = (modulated_input, out)
+
+
+def moments(v: Tensor, error: Tensor) -> tuple[float, ...]:
+    """Return the means of v, ε, v² and v·ε.
+
+    >>> moments(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
+    (2.0, 1.0, 5.0, 3.0)
+    """
+    return tuple(each.mean().item() for each in (v, error, v.square(), v * error))
 
 
 def relative_change(old: Tensor, new: Tensor) -> float:
@@ -80,6 +97,22 @@ def reuse_costs(measured: StepMeasurements, weights: Mapping[int, float]) -> dic
         for i in range(1, measured.num_steps + 1)
         for j in range(i + 2, min(i + measured.max_gap, measured.num_steps) + 1)
     }
+
+
+def relative_reuse_errors(measured: StepMeasurements) -> dict[tuple[int, int], float]:
+    """Return ERTACache's (i, s) → ‖r_i − r_s‖₁ / ‖r_s‖₁, the relative error of reusing step i's residual at step s."""
+    return {(i, s): error / measured.sizes[s] for (i, s), error in measured.reuse_errors.items()}
+
+
+def error_lines(videos: Iterable[StepMeasurements]) -> dict[tuple[int, int], tuple[float, float]]:
+    """Return (i, s) → a, b of the line a·v + b through the errors of reuse, by least squares over all videos."""
+    pairs, lines = [video.moments for video in videos], {}
+    for key in pairs[0]:
+        v, error, square, product = (fmean(column) for column in zip(*(each[key] for each in pairs), strict=True))
+        variance = square - v * v
+        slope = (product - v * error) / variance if variance > 0 else 0.0
+        lines[key] = slope, error - slope * v
+    return lines
 
 
 def forecast_costs(measured: StepMeasurements, max_gap: int) -> dict[tuple[int, int, int], float]:

@@ -18,6 +18,7 @@ from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
+from opensora_adacache.caching.policies.ertacache import UnshiftedERTACacheConfig
 from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
@@ -974,6 +975,10 @@ SETTINGS = {
     "TGATE": (TGATEConfig(gate_step=STEPS, interval=1), TGATEConfig(gate_step=6, interval=3)),
     "TaylorSeer": (TaylorSeerConfig(interval=1), TaylorSeerConfig(interval=3, order=2)),
     "TeaCache": (TeaCacheConfig(threshold=1e-9), TeaCacheConfig(threshold=0.05, coefficients=(1.0, 0.0))),
+    "UnshiftedERTACache": (
+        UnshiftedERTACacheConfig(steps=range(1, STEPS + 1), slopes=[0.1] * STEPS, offsets=[0.1] * STEPS),
+        UnshiftedERTACacheConfig(steps=(1, 3, 7, 12), slopes=[0.01] * STEPS, offsets=[-0.01] * STEPS),
+    ),
 }
 
 

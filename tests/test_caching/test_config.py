@@ -63,6 +63,7 @@ def settings_of(config):
     )
     needed["L2PConfig"] = {"steps": (1, 2), "weights": ((-1.0, 2.0),)}
     needed["MeanCacheConfig"] = {"steps": (1, 2), "spans": (1, 1), "lengths": (1.0,) * 30}
+    needed["UnshiftedERTACacheConfig"] = {"steps": (1, 2)}
     return needed.get(config.__name__, {"speedup": 2} if config.__name__ == "ForecastCacheConfig" else {})
 
 

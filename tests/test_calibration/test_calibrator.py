@@ -102,6 +102,19 @@ def test_probing_policies_for_a_speedup(calibrate, write_config, tmp_path):
 
 
 @pytest.mark.slow
+def test_ertacache_for_a_speedup(calibrate, write_config, tmp_path):
+    out = tmp_path / "calibrated.json"
+    arguments = ["--policy", "unshifted-ertacache", "--speedup", "1", "1.33", "--out", str(out)]
+    assert calibrate([write_config(""), *arguments]) == 0
+    found = read_calibrated(out).settings
+    assert found["unshifted-ertacache-1x"].section["steps"] == [*range(1, 9)]
+    setting = found["unshifted-ertacache-1.33x"]
+    steps, slopes = setting.section["steps"], setting.section["slopes"]
+    assert setting.computed_steps == len(steps) == pytest.approx(6, abs=1)
+    assert [step for step in range(1, 9) if slopes[step - 1] == 0] == list(steps)
+
+
+@pytest.mark.slow
 def test_steps_that_compute_some_blocks_count_by_their_fraction(calibrate, write_config, tmp_path):
     config = write_config('cache = dict(type="Foresight", warmup_steps=3, interval=4)\n')
     out = tmp_path / "calibrated.json"

@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensora_adacache.calibration.step_costs import StepMeasurements, forecast_costs, mean_costs, reuse_costs
+from opensora_adacache.calibration.step_costs import (
+    StepMeasurements,
+    error_lines,
+    forecast_costs,
+    mean_costs,
+    moments,
+    relative_reuse_errors,
+    reuse_costs,
+)
 
 
 def measure(values, max_gap=3):
@@ -24,6 +32,9 @@ def test_errors_by_hand():
     assert measured.reuse_errors == {(1, 2): 1, (1, 3): 3, (2, 3): 2, (1, 4): 7, (2, 4): 6, (3, 4): 4}
     # from 1 and 2 on to 4: 2 + 1·2 = 4, which misses 8 by 4
     assert measured.forecast_errors == {(1, 2, 3): 1, (1, 2, 4): 4, (1, 3, 4): 2.5, (2, 3, 4): 2}
+    # reused from 1 at 3, the stack gives 10 + 1, of which −3 is error; all values are equal
+    assert measured.moments[1, 3] == (11, -3, 121, -33) and measured.sizes == {1: 1, 2: 2, 3: 4, 4: 8}
+    assert relative_reuse_errors(measured)[1, 4] == pytest.approx(7 / 8)
     assert measured.norm_ratios == pytest.approx({2: 2, 3: 2, 4: 2})
     assert measured.input_changes == pytest.approx({2: 1, 3: 1, 4: 1})
     assert measured.output_changes == pytest.approx({2: 1 / 11, 3: 2 / 12, 4: 4 / 14})
@@ -35,6 +46,17 @@ def test_costs_by_hand():
     assert reuse_costs(measured, weights) == {(1, 3): 0.5, (1, 4): 0.5 + 0.75, (2, 4): 0.5}
     # summed to k itself, which computes
     assert forecast_costs(measured, 3) == {(1, 2, 3): 1, (1, 2, 4): 5, (1, 3, 4): 2.5, (2, 3, 4): 2}
+
+
+def test_lines_through_the_errors_of_reuse():
+    """Two values of v with errors on a line; of two videos, the line through all four points."""
+    one, two = StepMeasurements(1), StepMeasurements(1)
+    one.moments = {(1, 2): moments(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 1.5]))}
+    assert error_lines([one]) == {(1, 2): pytest.approx((0.5, 0.0))}
+    two.moments = {(1, 2): moments(torch.tensor([1.0, 3.0]), torch.tensor([1.5, 1.5]))}
+    assert error_lines([one, two]) == {(1, 2): pytest.approx((0.25, 0.75))}
+    one.moments = {(1, 2): moments(torch.tensor([2.0, 2.0]), torch.tensor([1.0, 3.0]))}
+    assert error_lines([one]) == {(1, 2): (0.0, 2.0)}  # no line, so the mean error
 
 
 def test_a_video_on_a_line_is_forecast_without_error():
