@@ -5,9 +5,13 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
+FIGURES ?= outputs/figures
+WORKERS ?= 2
+# of the prompts; empty for those of the configs
+PROMPT_SEED ?=
 WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 
-.PHONY: demo bench test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
+.PHONY: demo bench figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -19,6 +23,25 @@ bench: $(VENV)/.installed-dev  ## benchmark of every caching policy on the bundl
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
 	mkdir -p docs/results/bench
 	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/results/bench
+
+# Every setting of the figures, in the order in which they are made. Finished videos are not made again.
+FRONTIER := 30 50 100
+COMPARE = OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py
+COMPARE_OPTIONS = --executor local --workers $(WORKERS) $(if $(PROMPT_SEED),--prompt-seed $(PROMPT_SEED))
+
+figures: $(VENV)/.installed-dev  ## policies at equal computed steps, and predictor × decision × corrector; resumable
+	for n in $(FRONTIER); do \
+		$(COMPARE) configs/shapes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) --estimate || exit; done
+	$(COMPARE) configs/shapes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) --estimate
+	for n in $(FRONTIER); do \
+		$(COMPARE) configs/shapes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) > /dev/null || exit; done
+	$(COMPARE) configs/shapes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) > /dev/null
+	$(MAKE) figure-tables
+
+figure-tables: $(VENV)/.installed-dev  ## the pages of docs/results from what make figures has made so far
+	$(BIN)/python scripts/experiments/frontier.py $(addprefix $(FIGURES)/,$(FRONTIER)) \
+		--out docs/results/forecast_cache/frontier.md
+	$(BIN)/python scripts/experiments/crossed.py $(FIGURES)/crossed --out docs/results/crossed.md
 
 test: $(VENV)/.installed-dev  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 $(PYTEST_OPTIONS)

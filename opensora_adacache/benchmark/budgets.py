@@ -47,12 +47,21 @@ class Point:
     Attributes:
         name: name of the setting.
         factor: what its thresholds were multiplied by.
-        steps: mean number of computed steps of the videos that are not exact.
+        steps: mean number of computed steps of the videos that are not exact, or of all if all are.
+        is_exact: whether all videos are exact, so that no draw can include it.
     """
 
     name: str
     factor: float
     steps: float
+    is_exact: bool = False
+
+    @classmethod
+    def of(cls, name: str, factor: float, videos: Videos) -> Point:
+        """Return the point of a setting with its rows."""
+        counted = [row.computed_steps for row in videos.values() if not row.is_exact]
+        steps = fmean(counted or [row.computed_steps for row in videos.values()])
+        return cls(name, factor, steps, is_exact=not counted)
 
 
 def scaled_setting(setting: Setting, factor: float) -> Setting:
@@ -99,7 +108,7 @@ def further_settings(
         group = [setting, *(one for one in settings if one.held_for == setting.name)]
         if not all(one.name in complete for one in group):
             continue
-        found = [Point(one.name, one.factor, mean_steps(made[one.name])) for one in group]
+        found = [Point.of(one.name, one.factor, made[one.name]) for one in group]
         factor = next_factor(found, setting.budget)
         if factor is not None and len(group) <= MOST_FACTORS:
             added.append(scaled_setting(setting, factor))
@@ -115,10 +124,11 @@ def next_factor(found: Sequence[Point], budget: float) -> float | None:
     """
     if any(abs(point.steps - budget) <= TOLERANCE for point in found):
         return None
-    above, below = ([p for p in found if (p.steps > budget) == side] for side in (True, False))
+    usable = [point for point in found if not point.is_exact]
+    above, below = ([p for p in usable if (p.steps > budget) == side] for side in (True, False))
     if above and below:
         return None
-    nearest = min(found, key=lambda point: abs(point.steps - budget))
+    nearest = min(usable or found, key=lambda point: abs(point.steps - budget))
     gap = nearest.steps - budget
     aim = budget - math.copysign(MARGIN + OVERSHOOT * abs(gap), gap)
     rise = math.log(max(aim, 1.0) / nearest.steps)
@@ -141,12 +151,6 @@ def by_setting(rows: Any) -> dict[str, dict[tuple[int, int], ResultRow]]:
     for row in rows:
         made[row.setting][row.video_key] = row
     return made
-
-
-def mean_steps(videos: Videos) -> float:
-    """Return the mean number of computed steps of the videos that are not exact, or of all if all are."""
-    counted = [row.computed_steps for row in videos.values() if not row.is_exact]
-    return fmean(counted or [row.computed_steps for row in videos.values()])
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,8 @@ def hold(setting: SettingRecord, others: Sequence[SettingRecord], made: Mapping[
     if setting.budget is None:
         return alone
     group = [setting, *(one for one in others if one.held_for == setting.name and len(made[one.name]) == len(own))]
-    points = [Point(one.name, one.factor, mean_steps(made[one.name])) for one in group]
+    points = [Point.of(one.name, one.factor, made[one.name]) for one in group]
+    points = [point for point in points if not point.is_exact] or points
     nearest = min(points, key=lambda point: abs(point.steps - setting.budget))  # type: ignore[operator]
     above = [point for point in points if point.steps > setting.budget]
     below = [point for point in points if point.steps <= setting.budget]

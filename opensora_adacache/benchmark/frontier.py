@@ -91,19 +91,34 @@ class Frontier:
 
 
 def read_frontier(folder: Path) -> Frontier:
-    """Read a benchmark.
+    """Read a benchmark of policies at speedups; see `read_held`.
 
     Raises:
         OSError: the results cannot be read.
         ValueError: no setting is named POLICY-SPEEDUPx.
+    """
+    frontier = read_held(folder)
+    if not any(_speedup(name) for name in frontier.held):
+        raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
+    return frontier
+
+
+def read_held(folder: Path) -> Frontier:
+    """Read a benchmark, with all settings at their budgets.
+
+    A setting with less than half of the videos of the others is missing; of the rest, the videos count that all have.
+
+    Raises:
+        OSError: the results cannot be read.
+        ValueError: there is no video that several settings have.
     """
     record, made = read_comparison(folder / DESCRIPTION), by_setting(read_results(folder / RESULTS))
     most = max(map(len, made.values()), default=0)
     named = [one for one in record.settings if one.held_for is None]
     used = [one for one in named if 2 * len(made[one.name]) > most]
     keys = set.intersection(*(set(made[one.name]) for one in used)) if used else set()
-    if not keys or not any(_speedup(one.name) for one in used):
-        raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
+    if not keys:
+        raise ValueError(f"'{folder}' has no video of all settings yet; let scripts/compare.py finish a batch")
     whole = [one for one in record.settings if keys <= made[one.name].keys()]
     videos = {one.name: {key: made[one.name][key] for key in keys} for one in whole}
     held = {one.name: hold(one, whole, videos) for one in used if one.name != BASELINE}

@@ -29,6 +29,9 @@ def build_parser() -> OneLineParser:
         help="seed to draw the held-out prompts with, instead of the config's",
     )
     parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG[-SEED])")
+    parser.add_argument(
+        "--estimate", action="store_true", help="make one batch, print how long the missing videos will take, and exit"
+    )
     add_executor_flags(parser)
     return parser
 
@@ -62,14 +65,19 @@ def compare(options: argparse.Namespace) -> None:
     out = options.out or Path("outputs/compare") / (Path(options.config).stem + ("" if seed is None else f"-{seed}"))
     comparison = load_comparison(options.config, executor_overrides(options), seed)
     run = ComparisonRun(comparison, out, options.limit, options.command)
-    total = run.num_missing
+    if options.estimate:
+        from opensora_adacache.benchmark.estimate import estimate_line
+
+        print(estimate_line(run))
+        return
+    total, num_before = run.num_missing, len(run.rows)
     bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
         with bar:
             run.run(bar.update, tqdm.write, warn)
     except KeyboardInterrupt:
-        made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
+        made = f"{len(run.rows) - num_before} of {total} missing videos are in '{out / RESULTS}'"
         raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"{total} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")
+    print(f"{len(run.rows) - num_before} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")

@@ -19,7 +19,7 @@ from opensora_adacache.adapters.comfyui.models import ComfyModel, describe
 from opensora_adacache.adapters.comfyui.sampler_calls import SamplerCalls
 from opensora_adacache.adapters.few_steps import warn_of_few_steps
 from opensora_adacache.adapters.patches import CALL, Patches
-from opensora_adacache.adapters.probes import with_middle_layer
+from opensora_adacache.adapters.probes import probed_layers
 from opensora_adacache.caching.contract import CacheConfig
 
 TIMESTEP_RANGE = 1000
@@ -44,7 +44,7 @@ def attach_comfyui(model: nn.Module, config: CacheConfig, calls: SamplerCalls) -
     _check(model, blocks, config)
     config.check_run(num_steps, len(blocks))
     warn_of_few_steps(config, num_steps)
-    layers = () if config.probe is None else with_middle_layer(config.probe, len(blocks)).layers or ()
+    layers = probed_layers(config.probe, len(blocks))
     stack_blocks = [
         StackBlock(
             module=block,
