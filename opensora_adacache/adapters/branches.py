@@ -12,6 +12,7 @@ from torch import Tensor
 from opensora_adacache.adapters.twin_calls import TwinCalls
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.guidance.branches import BranchPair
+from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.guidance.unconditional import NO_GUIDANCE
 from opensora_adacache.caching.observed_step import ObservedStep
 from opensora_adacache.caching.session import CacheSession
@@ -211,8 +212,8 @@ class BranchedSession:
         Raises:
             ValueError: guidance is off.
         """
-        settings, session.pair = self.config.guidance_reuse, None
-        if settings is None or settings.interval == 1:
+        session.pair = None
+        if active(self.config.guidance_reuse) is None:
             return
         if self.is_unguided():
             raise ValueError(NO_GUIDANCE)

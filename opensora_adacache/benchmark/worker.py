@@ -14,7 +14,7 @@ from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
-from opensora_adacache.caching.trace import work_done
+from opensora_adacache.caching.trace import StepRecord, work_done
 from opensora_adacache.costs.run import count_run
 from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
@@ -145,7 +145,7 @@ class VideoMaker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds / made.batch_size + clip.decoding_seconds,
             loop_s=clip.denoising_seconds / made.batch_size,
-            tflops=_tflops(config, (work_done(records) if records else num_steps) / num_branches),
+            tflops=_tflops(config, (work_done(records) if records else num_steps) / num_branches, records),
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes // made.batch_size,
@@ -168,10 +168,10 @@ class VideoMaker:
         return found
 
 
-def _tflops(config: RunConfig, computed_steps: float) -> float | None:
+def _tflops(config: RunConfig, computed_steps: float, records: Sequence[StepRecord]) -> float | None:
     """Return 10¹² FLOPs of the denoising loop, or None for a pipeline whose costs are not counted."""
     try:
-        flops = count_run(config, computed_steps)
+        flops = count_run(config, computed_steps, records=records)
     except UncountedError:
         return None
     return None if flops is None else flops / 1e12

@@ -19,11 +19,12 @@ with the 20 tokens of a short prompt whose padding is dropped first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.sites import SiteCacheConfig
 
 BLOCK_LISTS = ("spatial_blocks", "temporal_blocks")
@@ -65,13 +66,31 @@ class StepFlops:
         reused = self.reused + sum(blocks["st"[block % 2]] for block in range(num_first_blocks))
         return num_computed * self.computed + (num_steps - num_computed) * reused
 
-    def run_sites(self, config: SiteCacheConfig, timesteps: Sequence[float]) -> int:
+    def run_rows(self, rows: Iterable[Sequence[bool]], num_first_blocks: int = 0) -> float:
+        """Return the FLOPs of a run whose guidance branches take part in different steps.
+
+        Args:
+            rows: whether the blocks computed, for each step in which one branch took part, or both after each other.
+            num_first_blocks: as in `run`.
+
+        >>> StepFlops(computed=10, reused=2).run_rows([[True, True, False], [True]])
+        16.0
+        """
+        return sum(self.run(sum(steps), len(steps), num_first_blocks) for steps in rows) / 2
+
+    def run_sites(self, config: SiteCacheConfig, timesteps: Sequence[float]) -> float:
         """Return the FLOPs of a run at these timesteps, with the sites that a schedule computes."""
-        total = len(timesteps) * self.reused
-        for step in range(1, len(timesteps) + 1):
+        steps, reuse = range(1, len(timesteps) + 1), active(config.guidance_reuse)
+        kept = steps if reuse is None else reuse.computed_steps(steps, len(steps))
+        first = len(steps) + 1 if reuse is None else reuse.first_step(len(steps))
+        total = 0.0
+        for step in steps:
+            is_complete = step >= first and step in kept  # the unconditional rows come back
+            flops = self.reused
             for layer in range(self.depth):
-                for (axis, kind), flops in self.sites.items():
-                    total += flops * config.computes(step, timesteps[:step], Site(layer, axis, kind))
+                for (axis, kind), of_site in self.sites.items():
+                    flops += of_site * (is_complete or config.computes(step, timesteps[:step], Site(layer, axis, kind)))
+            total += flops if step in kept else flops / 2
         return total
 
 

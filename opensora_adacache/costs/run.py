@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.sites import SiteCacheConfig
+from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.config.load import locate
 from opensora_adacache.config.pipeline import PipelineConfig
 from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, OpenSoraConfig, RunConfig
@@ -48,6 +51,7 @@ def count_run(
     computed_steps: float | None = None,
     num_text_tokens: int | None = None,
     attention_products: bool = True,
+    records: Sequence[StepRecord] = (),
 ) -> float | None:
     """Return the FLOPs of denoising one clip, including guidance.
 
@@ -57,9 +61,11 @@ def count_run(
             fixed schedule does not need it.
         num_text_tokens: number of text tokens that the model reads. None is the maximum length of a prompt.
         attention_products: see `flops.count_step`.
+        records: measured steps of all guidance branches that decide for themselves. With `guidance_reuse`, a policy
+            that decides during the run needs them instead of `computed_steps`.
 
     Returns:
-        The FLOPs, or None if the number of computed steps is unknown.
+        The FLOPs, or None if the computed steps are unknown.
     """
     step = step_flops(config, num_text_tokens, attention_products)
     num_steps = config.num_sampling_steps
@@ -67,10 +73,30 @@ def count_run(
         return step.run(num_steps, num_steps)
     if isinstance(config.cache, SiteCacheConfig) and isinstance(config, OpenSoraConfig):
         return step.run_sites(config.cache, timesteps(config))
+    if active(config.cache.guidance_reuse) is not None:
+        return _count_branches(step, config, records)
     fixed = fixed_steps(config)
     measured = isinstance(config, PipelineConfig) and computed_steps is not None  # two transformers may share the steps
     number = computed_steps if fixed is None or measured else fixed
     return None if number is None else step.run(number, num_steps, config.cache.num_first_blocks)
+
+
+def _count_branches(step: StepFlops, config: RunConfig, records: Sequence[StepRecord]) -> float | None:
+    """Return the FLOPs of a run that leaves out unconditional rows; None if its steps are unknown."""
+    cache, num_steps = config.cache, config.num_sampling_steps
+    assert cache is not None and cache.guidance_reuse is not None
+    fixed = cache.fixed_steps(num_steps)
+    if records:
+        cond = [record.computed for record in records]
+        kept = [record.computed for record in records if not record.rebuilt]
+    elif fixed is None:
+        return None
+    else:
+        left_out = cache.guidance_reuse.left_out(fixed, num_steps)
+        cond = [each in fixed for each in range(1, num_steps + 1)]
+        kept = [each in fixed for each in range(1, num_steps + 1) if each not in left_out]
+    has_calls_of_both = len(cond) > num_steps  # each branch is called, and recorded, by itself
+    return step.run_rows([kept] if has_calls_of_both else [cond, kept], cache.num_first_blocks)
 
 
 def fixed_steps(config: RunConfig) -> int | None:

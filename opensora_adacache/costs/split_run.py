@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from opensora_adacache.caching.contract import Site
+from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.config.settings import OpenSoraConfig
 from opensora_adacache.costs import run as run_flops
@@ -93,6 +94,8 @@ def split_costs(
         split: the video and the devices.
         rates: assumptions about the devices.
     """
+    if config.cache is not None and active(config.cache.guidance_reuse) is not None:
+        return None  # rows that are left out are not counted here
     step = run_flops.step_flops(config, num_text_tokens)
     steps = list(_steps(config, computed_steps, step))
     if not steps:

@@ -69,6 +69,11 @@ class GuidanceReuse:
         """
         return max(math.floor(self.start * num_sampling_steps) + 1, 2)
 
+    def left_out(self, computed: Iterable[int], num_sampling_steps: int) -> list[int]:
+        """Return the steps that leave the unconditional rows out if a policy computes these steps."""
+        kept = set(self.computed_steps(computed, num_sampling_steps))
+        return [step for step in range(self.first_step(num_sampling_steps), num_sampling_steps + 1) if step not in kept]
+
     def is_due(self, step: int, last: int) -> bool:
         """Return whether a computed step computes the unconditional rows if the last one that did was `last`."""
         return step // self.interval > last // self.interval
@@ -97,3 +102,12 @@ class GuidanceReuse:
         num_low = sum(each <= self.low_until * num_sampling_steps for each in since)
         num_high = sum(each > self.high_from * num_sampling_steps for each in since)
         return self.low_factor**num_low, self.high_factor**num_high
+
+
+def active(settings: GuidanceReuse | None) -> GuidanceReuse | None:
+    """Return settings that leave rows out, or None.
+
+    >>> active(GuidanceReuse(interval=1)) is None
+    True
+    """
+    return None if settings is None or settings.interval == 1 else settings

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.caching.guidance.low_pass import low_frequencies
-from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.guidance.settings import GuidanceReuse, active
 from opensora_adacache.caching.residuals.store import ResidualStore
 
 
@@ -114,9 +114,9 @@ def unconditional_of(
     Raises:
         ValueError: the batch does not hold both branches of each video, whose latents are the same at the first step.
     """
-    if settings is None or settings.interval == 1 or branches_in_batch is None:
+    settings, num_rows = active(settings), len(latents)
+    if settings is None or branches_in_batch is None:
         return None
-    num_rows = len(latents)
     if branches_in_batch == 0:
         return UnconditionalOutput(settings, num_sampling_steps, num_rows)
     if branches_in_batch != 2 or num_rows % 2 or not torch.equal(*latents.chunk(2)):
