@@ -14,6 +14,7 @@ __all__ = [
     "CacheConfig",
     "CachePolicy",
     "ForecastCacheConfig",
+    "GuidanceReuse",
     "MoRegConfig",
     "TransformerAdapter",
     "__version__",
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opensora_adacache.caching.adacache import AdaCacheConfig
     from opensora_adacache.caching.contract import CacheConfig, CachePolicy
     from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+    from opensora_adacache.caching.guidance.settings import GuidanceReuse
     from opensora_adacache.caching.moreg import MoRegConfig
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "CacheConfig": "opensora_adacache.caching.contract",
     "CachePolicy": "opensora_adacache.caching.contract",
     "ForecastCacheConfig": "opensora_adacache.caching.forecast.config",
+    "GuidanceReuse": "opensora_adacache.caching.guidance.settings",
     "MoRegConfig": "opensora_adacache.caching.moreg",
     "TransformerAdapter": "opensora_adacache.adapters.transformer_adapter",
     "apply_cache": "opensora_adacache.adapters",

@@ -28,7 +28,9 @@ settings = {
     ),
     "pab-246": dict(title="PAB246", paper="PAB-slow", cache=dict(type="PAB", spatial=2, temporal=4, cross=6)),
     "pab-579": dict(title="PAB579", paper="PAB-fast", cache=dict(type="PAB", spatial=5, temporal=7, cross=9)),
-    "fastercache": dict(title="FasterCache", cache=dict(type="FasterCache")),
+    # FasterCache is both; the second alone is CFG-Cache.
+    "fastercache": dict(title="FasterCache", cache=dict(type="FasterCache", guidance_reuse=dict())),
+    "cfg-cache": dict(title="CFG-Cache", cache=dict(type="Static", interval=1, guidance_reuse=dict())),
     "tgate": dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
     # The published range is at most a quarter of the layers; here it is two of six.
     "delta-dit": dict(

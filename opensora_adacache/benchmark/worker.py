@@ -12,6 +12,7 @@ from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
 from opensora_adacache.benchmark.tasks import Task
+from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.caching.trace import StepRecord, work_done
@@ -34,11 +35,13 @@ _QUALITY = ("psnr", "ssim", "lpips", "psnr_mp4", "ssim_mp4", "lpips_mp4", "motio
 
 
 def policy_name(setting: Setting) -> str:
-    """Return the name of a setting's policy in tables. AdaCache with a forecast has a name of its own."""
+    """Return the name of a setting's policy in tables. Forecasts of AdaCache and reuse of guidance are part of it."""
     if setting.oracle:
         return f"oracle-{setting.oracle}"
     cache = setting.config.cache
-    return command_name(type(cache)) + ("-forecast" if getattr(cache, "forecast", 0) else "")
+    assert cache is not None
+    name = command_name(type(cache)) + ("-forecast" if getattr(cache, "forecast", 0) else "")
+    return name if active(cache.guidance_reuse) is None else f"{name}-guidance"
 
 
 @dataclass(frozen=True)

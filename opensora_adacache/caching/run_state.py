@@ -233,10 +233,10 @@ class Run:
         step.rows = self.index(here)
         return RowSplit(True, step.rows, self.index(left))
 
-    def refreshes(self, step: OpenStep) -> bool:
-        """Return whether the unconditional rows come back for a step that would have left them out."""
-        pair = self.unconditional
-        if pair is None or step.call_rows is None:
+    def is_complete(self) -> bool:
+        """Return whether the unconditional rows come back for the open step, which would have left them out."""
+        pair, step = self.unconditional, self.open
+        if pair is None or step is None or step.call_rows is None:
             return False
         return bool(pair.due(step.number, range(pair.num_videos)))
 

@@ -15,7 +15,7 @@ from functools import partial
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
-from opensora_adacache.caching.guidance.branches import BranchPair, ModelRows, Rows, run_branch, run_in_batch
+from opensora_adacache.caching.guidance.branches import BranchPair, ModelRows, Rows, run_aside, run_branch, run_in_batch
 from opensora_adacache.caching.guidance.unconditional import PLAIN, Picture, unconditional_of
 from opensora_adacache.caching.observed_step import ObservedStep
 from opensora_adacache.caching.residuals.store import ResidualStore
@@ -192,23 +192,15 @@ class CacheSession:
             picture: where the pictures of the output are, which tells low from high frequencies.
         """
         run, step = self._current()
-        model = ModelRows(forward, partial(self._run_aside, forward), self.correct, picture)
+        model = ModelRows(forward, partial(run_aside, self, forward), self.correct, picture)
         if self.pair is not None:
             return run_branch(run, step, model, self.pair, self.is_unconditional)
         return run_in_batch(run, step, model, self.prompts_last)
 
-    def _run_aside(self, forward: Callable[[Rows], Tensor], rows: Rows) -> Tensor:
-        self.is_aside = True
-        try:
-            return forward(rows)
-        finally:
-            self.is_aside = False
-
     @property
     def is_complete(self) -> bool:
         """Whether every site computes in the open step; see `StackView.is_complete`."""
-        run, step = self._current()
-        return run.refreshes(step)
+        return self._current()[0].is_complete()
 
     def run_stack(
         self,

@@ -22,15 +22,18 @@ from opensora_adacache.calibration.linear_predictor import LinearPredictors
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
+from opensora_adacache.calibration.starts import AttentionStarts, GuidanceStarts
 from opensora_adacache.calibration.thresholds import Intervals, Thresholds
 
 _KINDS: tuple[type[CalibrationKind], ...] = (
+    GuidanceStarts,
     Codebooks,
     Forecasts,
     LinearPredictors,
     AverageVelocities,
     Plans,
     Thresholds,
+    AttentionStarts,
     Intervals,
 )
 # Placeholders for constants of the model, and published settings to start from: name on the command line → fields.

@@ -17,7 +17,7 @@ from opensora_adacache.caching.trace import (
 TRACE = [
     StepRecord(1, True, None, None, None, 1, 2, 250.0),
     StepRecord(2, True, 0.125, 1.0, 0.0, 3, 2, 250.0),
-    StepRecord(3, False, None, None, None, 3, 0, 1.0),
+    StepRecord(3, False, None, None, None, 3, 0, 1.0, rebuilt=True),
 ]
 
 
@@ -41,6 +41,7 @@ def test_a_record_of_another_kind_is_an_error():
         (0, {"step": "1"}, "entry 1: step must be a whole number of at least 1, got '1'"),
         (1, {"step": 3}, "entry 2 is of step 3; steps count from 1 without gaps"),
         (0, {"computed": 1}, "entry 1: computed must be true or false, got 1"),
+        (2, {"rebuilt": None}, "entry 3: rebuilt must be true or false, got None"),
         (0, {"computed": False}, "step 1 is reused"),
         (1, {"distance": "0.1"}, "entry 2: distance must be a finite number or null, got '0.1'"),
         (1, {"distance": float("nan")}, "entry 2: distance must be a finite number or null, got nan"),

@@ -279,3 +279,19 @@ def test_replay_of_a_recording_equals_the_run_until_paths_part(golden_model):
     # the inputs do not depend on the outputs here, so the whole schedule must agree
     assert replay(config, record(residuals, 5, (1,), max_rate=6)) == computed_steps(session.trace)
     assert len(residuals) == 10
+
+
+@pytest.mark.parametrize(
+    ("section", "found", "psnr"),
+    [
+        ("type='FasterCache', first_steps=3", "first_steps", "60"),
+        ("type='Static', interval=1, guidance_reuse=dict(interval=3)", "guidance_reuse", "45"),
+    ],
+)
+def test_starts_for_a_wanted_psnr(calibrate, write_config, capsys, section, found, psnr):
+    """A start in 1..7 of 8 steps; the earlier it is, the farther the video strays."""
+    config = write_config(f"cache = dict({section})")
+    assert calibrate([config, "--psnr", psnr, "--limit", "1"]) == 0
+    assert f"'{found}'" in capsys.readouterr().out
+    assert calibrate([config, "--speedup", "2", "--limit", "1"]) != 0
+    assert "pass --psnr instead of --speedup" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from opensora_adacache import AdaCacheConfig, MoRegConfig
 from opensora_adacache.benchmark.vbench import VBenchPrompt
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import load_config
 from opensora_adacache.config.dialect import REFERENCE_KEYS
@@ -198,6 +199,10 @@ def test_devices_of_a_video(plain):
         ({"parallel.guidance": 3}, "guidance must be 1 or 2 devices for its branches, got 3"),
         ({"parallel.sequence": 2, "model.compile": True}, "parallel.sequence needs model.compile=False"),
         ({"parallel.sequence": 2, "cache": {"type": "SeaCache"}}, "cache.type SeaCache reads all frames of a video"),
+        (
+            {"parallel.guidance": 2, "cache": {"type": "Static", "interval": 2, "guidance_reuse": {}}},
+            "cache.guidance_reuse rebuilds one guidance branch from the other, so parallel.guidance must be 1",
+        ),
         ({"parallel.sequences": 2}, "unknown key 'parallel.sequences' in the config, did you mean 'sequence'"),
     ],
 )
@@ -205,6 +210,16 @@ def test_videos_that_cannot_be_split(plain, overrides, message):
     with pytest.raises(AdaCacheError, match=re.escape(message)):
         load(plain, **overrides)
     assert load(plain, **{"parallel.guidance": 2, "cache": {"type": "SeaCache"}}).parallel.num_devices == 2
+
+
+def test_any_policy_reuses_guidance(plain):
+    section = {"type": "TeaCache", "threshold": 0.1, "guidance_reuse": {"interval": 4, "start": 0.5}}
+    assert load(plain, cache=section).cache.guidance_reuse == GuidanceReuse(interval=4, start=0.5)
+    assert load(plain, cache={**section, "guidance_reuse": None}).cache.guidance_reuse is None
+    with pytest.raises(AdaCacheError, match="unknown key 'cache.guidance_reuse.intervals'.*did you mean 'interval'"):
+        load(plain, cache={**section, "guidance_reuse": {"intervals": 4}})
+    with pytest.raises(AdaCacheError, match="cache.guidance_reuse: start must be a fraction of the run"):
+        load(plain, cache={**section, "guidance_reuse": {"start": 12}})
 
 
 def test_save_fps_follows_fps_and_interval(write, plain):

@@ -7,6 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from opensora_adacache import apply_cache
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
+from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
 from opensora_adacache.costs.flops import (
     StepFlops,
@@ -101,6 +104,34 @@ def test_a_schedule_of_sites_costs_what_the_executed_operators_cost():
     assert step.run_sites(config, [1000.0, 500.0]) == executed
     attention = SMALL.depth * (step.sites["s", "attn"] + step.sites["t", "attn"])
     assert executed == 2 * step.computed - attention
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        StaticConfig(interval=2, guidance_reuse=GuidanceReuse(interval=3, start=0.3)),
+        FasterCacheConfig(first_steps=2, guidance_reuse=GuidanceReuse(interval=3, start=0.3)),
+    ],
+)
+def test_rows_that_are_left_out_cost_nothing(config):
+    """Eight steps, counted while they run as above; also from the trace, as for a policy that decides by itself."""
+    model, steps = STDiT3(SMALL), 8
+    step = count_step(build(SMALL), (3, 8, 7), 5, attention_products=False)
+    size = {key: torch.full((1,), 64.0) for key in ("fps", "height", "width")}
+    x = torch.randn(1, 4, 3, 8, 7).expand(2, -1, -1, -1, -1)
+    with torch.no_grad():
+        conditioning = model.prepare(torch.randn(2, 1, 5, 20), **size, latent_size=(3, 8, 7))
+    with torch.no_grad(), apply_cache(model, config, steps) as session, FlopCounterMode(display=False) as counter:
+        for i in range(steps):
+            model(x, torch.full((2,), 1000.0 - 100 * i), conditioning=conditioning)
+    operators = counter.get_flop_counts()["Global"].items()
+    executed = sum(flops for operator, flops in operators if "attention" not in str(operator))
+    if isinstance(config, FasterCacheConfig):
+        assert step.run_sites(config, [1000.0 - 100 * i for i in range(steps)]) == executed
+        return
+    every, kept = session.trace, [record for record in session.trace if not record.rebuilt]
+    assert [record.step for record in kept] == [1, 2, 3, 7]
+    assert step.run_rows([[record.computed for record in rows] for rows in (every, kept)]) == executed
 
 
 def test_first_blocks_run_on_reused_steps_too():

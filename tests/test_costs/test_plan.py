@@ -4,9 +4,17 @@ import contextlib
 import io
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from opensora_adacache import AdaCacheConfig
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.policies.planned import StaticConfig
+from opensora_adacache.caching.trace import StepRecord
+from opensora_adacache.config.load import load_config
+from opensora_adacache.costs.run import count_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +43,21 @@ def test_a_run_config_is_one_row_of_its_own_setting(plan, capsys):
     # AdaCache's computed steps are known only after a run
     assert (cached["setting"], cached["tflops"]) == ("sample_30steps_adacache_fast", None)
     assert cached["tflops_run"] == plain["tflops_run"]
+
+
+def test_rows_that_are_left_out_are_not_counted():
+    """The published schedule of FasterCache computes the unconditional rows at 15 of 30 steps."""
+    run = load_config(ROOT / "configs" / "sample_30steps.py")
+    whole = count_run(run)
+    config = replace(run, cache=StaticConfig(interval=1, guidance_reuse=GuidanceReuse()))
+    assert count_run(config) == 0.75 * whole
+    config = replace(run, cache=AdaCacheConfig({1.0: 1}, guidance_reuse=GuidanceReuse()))
+    assert count_run(config, 30) is None  # which of the steps computed is not known
+    records = [StepRecord(s, True, None, None, None, 1, 2, 1.0, None, s > 11 and s % 5 > 0) for s in range(1, 31)]
+    assert count_run(config, records=records) == 0.75 * whole
+    # one trace for each branch
+    cond, uncond = [replace(record, rebuilt=False) for record in records], records
+    assert count_run(config, records=[*cond, *uncond]) == 0.75 * whole
 
 
 @pytest.fixture(scope="module")

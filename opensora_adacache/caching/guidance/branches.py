@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +80,21 @@ class BranchPair:
                 "the model for the unconditional branch first: leave guidance_reuse out"
             )
         return found
+
+
+class RunsAside(Protocol):
+    """A session, as far as running rows aside is concerned."""
+
+    is_aside: bool
+
+
+def run_aside(session: RunsAside, forward: Callable[[Rows], Tensor], rows: Rows) -> Tensor:
+    """Run the model on rows as if no cache was attached."""
+    session.is_aside = True
+    try:
+        return forward(rows)
+    finally:
+        session.is_aside = False
 
 
 def run_in_batch(run: Run, step: OpenStep, model: ModelRows, prompts_last: bool) -> Tensor:
