@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opensora_adacache.adapters.branches import BranchedSession
-from opensora_adacache.adapters.comfyui.attach import attach_comfyui
 from opensora_adacache.adapters.comfyui.sampler_calls import SamplerCalls
 from opensora_adacache.errors.family import AdaCacheWarning
 
 from .settings import NodeSettings
+
+if TYPE_CHECKING:
+    from opensora_adacache.adapters.branches import BranchedSession
 
 logger = logging.getLogger("opensora_adacache.comfyui")
 
@@ -51,6 +52,9 @@ class CachedSampling:
 
     def _attach(self, model: Any, calls: SamplerCalls) -> BranchedSession:
         """Attach the cache; warnings of the package go to ComfyUI's log."""
+        # imports diffusers, for which ComfyUI need not wait when it starts
+        from opensora_adacache.adapters.comfyui.attach import attach_comfyui
+
         settings = self.settings
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", AdaCacheWarning)
@@ -62,13 +66,15 @@ class CachedSampling:
 
     def _report(self, session: BranchedSession, num_steps: int) -> None:
         """Log how many steps of each branch ran the blocks."""
-        skipped = {name: [not record.computed for record in one.trace] for name, one in session.branches.items()}
-        for name, flags in skipped.items():
-            done = f"{num_steps - sum(flags)} of {num_steps} steps"
-            schedule = (
-                ", cached steps " + "".join("·" if flag else "█" for flag in flags) if self.settings.verbose else ""
-            )
-            logger.info("%s: %s computed %s%s", self.settings.policy, name, done, schedule)
+        outside = num_steps - len(self.settings.steps(num_steps))
+        for name, one in session.branches.items():
+            flags = [record.computed for record in one.trace]
+            line = f"{name} computed {sum(flags)} of {len(flags)} steps"
+            if outside:
+                line += f", and all {outside} outside of start and end"
+            if self.settings.verbose:
+                line += ": " + "".join("█" if computed else "·" for computed in flags)
+            logger.info("%s: %s", self.settings.policy, line)
 
 
 def check_other_nodes(options: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ Runs if COMFYUI_PATH names a folder with ComfyUI's source, and scipy is installe
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import sys
 import types
@@ -74,9 +74,8 @@ def comfy():
         pytest.skip("COMFYUI_PATH names no folder with the source of ComfyUI")
     pytest.importorskip("scipy")
     before, path, argv = dict(sys.modules), list(sys.path), sys.argv
-    for name in STAND_INS:
-        if name.partition(".")[0] not in before:
-            sys.modules[name] = Anything(name)
+    missing = [name for name in STAND_INS if importlib.util.find_spec(name.partition(".")[0]) is None]
+    sys.modules.update({name: Anything(name) for name in missing})
     sys.path.insert(0, source)
     sys.argv = ["main.py", "--cpu"]
     try:
@@ -99,15 +98,15 @@ def node(comfy, load_node):
         yield module.NODE_CLASS_MAPPINGS["OpenSoraAdaCache"]()
 
 
-def make(comfy, name):
+def make(comfy, name, dtype=torch.float32):
     """Return a patcher of a model with random weights."""
     kind, config = MODELS[name]
     settings = getattr(comfy.supported_models, kind)(dict(config))
-    settings.set_inference_dtype(torch.float32, None)
+    settings.set_inference_dtype(dtype, None)
     model = settings.get_model({}, "", device=None).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -137,10 +136,12 @@ def random(seed, *shape):
 
 def prompt(patcher, seed):
     """Return a condition. ComfyUI's HunyuanVideo takes a mask for a single row only, and Wan none."""
+    model = patcher.model.diffusion_model
+    width = model.text_embedding[0].in_features if hasattr(model, "text_embedding") else 16
     values = {"pooled_output": random(seed + 1, 1, 16)}
     if type(patcher.model).__name__ in ("LTXV", "GenmoMochi"):
         values["attention_mask"] = torch.ones(1, TEXT).long()
-    return [[random(seed, 1, TEXT, 16), values]]
+    return [[random(seed, 1, TEXT, width), values]]
 
 
 @torch.inference_mode()
@@ -232,6 +233,31 @@ def test_steps_runs_and_sizes(comfy, node, patcher, name, caplog):
     assert torch.equal(sample(comfy, again, size=(3, 4, 8)), larger)
 
 
+def test_bfloat16(comfy, node):
+    patcher = make(comfy, "wan", torch.bfloat16)
+    (cached,) = node.apply(patcher, **inputs(tolerance=1e-9))
+    assert torch.equal(sample(comfy, cached), sample(comfy, patcher))
+    (cached,) = node.apply(patcher, **inputs())
+    with Count("wan", patcher) as count:
+        assert sample(comfy, cached).isfinite().all()
+    assert count.number == STEPS // 2
+
+
+def test_a_checkpoint_that_comfyui_loads(comfy, node):
+    """ComfyUI recognises the weights, which it expects to have heads of 128 channels, and makes patcher and model."""
+    config = {**WAN, "model_type": "t2v", "dim": 128, "num_heads": 1, "text_dim": 4096, "freq_dim": 256}
+    settings = comfy.supported_models.WAN21_T2V(config)
+    settings.set_inference_dtype(torch.float32, None)
+    weights = settings.get_model({}, "", device=None).diffusion_model.state_dict()
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: 0.1 * torch.randn(weight.shape, generator=generator) for name, weight in weights.items()}
+    patcher = importlib.import_module("comfy.sd").load_diffusion_model_state_dict(weights)
+    (cached,) = node.apply(patcher, **inputs())
+    with Count("wan", patcher) as count:
+        assert sample(comfy, cached).isfinite().all()
+    assert count.number == STEPS // 2
+
+
 def test_adacache_measures_at_its_probe(comfy, node, patcher, name):
     (cached,) = node.apply(patcher, **inputs(policy="AdaCache", tolerance=1e9))
     with Count(name, patcher) as count:
@@ -250,13 +276,26 @@ def test_conditions_in_calls_of_their_own(comfy, node, patcher, name, caplog, mo
     assert report(caplog) == [f"ForecastCache: {branch} computed 6 of {STEPS} steps" for branch in ("uncond", "cond")]
 
 
+def test_memory_that_runs_short_during_a_run(comfy, node, wan, caplog, monkeypatch):
+    """ComfyUI then calls the model for each condition, which is a branch that starts anew."""
+    caplog.set_level("INFO")
+    (cached,) = node.apply(wan, **inputs())
+    steps = []
+    monkeypatch.setattr(wan.model, "memory_required", lambda *args, **kwargs: 1e18 * (len(steps) > 5))
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda *args, **kwargs: None)
+    assert sample(comfy, cached, callback=lambda *args: steps.append(args)).isfinite().all()
+    ran = [(line.split()[1], line.partition(" of ")[2]) for line in report(caplog)]
+    assert ran == [("uncond+cond", "6 steps"), ("uncond", "6 steps"), ("cond", "6 steps")]
+
+
 def test_window(comfy, node, wan, caplog):
     caplog.set_level("INFO")
     (cached,) = node.apply(wan, **inputs(speedup=2.0, start=0.25, end=0.92, verbose=True))
     with Count("wan", wan) as count:
         sample(comfy, cached)
     assert count.number == STEPS - 4  # 8 steps are cached, of which 4 compute
-    assert report(caplog) == [f"ForecastCache: uncond+cond computed 8 of {STEPS} steps, cached steps ████····"]
+    done = "ForecastCache: uncond+cond computed 4 of 8 steps, and all 4 outside of start and end: ████····"
+    assert report(caplog) == [done]
     (cached,) = node.apply(wan, **inputs(start=0.5, end=0.51))
     assert torch.equal(sample(comfy, cached), sample(comfy, wan))
 
@@ -303,16 +342,24 @@ def test_guidance_that_skips_layers_is_a_branch(comfy, node, wan, caplog):
     assert report(caplog) == [f"ForecastCache: {branch} computed 6 of {STEPS} steps" for branch in names]
 
 
-SAMPLERS = ("euler", "euler_ancestral", "heun", "heunpp2", "dpm_2", "dpm_2_ancestral", "lms", "dpmpp_2s_ancestral")
-SAMPLERS += ("dpmpp_2m", "ddpm", "lcm", "ipndm", "ipndm_v", "deis", "res_multistep", "res_multistep_ancestral")
-SAMPLERS += ("gradient_estimation", "uni_pc", "uni_pc_bh2", "ddim", "dpm_adaptive", "dpm_fast", "euler_cfg_pp")
+SAMPLERS = """euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 dpm_2 dpm_2_ancestral lms dpm_fast
+dpm_adaptive dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp dpmpp_sde dpmpp_2m dpmpp_2m_cfg_pp dpmpp_2m_sde
+dpmpp_2m_sde_heun dpmpp_3m_sde ddpm lcm ipndm ipndm_v deis res_multistep res_multistep_cfg_pp res_multistep_ancestral
+res_multistep_ancestral_cfg_pp gradient_estimation gradient_estimation_cfg_pp er_sde seeds_2 seeds_3 sa_solver
+sa_solver_pece ddim uni_pc uni_pc_bh2""".split()
 
 
-# what deis, dpm_adaptive and dpm_fast do with numpy and torch
-@pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:To copy construct")
+def test_no_sampler_is_left_out(comfy):
+    assert {name.removesuffix("_gpu") for name in comfy.samplers.SAMPLER_NAMES} == set(SAMPLERS)
+
+
+# what samplers do with numpy, torch and torchsde
+@pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:To copy construct", "ignore:Should have ta>=t0")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers(comfy, node, wan, caplog, monkeypatch, sampler):
     """Counting evaluations finds the same steps as reading the noise level of each."""
+    if sampler.startswith("dpmpp") and "sde" in sampler and isinstance(sys.modules["torchsde"], Anything):
+        pytest.skip("torchsde is not installed")
     caplog.set_level("INFO")
     (cached,) = node.apply(wan, **inputs())
     counted = sample(comfy, cached, sampler=sampler)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 NUM_READ = 4
 """Number of evaluations whose noise level is read on the host. If these are the first noise levels of the run in order,
-the sampler evaluates the model once per step, and the others are counted. The samplers of ComfyUI 0.3.64 that evaluate
-it more often show that within them."""
+the sampler evaluates the model once per step, and the others are counted. All samplers of ComfyUI 0.3.64 that evaluate
+it more often, or at noise levels of their own, show that within them."""
+TOLERANCE = 0.05
+"""Some samplers compute a noise level anew: it may differ by this fraction of a step."""
 MOST_CALLS = 4
 """Calls with the same conditions in one interval of the noise levels that are cached: one for most samplers, two for
 Heun, twice as many with skip-layer guidance. Adaptive samplers take any number, which would fill the memory."""
@@ -66,9 +68,9 @@ class SamplerCalls:
         index, n = self._num_evaluations, len(self.sigmas) - 1
         if self._is_regular and NUM_READ <= index < n:
             return index
-        step = step_at(float(sigma.flatten()[0]), self.sigmas)
-        self._is_regular &= step == index
-        return step
+        value = float(sigma.flatten()[0])
+        self._is_regular &= index < n and is_near(value, index, self.sigmas)
+        return step_at(value, self.sigmas)
 
     def _name(self, conditions: tuple, number: int, kinds: Sequence[int]) -> str:
         """Return the name of a branch: "cond", "uncond", "cond+uncond", with a number where that is taken."""
@@ -80,14 +82,20 @@ class SamplerCalls:
         return self._names[key]
 
 
-def step_at(sigma: float, sigmas: Sequence[float]) -> int:
-    """Return the index of the step that begins at a noise level, or contains it.
+def is_near(sigma: float, step: int, sigmas: Sequence[float]) -> bool:
+    """Return whether a noise level is that at the beginning of a step, but for rounding.
 
-    Some samplers compute a noise level anew, so it may differ by rounding: within a twentieth of a step before the
-    next noise level, the next step has begun.
+    >>> [is_near(sigma, 1, [1.0, 0.8, 0.5, 0.0]) for sigma in (0.8, 0.801, 0.9)]
+    [True, True, False]
+    """
+    return abs(sigma - sigmas[step]) <= TOLERANCE * (sigmas[step] - sigmas[step + 1])
+
+
+def step_at(sigma: float, sigmas: Sequence[float]) -> int:
+    """Return the index of the step that begins at a noise level, but for rounding, or contains it.
 
     >>> [step_at(sigma, [1.0, 0.8, 0.5, 0.0]) for sigma in (1.0, 0.9, 0.8001, 0.5, 0.2, 0.0)]
     [0, 0, 1, 2, 2, 2]
     """
     later = zip(sigmas, sigmas[1:-1], strict=False)
-    return sum(sigma <= end + 0.05 * (start - end) for start, end in later)
+    return sum(sigma <= end + TOLERANCE * (start - end) for start, end in later)
