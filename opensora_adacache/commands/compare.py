@@ -8,10 +8,10 @@ made again.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.executor import add_executor_flags, executor_overrides
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
@@ -45,8 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(options: argparse.Namespace) -> None:
     """Make the missing videos, then write the report."""
-    from tqdm import tqdm
-
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.results import RESULTS
@@ -57,10 +55,9 @@ def compare(options: argparse.Namespace) -> None:
     comparison = load_comparison(options.config, executor_overrides(options))
     run = ComparisonRun(comparison, out, options.limit, options.command)
     total = run.num_missing
-    bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
-        with bar:
-            run.run(bar.update, tqdm.write, warn)
+        with counting("videos", total) as count_video:
+            run.run(count_video, print, warn)
     except KeyboardInterrupt:
         made = f"{total - run.num_missing} of {total} missing videos are in '{out / RESULTS}'"
         raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None
