@@ -44,6 +44,8 @@ _STARTS: dict[str, dict[str, Any]] = {
     "lemica": {"steps": (1,)},
     "dpcache": {"steps": (1,)},
     "budcache": {"steps": (1,)},
+    "gcache": {"steps": (1,)},
+    "recache": {"steps": (1,)},
     "l2p": {"steps": (1,)},
     "meancache": {"steps": (1,), "spans": (1,), "lengths": (1.0,)},
     "unshifted-ertacache": {"steps": (1,)},

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.policies.dpcache import FIRST_STEPS
 from opensora_adacache.caching.policies.lemica import LONGEST_GAP
 from opensora_adacache.caching.policies.planned import PlannedConfig
-from opensora_adacache.calibration.annealing import ANNEALING_ROUNDS, CLIMBING_ROUNDS, Schedule, anneal
+from opensora_adacache.calibration.annealing import Schedule
 from opensora_adacache.calibration.kind import changed, rounded
 from opensora_adacache.calibration.planned_kind import PlannedKind
 from opensora_adacache.calibration.planning import plan_least_sum, plan_least_total, plan_least_worst, steps_below
 from opensora_adacache.calibration.runs import CalibrationRuns
+from opensora_adacache.calibration.schedule_searches import SEARCHED, ScheduleSearches
 from opensora_adacache.calibration.step_costs import (
     error_lines,
     forecast_costs,
@@ -26,12 +25,10 @@ from opensora_adacache.calibration.step_costs import (
     reuse_costs,
 )
 
-# Number of prompts to measure LeMiCa's costs on, and to compare schedules on for BudCache.
-_SEGMENT_JOBS = 3
-
 
 class Plans(PlannedKind):
-    """Calibrates LeMiCa, DPCache and ERTACache with the costs and planners of their papers, BudCache with its search.
+    """Calibrates LeMiCa, DPCache and ERTACache with the costs and planners of their papers; BudCache, GCache and
+    ReCache with their searches.
 
     Any other policy with planned steps gets the schedule of least total reuse error, which is the best static schedule
     if errors are additive.
@@ -41,13 +38,10 @@ class Plans(PlannedKind):
 
     def __init__(self, runs: CalibrationRuns) -> None:
         super().__init__(runs)
-        self._searched: dict[int, Schedule] = {}
+        self._searches = ScheduleSearches(runs)
 
     def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
-        found = super().num_runs(cache, num_targets, for_psnr)
-        if _planner(cache) == "BudCache":  # at most; schedules that come up again are not run again
-            found += num_targets * _SEGMENT_JOBS * (ANNEALING_ROUNDS + CLIMBING_ROUNDS * self.runs.num_steps) / 2
-        return found
+        return super().num_runs(cache, num_targets, for_psnr) + self._searches.num_runs(_planner(cache), num_targets)
 
     def plan(self, cache: CacheConfig, num_computed: int) -> Any:
         n = self.runs.num_steps
@@ -59,8 +53,8 @@ class Plans(PlannedKind):
             steps = plan_least_sum(costs, n, num_computed)
         elif planner == "LeMiCa":
             steps = plan_least_worst(self.segment_costs, n, num_computed)
-        elif planner == "BudCache":
-            steps = list(self.searched(num_computed))
+        elif planner in SEARCHED:
+            steps = list(self._searches.schedule(planner, num_computed, cache.predictor))
         elif planner == "UnshiftedERTACache":
             return self._rectified(cache, self.steps_below[num_computed])
         else:
@@ -79,28 +73,12 @@ class Plans(PlannedKind):
         planner = _planner(cache)
         if planner == "UnshiftedERTACache":
             return sorted(self.steps_below, reverse=True)
-        if planner == "BudCache":
+        if planner in SEARCHED:
             return range(self.runs.num_steps, 1, -1)
         first = FIRST_STEPS if planner == "DPCache" else 1
         gap = LONGEST_GAP if planner == "LeMiCa" else self.runs.longest_gap
         fewest = first + math.ceil((self.runs.num_steps - first) / gap)
         return range(self.runs.num_steps, fewest - 1, -1)
-
-    def searched(self, num_computed: int) -> Schedule:
-        """Return BudCache's schedule, found on the first jobs. The loss is the mean squared error of final latents."""
-        if num_computed not in self._searched:
-            jobs = self.runs.jobs[:_SEGMENT_JOBS]
-
-            def loss(steps: Schedule) -> float:
-                latents, _ = self.runs.denoise(PlannedConfig(steps=steps), jobs)
-                return (latents - self._uncached_latents).square().mean().item()
-
-            self._searched[num_computed] = anneal(self.runs.num_steps, num_computed, loss)
-        return self._searched[num_computed]
-
-    @cached_property
-    def _uncached_latents(self) -> Tensor:
-        return self.runs.denoise(None, self.runs.jobs[:_SEGMENT_JOBS])[0]
 
     @cached_property
     def forecast_costs(self) -> dict[tuple[int, int, int], float]:
@@ -133,7 +111,7 @@ class Plans(PlannedKind):
 
         This takes about `LONGEST_GAP` − 1 runs per step, so it uses only the first jobs and starts each run at step i.
         """
-        costs, n, jobs = {}, self.runs.num_steps, self.runs.jobs[:_SEGMENT_JOBS]
+        costs, n, jobs = {}, self.runs.num_steps, self._searches.jobs
         uncached = self.runs.record(None, jobs)
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):

@@ -23,6 +23,7 @@ from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.foca import FoCaConfig
 from opensora_adacache.caching.policies.foresight import ForesightConfig
+from opensora_adacache.caching.policies.gcache import GCacheConfig
 from opensora_adacache.caching.policies.hicache import HiCacheConfig
 from opensora_adacache.caching.policies.l2p import L2PConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
@@ -31,6 +32,7 @@ from opensora_adacache.caching.policies.meancache import MeanCacheConfig
 from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
+from opensora_adacache.caching.policies.recache import ReCacheConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig
 from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.policies.spectrum import SpectrumConfig
@@ -946,6 +948,7 @@ SETTINGS = {
         ForecastCacheConfig(computed_steps=STEPS, corrector=0.5),
         ForecastCacheConfig(speedup=2, corrector=0.5, sensitivity=(2.0, 0.5)),
     ),
+    "GCache": (GCacheConfig(steps=range(1, STEPS + 1)), GCacheConfig(steps=(1, 2, 6, 12))),
     "HiCache": (HiCacheConfig(interval=1), HiCacheConfig(interval=3)),
     "L2P": (
         L2PConfig(steps=range(1, STEPS + 1)),
@@ -964,6 +967,7 @@ SETTINGS = {
         PlannedForecastConfig(steps=range(1, STEPS + 1)),
         PlannedForecastConfig(steps=(1, 2, 4, 9), order=2, corrector=0.9),
     ),
+    "ReCache": (ReCacheConfig(steps=range(1, STEPS + 1)), ReCacheConfig(steps=(1, 3, 4, 8), predictor="taylor-1")),
     "SeaCache": (SeaCacheConfig(threshold=1e-9), SeaCacheConfig(threshold=0.1)),
     "SenCache": (
         SenCacheConfig(RATIOS, RATIOS, threshold=1e-9),

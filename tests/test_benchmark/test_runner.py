@@ -36,7 +36,7 @@ def test_list_of_policies(compare, capsys):
     assert compare(["--list"]) == 0
     names = "adacache forecastcache pab fastercache tgate delta-dit foresight teacache fbcache dicache bwcache magcache"
     names += " easycache taylorseer hicache foca dmd spectrum tafc seacache dpcache lemica navicache sencache"
-    names += " budcache l2p meancache unshifted-ertacache static"
+    names += " budcache l2p meancache gcache recache unshifted-ertacache static"
     assert capsys.readouterr().out.split() == names.split() == list(COMMAND_NAMES)
 
 

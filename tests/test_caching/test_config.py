@@ -59,7 +59,16 @@ def settings_of(config):
     needed = {"AdaCacheConfig": {"codebook": BOOK}, "MagCacheConfig": {"ratios": (1.0, 0.9)}}
     needed["SenCacheConfig"] = {"input_sensitivities": (1.0, 0.9), "time_sensitivities": (1.0, 0.9)}
     needed |= dict.fromkeys(
-        ("PlannedConfig", "PlannedForecastConfig", "DPCacheConfig", "LeMiCaConfig", "BudCacheConfig"), {"steps": (1, 2)}
+        (
+            "PlannedConfig",
+            "PlannedForecastConfig",
+            "DPCacheConfig",
+            "LeMiCaConfig",
+            "BudCacheConfig",
+            "GCacheConfig",
+            "ReCacheConfig",
+        ),
+        {"steps": (1, 2)},
     )
     needed["L2PConfig"] = {"steps": (1, 2), "weights": ((-1.0, 2.0),)}
     needed["MeanCacheConfig"] = {"steps": (1, 2), "spans": (1, 1), "lengths": (1.0,) * 30}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,16 @@ from opensora_adacache.adapters.recorder import record_probe
 from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
+from opensora_adacache.caching.policies.gcache import GCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.caching.policies.recache import ReCacheConfig
 from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
+from opensora_adacache.calibration import schedule_searches
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.plans import Plans
+from opensora_adacache.calibration.reinforce import learn
 from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
 from opensora_adacache.calibration.thresholds import Thresholds
 from opensora_adacache.config import load_config
@@ -243,6 +248,24 @@ def test_budcache_plans_by_the_final_latents_of_whole_runs(write_config):
     assert len(family) == 3 and family[0] == BudCacheConfig(steps=(1, 2, 3, 4))
     found = plans.for_speedup(start, 1.33)
     assert found.cache.steps == min([(1, 2, 3), (1, 2, 4), (1, 3, 4)], key=harm) and found.computed_steps == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [GCacheConfig(steps=(1,)), ReCacheConfig(steps=(1,))])
+def test_searches_find_the_schedule_of_the_best_whole_runs(write_config, monkeypatch, start):
+    """With one of four steps to skip there are three schedules."""
+    monkeypatch.setattr(schedule_searches, "learn", partial(learn, updates=40))
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 4})
+    jobs = plan_jobs(config)
+    runs = STDiT3Runs(config, load_models(config, [text for job in jobs for text in job.texts]), jobs)
+    uncached, _ = runs.denoise(None)
+
+    def harm(steps):
+        return (runs.denoise(PlannedConfig(steps=steps))[0] - uncached).square().mean().item()
+
+    found = Plans(runs).for_speedup(start, 1.33)
+    assert type(found.cache) is type(start) and found.computed_steps == 3
+    assert found.cache.steps == min([(1, 2, 3), (1, 2, 4), (1, 3, 4)], key=harm)
 
 
 def test_sencache_takes_the_sensitivities_of_each_video_alone(write_config):

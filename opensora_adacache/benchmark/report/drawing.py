@@ -48,6 +48,8 @@ POLICY_STYLES = {
     "budcache": PolicyStyle("#d55e00", "v", "-."),
     "l2p": PolicyStyle("#009e73", "D", "-."),
     "meancache": PolicyStyle("#cc79a7", "^", "-."),
+    "gcache": PolicyStyle("#e69f00", "s", "-."),
+    "recache": PolicyStyle("#0072b2", "o", "-."),
     "static": PolicyStyle("#7f7f7f", "P", "-"),
     "oracle-static": PolicyStyle("#7f7f7f", "^", ":"),
     "oracle-video": PolicyStyle("#000000", "s", ":"),
