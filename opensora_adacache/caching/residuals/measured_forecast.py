@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from opensora_adacache.caching.distance import square_norm
 from opensora_adacache.caching.residuals.base import MissedForecast, StackResidual
 from opensora_adacache.caching.residuals.store import ResidualStore, over_rows, row_index
 
@@ -60,7 +61,8 @@ class MeasuredForecast(StackResidual):
         # written into the old residual, which is no longer needed, so that no extra tensor is held
         change = torch.sub(residual, last, out=last)
         known = [self.store.get(name, rows) for name in self._differences if name in self.store]
-        self._sums = torch.stack([_product(change, other) for other in (change, *known)] + [_product(residual)], dim=1)
+        along = [_product(change, other) for other in known]
+        self._sums = torch.stack([square_norm(change), *along, square_norm(residual)], dim=1)
         fresh = [change]
         if self.order > 1 and known:
             rho = _ratios(self._coefficients[row_index(rows)], timestep)[:, 0]
@@ -166,10 +168,9 @@ def _ratios(coefficients: Tensor, timestep: Tensor) -> Tensor:
     return (timestep.flatten()[:1].float() - coefficients[:, 0]) * coefficients[:, 1]
 
 
-def _product(one: Tensor, other: Tensor | None = None) -> Tensor:
-    """Return the inner products of residuals [r, N, C] per row in float32; of `one` with itself without `other`."""
-    first = one.float()
-    return (first * (first if other is None or other is one else other.float())).sum((1, 2))
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Return the inner products of residuals [r, N, C] per row in float32."""
+    return (one.float() * other.float()).sum((1, 2))
 
 
 def _cut(value: float) -> float:
