@@ -2,6 +2,7 @@
 
 ``python scripts/vbench.py VIDEOS --env ENV --out OUT [--dimensions NAME …]`` evaluates; OUT/scores.json has the scores.
 ``python scripts/vbench.py --list-prompts --env ENV`` prints the prompts, one per line, to make the videos from.
+``python scripts/vbench.py --fetch --env ENV`` downloads the models to VBENCH_CACHE_DIR (~/.cache/vbench).
 
 Create ENV with ``bash scripts/vbench_env.sh ENV``. The evaluation needs a CUDA device.
 """
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/vbench"), help="folder of results")
     parser.add_argument("--dimensions", nargs="+", metavar="NAME", help="default: all 16")
     parser.add_argument("--list-prompts", action="store_true", help="print the prompts and exit")
+    parser.add_argument("--fetch", action="store_true", help="download the models of the dimensions and exit")
     return run_command(evaluate, parser.parse_args(arguments))
 
 
@@ -36,6 +38,9 @@ def evaluate(options: argparse.Namespace) -> None:
     run = VBenchRun(options.env, options.out, options.dimensions or tuple(DIMENSIONS), options.full_info)
     if options.list_prompts:
         print("\n".join(run.prompts()))
+        return
+    if options.fetch:
+        run.fetch()
         return
     if options.videos is None:
         raise ValueError("expected the folder of videos, got none; name it, or pass --list-prompts")

@@ -114,8 +114,9 @@ def environment_python(environment: Path) -> Path:
 
 
 def run_dimension(python: Path, full_info: Path, videos: Path, output: Path, dimension: str) -> None:
-    """Run VBench on one dimension and write its results and log to `output`. This needs a CUDA device and, the first
-    time, network access: VBench downloads the model of each dimension.
+    """Run VBench on one dimension and write its results and log to `output`. This needs a CUDA device.
+
+    VBench reads its models from the folder VBENCH_CACHE_DIR (~/.cache/vbench), and downloads what is missing there.
 
     Args:
         python: interpreter of VBench's environment.
@@ -135,7 +136,7 @@ def run_dimension(python: Path, full_info: Path, videos: Path, output: Path, dim
         *("--full_json_dir", str(full_info.absolute())),
         *("--videos_path", str(videos.absolute())),
         *("--output_path", str(output.absolute())),
-        *("--dimension", dimension),
+        *("--dimension", dimension, "--load_ckpt_from_local", "True"),
     ]
     with open(log, "w") as file:
         status = subprocess.run(command, cwd=output, stdout=file, stderr=subprocess.STDOUT).returncode
@@ -143,6 +144,22 @@ def run_dimension(python: Path, full_info: Path, videos: Path, output: Path, dim
         lines = log.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
         raise OSError(f"vbench failed on '{dimension}' with status {status}: {last[:200]}; see '{log}'")
+
+
+def fetch_models(python: Path, dimensions: Sequence[str]) -> None:
+    """Download what VBench's models need, as VBench itself does before it evaluates, with wget and git.
+
+    Args:
+        python: interpreter of VBench's environment.
+        dimensions: dimensions whose models to download.
+
+    Raises:
+        OSError: VBench could not download a model. What it wrote is on the screen.
+    """
+    code = "import sys; from vbench.utils import init_submodules; init_submodules(sys.argv[1:], local=True)"
+    status = subprocess.run([str(python.absolute()), "-I", "-c", code, *dimensions]).returncode
+    if status:
+        raise OSError(f"vbench could not fetch its models (status {status}); see what it wrote above")
 
 
 def find_result(output: Path, videos: Path, names: Sequence[str]) -> Path | None:

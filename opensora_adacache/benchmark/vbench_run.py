@@ -45,6 +45,15 @@ class VBenchRun:
         found = vbench.read_prompts(self.prompts_path)
         return list(dict.fromkeys(prompt.text for prompt in found if set(prompt.dimensions) & set(self.dimensions)))
 
+    def fetch(self) -> None:
+        """Download the models of the dimensions to VBENCH_CACHE_DIR (~/.cache/vbench).
+
+        Raises:
+            FileNotFoundError: VBench is missing.
+            OSError: a model could not be downloaded.
+        """
+        vbench.fetch_models(vbench.environment_python(self.environment), self.dimensions)
+
     def evaluate(self, videos: Path) -> dict[str, float]:
         """Evaluate the missing dimensions, then print and return the scores of all.
 

@@ -1,12 +1,14 @@
 """LPIPS with AlexNet: the difference of two frames in the features of an image classifier.
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The linear heads, version
-0.1, come with torchmetrics. The convolutions of AlexNet are read from torchvision's published checkpoint in the
-download folder of ``torch.hub``. This module downloads nothing and does not need torchvision.
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). The linear heads (version
+0.1) come with torchmetrics. The convolutions of AlexNet are read from torchvision's published checkpoint: at the path
+in the environment variable OPENSORA_ADACACHE_ALEXNET, or in the download folder of ``torch.hub``. This module downloads
+nothing and does not need torchvision.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+VARIABLE = "OPENSORA_ADACACHE_ALEXNET"
 DOWNLOAD = f"python -c \"import torch; torch.hub.load_state_dict_from_url('{CHECKPOINT_URL}', check_hash=True)\""
 
 # For each convolution: its index in the checkpoint, stride, padding, and whether 3×3 max pooling precedes it.
@@ -49,7 +52,9 @@ def require_torchmetrics(metric: str) -> None:
 
 
 def checkpoint_path() -> Path:
-    """Return the path at which torch.hub (and so torchvision) keeps the checkpoint of AlexNet."""
+    """Return the path of AlexNet's checkpoint: that in `VARIABLE`, or where torch.hub (and so torchvision) keeps it."""
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE]).expanduser()
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / CHECKPOINT_URL.rpartition("/")[2]
@@ -83,7 +88,9 @@ class Lpips:
 
         path = path or checkpoint_path()
         if not path.is_file():
-            raise MetricUnavailable(f"LPIPS needs AlexNet's weights, and there is no '{path.name}'; run {DOWNLOAD}")
+            raise MetricUnavailable(
+                f"LPIPS needs AlexNet's weights, and there is no '{path}'; run {DOWNLOAD}, or set {VARIABLE}"
+            )
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)
             shapes = tuple(tuple(weights[f"features.{place}.weight"].shape) for place, *_ in _CONVOLUTIONS)

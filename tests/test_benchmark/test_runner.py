@@ -14,6 +14,7 @@ from opensora_adacache.benchmark.making import RowMaking
 from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
+from opensora_adacache.shapes.dataset import heldout_prompts
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
@@ -204,3 +205,46 @@ def test_a_machine_that_does_not_see_the_folder_is_named(write_comparison, tmp_p
     with pytest.raises(OSError, match="is not the folder of this benchmark; all machines need a file system that they"):
         with RowMaking(run.comparison, tuple(run.tasks), run.folder)([], 0):
             pass
+
+
+def test_prompts_of_another_seed(compare, write_comparison, tmp_path, capsys):
+    """A folder keeps the seed of its prompts; none of any seed is a prompt of calibration."""
+    config = write_comparison(
+        "prompts = dict(heldout=2, seed=3)\nsettings = dict(every2=dict(cache=dict(type='Static')))\n"
+    )
+    out = tmp_path / "out"
+    run = ComparisonRun(load_comparison(config, prompt_seed=4), out, None, "test")
+    assert [task.job.prompt for task in run.tasks] == [text for text, _ in heldout_prompts(2, 4)]
+    write_description(out / "comparison.json", run.describe())
+    assert compare([str(config), "--out", str(out)]) == 2
+    assert "holds videos of prompts drawn with seed 4, not 3; choose another --out" in capsys.readouterr().err
+    assert ComparisonRun(load_comparison(config, prompt_seed=4), out, None, "test").num_missing == 4
+    calibration = set((ROOT / "assets" / "shapes" / "calibration.txt").read_text().splitlines())
+    assert not calibration & {text for seed in range(5) for text, _ in heldout_prompts(64, seed)}
+
+
+def test_a_prompt_seed_needs_held_out_prompts(compare, write_comparison, tmp_path, capsys):
+    config = write_comparison("settings = dict(every2=dict(cache=dict(type='Static')))\n")
+    assert compare([str(config), "--prompt-seed", "4", "--out", str(tmp_path / "out")]) == 2
+    assert "draws no held-out prompts, so it has no prompt seed" in capsys.readouterr().err
+
+
+def test_an_estimate_makes_nothing(compare, write_comparison, tmp_path, capsys):
+    config = write_comparison("batch_size = 2\nsettings = dict(every2=dict(cache=dict(type='Static', interval=2)))\n")
+    assert compare([str(config), "--estimate", "--out", str(tmp_path / "out")]) == 0
+    # two baseline videos of 8 steps and two of 5
+    assert capsys.readouterr().out.startswith("4 videos with 26 computed steps are missing: about ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings = dict(a=dict(cache=dict(type='FBCache', threshold=0.1)))\n", "set decision='sample'"),
+        ("settings = dict(a=dict(oracle='video', computed_steps=4))\n", "plans each video: leave batch_size out"),
+        ("settings = dict(a=dict(cache=dict(type='Static'), budget=40))\n", "settings.a.budget must lie in 1..8"),
+    ],
+)
+def test_settings_that_batches_cannot_have(write_comparison, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_comparison(write_comparison("batch_size = 2\n" + text))

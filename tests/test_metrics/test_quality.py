@@ -104,7 +104,7 @@ def test_lpips_without_weights_says_why(hub):
     for text in ("holds none; delete it", None):
         if text is None:
             hub.unlink()
-            text = f"there is no '{hub.name}'; run python -c"
+            text = f"there is no '{hub}'; run python -c"
         metrics, reasons = load_metrics(["psnr", "lpips"])
         assert list(metrics) == ["psnr"] and list(reasons) == ["lpips"]
         assert text in reasons["lpips"] and hub.name in reasons["lpips"] and "\n" not in reasons["lpips"]
@@ -112,6 +112,13 @@ def test_lpips_without_weights_says_why(hub):
     with pytest.raises(MetricUnavailable, match="holds none"):
         Lpips.load()
     assert CHECKPOINT_URL.endswith(hub.name)
+
+
+def test_weights_of_lpips_from_a_path(hub, tmp_path, monkeypatch):
+    other = hub.rename(tmp_path / "alexnet.pth")
+    assert load_metrics(["lpips"])[1]
+    monkeypatch.setenv("OPENSORA_ADACACHE_ALEXNET", str(other))
+    assert not load_metrics(["lpips"])[1]
 
 
 def test_frames_that_are_too_small_are_refused(hub):
