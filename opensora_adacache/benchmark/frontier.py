@@ -118,7 +118,7 @@ def read_held(folder: Path) -> Frontier:
     used = [one for one in named if 2 * len(made[one.name]) > most]
     keys = set.intersection(*(set(made[one.name]) for one in used)) if used else set()
     if not keys:
-        raise ValueError(f"'{folder}' has no video of all settings yet; let scripts/compare.py finish a batch")
+        raise ValueError(f"'{folder}' has no video of all settings yet; let opensora-adacache compare finish a batch")
     whole = [one for one in record.settings if keys <= made[one.name].keys()]
     videos = {one.name: {key: made[one.name][key] for key in keys} for one in whole}
     held = {one.name: hold(one, whole, videos) for one in used if one.name != BASELINE}
