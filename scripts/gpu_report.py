@@ -2,8 +2,8 @@
 
 The report covers parity with the reference vectors, a computed step at published size against the device's limits,
 kernels, and runs with and without a cache, eager and compiled. Weights are random. OUT.json and OUT.md are written
-after each section. Run it in the root of the repository. It needs torch, einops, safetensors and tqdm, and diffusers
-for the section on decoding.
+after each section. Run it in the root of the repository. It needs torch, einops and safetensors, and diffusers for
+the section on decoding.
 """
 
 from __future__ import annotations

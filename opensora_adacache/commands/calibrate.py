@@ -10,11 +10,11 @@ other path. All settings are also added to the user's own calibrations, where ``
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.main import print_error, run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.config import load_config
@@ -71,52 +71,53 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
 
     num_steps, missed = task.config.num_sampling_steps, False
     outputs = [] if out is None else [CalibratedOutput(out, task.model, num_steps, command)]
-    progress = Progress(task)
-    calibrator = progress.calibrator = task.load(limit, progress)
-    outputs.append(own_calibrations(calibrator.runs.identity, num_steps, command))
-    for name, search in task.searches(calibrator):
-        try:
-            found = search()
-        except ValueError as error:
-            missed = True
-            print_error(error, name)
-            continue
-        print(describe(name, found, num_steps), flush=True)
-        for output in outputs:
-            output.add({name: found})
-    for start in task.starts:
-        for line in calibrator.notes(start):
-            print(line)
+    with counting("batches") as count_batch:
+        progress = Progress(task, count_batch)
+        calibrator = progress.calibrator = task.load(limit, progress)
+        outputs.append(own_calibrations(calibrator.runs.identity, num_steps, command))
+        for name, search in task.searches(calibrator):
+            try:
+                found = search()
+            except ValueError as error:
+                missed = True
+                print_error(error, name)
+                continue
+            print(describe(name, found, num_steps), flush=True)
+            for output in outputs:
+                output.add({name: found})
+        for start in task.starts:
+            for line in calibrator.notes(start):
+                print(line)
     print(f"apply_cache(…, speedup=X) finds these settings in {outputs[-1].path}")
     return 2 if missed else 0
 
 
 class Progress:
-    """Counts batches in a progress bar, and says after the first one how long the calibration will take.
+    """Counts batches, and says after the first one how long the calibration will take.
 
     Args:
         task: what is calibrated.
+        count_batch: function that adds a batch to those that are shown.
 
     Attributes:
         calibrator: what calibrates it.
     """
 
-    def __init__(self, task: CalibrationTask) -> None:
-        from tqdm import tqdm
-
+    def __init__(self, task: CalibrationTask, count_batch: Callable[[], object]) -> None:
         self.task = task
         self.calibrator: Calibrator | None = None
-        self._bar = tqdm(desc="batches", disable=not sys.stderr.isatty())
+        self._count_batch = count_batch
+        self._count = 0
 
     def __call__(self, seconds: float, num_videos: int) -> None:
         """Count a batch of some videos that took so many seconds."""
         calibrator = self.calibrator
-        if self._bar.n == 0 and calibrator is not None:
+        if self._count == 0 and calibrator is not None:
             targets, for_psnr = len(self.task.targets), self.task.for_psnr
             num_runs = sum(calibrator.num_runs(start, targets, for_psnr) for start in self.task.starts)
             total = seconds * num_runs / num_videos
             time = f"{total:.0f} s" if total < 120 else f"{total / 60:.0f} minutes"
             line = f"the first batch took {seconds:.1f} s; all of it costs about {num_runs:.0f} uncached videos, {time}"
             print(line, flush=True)
-        self._bar.n += 1
-        self._bar.refresh()
+        self._count += 1
+        self._count_batch()

@@ -8,10 +8,10 @@ made again.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.executor import add_executor_flags, executor_overrides
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
@@ -53,8 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(options: argparse.Namespace) -> None:
     """Make the missing videos, then write the report."""
-    from tqdm import tqdm
-
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.results import RESULTS
@@ -71,10 +69,9 @@ def compare(options: argparse.Namespace) -> None:
         print(estimate_line(run))
         return
     total, num_before = run.num_missing, len(run.rows)
-    bar = tqdm(total=total, desc="videos", unit="video", disable=not sys.stderr.isatty())
     try:
-        with bar:
-            run.run(bar.update, tqdm.write, warn)
+        with counting("videos", total) as count_video:
+            run.run(count_video, print, warn)
     except KeyboardInterrupt:
         made = f"{len(run.rows) - num_before} of {total} missing videos are in '{out / RESULTS}'"
         raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from opensora_adacache.errors.family import AdaCacheWarning, MissingFileError
 from opensora_adacache.errors.shown import one_line
 from opensora_adacache.generation.batches import Batch
 from opensora_adacache.generation.denoising_step import DenoisingStep
+from opensora_adacache.generation.display import Display, ShowStep
 from opensora_adacache.generation.folder import RunFolder
 from opensora_adacache.generation.interrupts import Interrupts
 from opensora_adacache.generation.previews import Previews
@@ -33,9 +33,6 @@ from opensora_adacache.parallel.executor import Maker
 if TYPE_CHECKING:
     from opensora_adacache.generation.clip import Clip, ClipMaker, RunModels
     from opensora_adacache.generation.jobs import VideoJob
-
-# Called with the number of steps of a batch. The context gives a function to call after each of them.
-Watch = Callable[[int], AbstractContextManager[Callable[[], object]]]
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,6 @@ def no_seconds() -> dict[str, float]:
     return {"loading": 0.0, "text": 0.0, "denoising": 0.0, "decoding": 0.0, "total": 0.0}
 
 
-@contextlib.contextmanager
-def _unwatched(num_steps: int) -> Iterator[Callable[[], object]]:
-    yield lambda: None
-
-
 class BatchMaker:
     """Makes videos with models that are loaded once.
 
@@ -80,8 +72,7 @@ class BatchMaker:
         gpu: index of the GPU to use if there are any.
         team: the processes that make each video together. The first of them writes it, and all report it.
         warn: function that is called with each warning.
-        say: function that is called with one line before each model is loaded.
-        watch: shows the denoising steps.
+        display: shows what is loaded, and the denoising steps.
     """
 
     def __init__(
@@ -91,11 +82,10 @@ class BatchMaker:
         gpu: int,
         team: Team,
         warn: Callable[[str], object],
-        say: Callable[[str], object] = lambda line: None,
-        watch: Watch = _unwatched,
+        display: Display | None = None,
     ) -> None:
         self.config, self.folder, self.gpu, self.team = config, folder, gpu, team
-        self._warn, self._say, self._watch = warn, say, watch
+        self._warn, self._display = warn, display or Display()
         self._seconds = no_seconds()
         self._begin = time.perf_counter()
 
@@ -111,7 +101,7 @@ class BatchMaker:
             torch.cuda.set_device(device)
         self._device = describe_device(device)
         jobs = [job for batch in batches for job in batch.jobs]
-        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._say, team=self.team)
+        models = load_run(self.config, jobs, device, batch_by_batch=True, say=self._display.say, team=self.team)
         self._seconds["loading"] += models.loading_seconds
         self._seconds["text"] += models.encoding_seconds
         with models.maker(self.config) as maker:
@@ -135,14 +125,14 @@ class BatchMaker:
                     continue
                 done = {report.name for report in made}
                 unfinished = [job.path if self._lacks(job, batch, done) else None for job in batch.jobs]
-                with self._watch(self.config.num_steps) as count_step:
+                with self._display.batch(batch) as show_step:
 
                     def on_step(
                         step: DenoisingStep,
-                        count_step: Callable[[], object] = count_step,
+                        show_step: ShowStep = show_step,
                         unfinished: list[Path | None] = unfinished,
                     ) -> None:
-                        count_step()
+                        show_step(step)
                         previews.show(step, unfinished)
                         decoder.check()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import ConfigError, VideoError
 from opensora_adacache.generation.alike import check_alike
 from opensora_adacache.generation.batches import Batch
+from opensora_adacache.generation.display import Display
+from opensora_adacache.generation.displays import choose_display
 from opensora_adacache.generation.executors import choose_executor
 from opensora_adacache.generation.folder import RunFolder, warn
 from opensora_adacache.generation.interrupts import Interrupts
@@ -74,14 +75,15 @@ def run(config: RunConfig, group: ProcessGroup | None = None) -> RunSummary:
     team = _join_team(config, group)
     jobs = plan_jobs(config)
     with Interrupts() as interrupts, RunFolder(config, jobs, name, interrupts) as folder:
-        progress = _Progress(config, group, team, folder)
+        display = choose_display(config, shows=group.is_first)
+        progress = _Progress(config, group, team, folder, display)
         batches = group.on_first(folder.prepare)
         wanted = sum(len(batch.wanted) for batch in batches)
         summary = RunSummary(0, len(jobs) - wanted, len(jobs), save_dir)
         if not batches:
             return summary
         try:
-            with _watch(team, group, folder):
+            with _watch(team, group, folder, display):
                 progress.check(batches)
                 progress.make(batches)
                 progress.finish()
@@ -112,39 +114,44 @@ def _join_team(config: RunConfig, group: ProcessGroup) -> Team:
     return form_team(settings.sequence, settings.guidance)
 
 
-def _watch(team: Team, group: ProcessGroup, folder: RunFolder) -> contextlib.AbstractContextManager[object]:
+def _watch(
+    team: Team, group: ProcessGroup, folder: RunFolder, display: Display
+) -> contextlib.AbstractContextManager[object]:
     """End this process in order when another one of its team ends."""
+
+    def explain(rank: int) -> str:
+        display.close()
+        return folder.how_to_go_on(f"process {rank} ended or does not answer")
+
     if team.size == 1:
         return contextlib.nullcontext()
     from opensora_adacache.parallel.watch import Watch
 
     first = group.rank // team.size * team.size
-    ranks = range(first, first + team.size)
-    return Watch(ranks, group.rank, lambda rank: folder.how_to_go_on(f"process {rank} ended or does not answer"))
+    return Watch(range(first, first + team.size), group.rank, explain)
 
 
 class _Progress:
-    """What this process knows of a run, and what it shows.
+    """What this process knows of a run.
 
     Attributes:
         made: names of the videos that were made.
         failed: names of videos that could not be made -> reason.
     """
 
-    def __init__(self, config: RunConfig, group: ProcessGroup, team: Team, folder: RunFolder) -> None:
+    def __init__(self, config: RunConfig, group: ProcessGroup, team: Team, folder: RunFolder, display: Display) -> None:
         self.config = config
         self.group = group
         self.team = team
         self.folder = folder
+        self.display = display
         self.made: set[str] = set()
         self.failed: dict[str, str] = {}
         self._seconds: dict[int, dict[str, float]] = {}  # of each process that made videos for this one
         self._devices: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
         self._lost = False
-        self._shows = group.is_first and config.verbose > 0
-        self._bars = self._shows and sys.stderr.isatty()  # progress bars would fill a log file
-        self._executor = choose_executor(config.executor, group, team.size, self._say, warn)
+        self._executor = choose_executor(config.executor, group, team.size, display.say, warn)
         if config.decodes_ahead and not isinstance(self._executor, InProcess):
             warn("vae.decode_ahead has no effect with an executor: a worker finishes a batch before it gets the next")
 
@@ -163,17 +170,18 @@ class _Progress:
         work = [Work(batch.name, batch.cost(self.config), batch) for batch in batches]
         total = sum(len(batch.wanted) for batch in self.group.share(batches, self.team.size))
         outcomes = self._executor.run(work, self._factory)
-        with self._bar(total, "videos") as videos, contextlib.closing(outcomes):
+        in_workers = not isinstance(self._executor, InProcess)
+        with self.display.videos(total, in_workers), contextlib.closing(outcomes):
             for outcome in outcomes:
                 if isinstance(outcome, Lost):
                     lost = [path.name for path in outcome.work.item.wanted if path.name not in self.made]
                     self.failed |= dict.fromkeys(lost, outcome.reason)
                     self._lost = True
-                    videos.update(len(lost))
+                    self.display.advance(len(lost))
                 else:
                     self._seconds[outcome.worker] = outcome.result.seconds
-                    videos.update(self._take(outcome.result))
-        if not isinstance(self._executor, InProcess):
+                    self.display.advance(self._take(outcome.result))
+        if in_workers:
             self.folder.tidy()
 
     def finish(self) -> None:
@@ -210,7 +218,7 @@ class _Progress:
             return WorkerMaking(self.config, self.folder.run)
 
         def load(batches: Sequence[Batch], gpu: int) -> AbstractContextManager[Maker[Batch, VideoReport]]:
-            return BatchMaker(self.config, self.folder, gpu, self.team, warn, self._say, self._watch).loaded(batches)
+            return BatchMaker(self.config, self.folder, gpu, self.team, warn, self.display).loaded(batches)
 
         return load
 
@@ -228,28 +236,10 @@ class _Progress:
             warn(report.line)
             return 1
         self.made.add(report.name)
-        self._say(report.line)
+        self.display.say(report.line)
         if self.config.verbose > 1:
-            self._say(f"  {report.prompt}")
+            self.display.say(f"  {report.prompt}")
         return 1
 
     def _write(self, state: str, seconds: Sequence[dict[str, float]]) -> None:
         self.folder.write_run(state, list(self._devices.values()), seconds, self.failed)
-
-    def _say(self, line: str) -> None:
-        if self._bars:
-            from tqdm import tqdm
-
-            tqdm.write(line)
-        elif self._shows:
-            print(line, flush=True)
-
-    def _bar(self, total: int, name: str, leave: bool = True) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(total=total, desc=name, leave=leave, disable=not self._bars)
-
-    @contextlib.contextmanager
-    def _watch(self, num_steps: int) -> Iterator[Callable[[], object]]:
-        with self._bar(num_steps, "denoising", leave=False) as steps:
-            yield steps.update

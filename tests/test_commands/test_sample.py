@@ -88,7 +88,8 @@ def test_a_terminal_gets_progress_bars(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main([config, "--prompt", "a red circle", "--save-dir", str(tmp_path / "out"), "--verbose", "1"]) == 0
     shown = capsys.readouterr()
-    assert "videos: 100%" in shown.err and "denoising" in shown.err
+    assert "videos" in shown.err and "1/1 in 0:" in shown.err
+    assert "sample_0000.mp4: computed every step" in shown.out  # lines for a pipe do not go to the terminal
 
 
 def test_a_run_says_where_the_videos_are(config, tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_two_teams_make_the_videos_of_one_process(tmp_path, config):
     options = [f"{key}={value}" for key, value in values.items()]
     for sequence, guidance in ((2, 1), (1, 2)):
         folder = tmp_path / f"together{guidance}"
-        split = [f"parallel.sequence={sequence}", f"parallel.guidance={guidance}"]
+        split = [f"parallel.sequence={sequence}", f"parallel.guidance={guidance}", "preview=3"]
         ended = wait_for(start(INFERENCE, arguments(config, folder, *options, *split), 4))
         assert [status for status, _ in ended] == [0] * 4, ended
         check_same_videos(folder, tmp_path / "alone")
