@@ -1,6 +1,7 @@
-"""Rebuild the tables and page of a benchmark: ``opensora-adacache report DIR [--title TEXT] [--num-videos N]``.
+"""Report on a benchmark or a run: ``opensora-adacache report DIR [--title TEXT] [--num-videos N]``.
 
-This reads results.jsonl, comparison.json and the videos in DIR, and writes table.md, .csv, .tex and index.html there.
+Of a benchmark, this reads results.jsonl, comparison.json and the videos in DIR, and writes table.md, .csv, .tex and
+index.html there. Of both, it writes contact sheets to DIR/contact_sheets: frames, prompt and schedule of every video.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.errors.family import MissingFileError
 
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
-    parser = OneLineParser(description="Rebuild the tables and page of a benchmark from its results.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that compare wrote")
-    parser.add_argument("--title", help="title of the tables and page (default: title of the benchmark)")
+    parser = OneLineParser(
+        description="Write contact sheets of a run, or tables, page and contact sheets of a benchmark."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a benchmark (compare) or of a run (sample)")
+    parser.add_argument(
+        "--title", help="title of the tables and page (default: title of the benchmark), or of a run's sheet"
+    )
     parser.add_argument(
         "--num-videos",
         type=int,
@@ -37,9 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the tables and page, and print their paths."""
-    from opensora_adacache.benchmark.report.bench import write_report
+    """Write the contact sheets, and of a benchmark the tables and page, and print their paths.
 
-    write_report(options.folder, options.num_videos, options.title)
-    for name in ("table.md", "table.csv", "table.tex", "index.html"):
-        print(options.folder / name)
+    Raises:
+        MissingFileError: the folder holds neither a benchmark nor a run.
+    """
+    from opensora_adacache.benchmark.report.bench import write_report
+    from opensora_adacache.benchmark.report.sheets import write_bench_sheets, write_run_sheets
+    from opensora_adacache.benchmark.results import RESULTS
+    from opensora_adacache.generation.records import RUN_NAME
+
+    folder = options.folder
+    if (folder / RESULTS).is_file():
+        written = write_bench_sheets(folder)
+        write_report(folder, options.num_videos, options.title)
+        written += [folder / name for name in ("table.md", "table.csv", "table.tex", "index.html")]
+    elif (folder / RUN_NAME).is_file():
+        written = write_run_sheets(folder, options.title)
+    else:
+        raise MissingFileError(
+            f"'{folder}' has neither {RESULTS} nor {RUN_NAME}: name the folder of a benchmark or of a run"
+        )
+    print(*written, sep="\n")

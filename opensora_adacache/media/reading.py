@@ -90,6 +90,35 @@ def read_video(path: str | Path) -> Tensor:
     return _to_tensor(upright(frame) for frame in _decode(_existing(path, "video"), whole=True))
 
 
+def read_spread(path: str | Path, count: int) -> list[Image]:
+    """Return at most `count` frames of a video, evenly spaced from the first to the last, or the picture of an image.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MediaError: the file cannot be decoded.
+    """
+    from opensora_adacache.media.pictures import upright
+
+    path = _existing(path, "video")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return [_read_image(path)]
+    # Decoded twice, because all frames of a long video would not fit into memory.
+    wanted = set(spread(sum(1 for _ in _decode(path)), count))
+    return [upright(frame) for index, frame in enumerate(_decode(path)) if index in wanted]
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Return at most `count` of the first `total` numbers, evenly spaced from the first to the last.
+
+    >>> spread(17, 5), spread(2, 5), spread(9, 1)
+    ([0, 4, 8, 12, 16], [0, 1], [4])
+    """
+    if count == 1:
+        return [total // 2]
+    count = min(total, count)
+    return [round(index * (total - 1) / max(count - 1, 1)) for index in range(count)]
+
+
 def _open_reference(path: str | Path, stop: int | None = None) -> Iterator[Callable[[], Image]]:
     """Yield for each frame a function that converts it to a picture, which costs more than decoding it."""
     from opensora_adacache.media.pictures import upright

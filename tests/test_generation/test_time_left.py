@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opensora_adacache.generation.time_left import TimeLeft
@@ -52,6 +52,7 @@ def test_the_first_step_counts_only_while_it_is_the_only_one():
     assert left.seconds(3, 1, 0) == 2
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0, 3), st.floats(0, 9))
 def test_durations_on_a_line_are_found_again(shares, reused, difference):
     """Of any mixture of steps, also where a part of the videos of a batch computes."""
@@ -61,6 +62,7 @@ def test_durations_on_a_line_are_found_again(shares, reused, difference):
     assert left.seconds(2, 1, 0) == pytest.approx(2 * reused + difference, abs=1e-6)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100)), min_size=1, max_size=20))
 def test_no_time_is_negative(steps):
     left = TimeLeft([False, True, False])

@@ -22,9 +22,12 @@ def command():
 
 def test_the_command_writes_everything(command, bench_folder, capsys):
     assert command([str(bench_folder), "--title", "Mine & yours"]) == 0
-    assert capsys.readouterr().out.split() == [
-        str(bench_folder / name) for name in ("table.md", "table.csv", "table.tex", "index.html")
+    sheets = [
+        f"contact_sheets/{setting.name}.png" for setting in read_comparison(bench_folder / "comparison.json").settings
     ]
+    files = [*sheets, "table.md", "table.csv", "table.tex", "index.html"]
+    assert capsys.readouterr().out.split() == [str(bench_folder / name) for name in files] and len(sheets) == 3
+    assert all((bench_folder / name).is_file() for name in files)
     html = (bench_folder / "index.html").read_text()
     assert html.count("data:video/mp4;base64,") == 9 and html.count("data:image/svg+xml;base64,") == 6
     assert "<title>Mine &amp; yours</title>" in html and "a &lt;blue&gt; square moves slowly" in html
@@ -75,7 +78,7 @@ def test_an_interrupted_comparison(bench_folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "results.jsonl").unlink(), "results.jsonl' does not exist"),
+        (lambda folder: (folder / "results.jsonl").unlink(), "has neither results.jsonl nor run.json: name the folder"),
         (lambda folder: (folder / "results.jsonl").write_text(""), "no result yet"),
         (lambda folder: (folder / "results.jsonl").write_text("a,b\n"), "line 1 is not a result"),
         (lambda folder: (folder / "comparison.json").unlink(), "comparison.json' does not exist"),

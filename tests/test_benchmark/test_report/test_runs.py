@@ -10,7 +10,9 @@ import torch
 
 from opensora_adacache.benchmark.report.page import write_page
 from opensora_adacache.benchmark.report.runs import compare, format_table, read_run
+from opensora_adacache.commands.report import main as report
 from opensora_adacache.generation.records import RUN_NAME, RunRecord, VideoRecord, list_videos, to_json
+from opensora_adacache.generation.references import list_media
 from opensora_adacache.generation.saving import save
 from opensora_adacache.media.writing import encode_video
 
@@ -60,6 +62,14 @@ def folders(tmp_path):
         (tmp_path / name).mkdir()
         make_run(tmp_path / name, noise, computed, seconds)
     return [tmp_path / "baseline", tmp_path / "cached"]
+
+
+def test_the_report_of_a_run_is_its_contact_sheet(folders, capsys):
+    folder = folders[1]
+    videos = list_media(folder)
+    assert report([str(folder), "--title", "Mine"]) == 0
+    assert capsys.readouterr().out == f"{folder}/contact_sheets/cached.png\n"
+    assert list_media(folder) == videos  # in a folder of references, another picture would move the following ones
 
 
 def test_comparison(folders):
