@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.config.calibrated import write_calibrated
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting
@@ -156,3 +158,22 @@ def test_the_snippet_of_the_readme():
     pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(lambda module, inputs: calls.append(1))
     exec(compile(code, "README.md", "exec"), {"pipe": pipeline})
     assert len(calls) == 50 / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["latte", "cogvideox", "wan", "wan-2.2", "ltx-video"])
+def test_a_pipeline_without_unconditional_rows(name):
+    """Windows of two steps from step 2 on: rows are left out at steps 3 and 5 of 6; a pipeline without guidance is
+    refused before its first step."""
+    pipeline = make_pipeline(name)
+    plain = generate(pipeline, name)
+    config = StaticConfig(interval=1, guidance_reuse=GuidanceReuse(interval=2, start=0))
+    with apply_cache(pipeline, config) as session:
+        reused = generate(pipeline, name)
+        assert reused.shape == plain.shape and reused.isfinite().all() and not torch.equal(reused, plain)
+        *_, branch = session.branches.values()
+        left_out = [record.step for record in branch.trace if record.rebuilt]
+        assert left_out == [3, 5] if name != "wan-2.2" else left_out
+        assert torch.equal(generate(pipeline, name), reused)
+        with pytest.raises(ValueError, match="switch guidance on, or leave guidance_reuse out"):
+            generate(pipeline, name, guidance_scale=1.0)
