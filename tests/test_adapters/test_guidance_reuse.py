@@ -19,6 +19,7 @@ from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.team_check import check_team
 from opensora_adacache.schedulers import RFLOW
 
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
 STEPS = 12
 REUSE = GuidanceReuse(interval=3, start=0.3)  # leaves rows out at steps 4, 5, 7, 8, 10 and 11
 EVERY_STEP = StaticConfig(interval=1, guidance_reuse=REUSE)
@@ -181,6 +182,7 @@ REFUSED = {
     "ltx-2": "rebuilds the output for the video only",
     "kandinsky-6": "rebuilds the output for the video only",
     "minimax-h3": "the rows and columns of latents of shape",
+    "flux": "the rows and columns of latents of shape",
     "cosmos-3": "the rows and columns of latents of shape",
     "cosmos-1": "needs both guidance branches of each video",
     "cosmos-2": "needs both guidance branches of each video",
