@@ -11,6 +11,8 @@ import torch
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.stdit3.sites import block_sites
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
@@ -180,6 +182,22 @@ def test_clean_frames_and_masks_work(golden_model, name, policy_settings, random
     plain, cached = (run(config) for config in policy_settings[name])
     assert torch.equal(cached[:, :, 0], z[:, :, 0]) and not torch.equal(cached, plain)
     assert (cached - plain).norm() < 0.5 * plain.norm()
+
+
+@pytest.mark.parametrize(
+    ("config", "num_residuals"),
+    [
+        (DiCacheConfig(threshold=0.3), 1 + 3 + 1),  # two of the stack, two of the first block, its last output
+        (DiCacheConfig(threshold=0.3, subtract_input=True), 1 + 3 + 2),
+        (BWCacheConfig(threshold=1e-9), 1 + 8),
+        (BWCacheConfig(threshold=1e-9, layers=(1,)), 1 + 2),
+    ],
+)
+def test_what_probing_policies_hold(golden_model, sample, config, num_residuals):
+    with apply_cache(golden_model, config, STEPS) as session:
+        sample(golden_model)
+    assert session.peak_cache_bytes == num_residuals * 2 * 3 * 16 * 64 * 4
+    assert isinstance(config, BWCacheConfig) or num_residuals == 1 + config.num_extra_residuals
 
 
 def test_forecasts_without_a_profile_warn(golden_model):
