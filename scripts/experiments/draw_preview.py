@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from opensora_adacache.benchmark.report.drawing import COMPUTED, INK, REUSED, SOFT
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
 
@@ -31,7 +32,7 @@ RUNS = {
 PROMPTS = (2, 4)  # of assets/shapes/prompts.txt
 SIDE, GAP, MARGIN, TITLE, FOOT = 176, 12, 10, 30, 44
 TICK, HELD = 130, 34  # milliseconds of a tick; ticks after the last video is finished
-PAPER, INK, FAINT, COMPUTED, REUSED = "#ffffff", "#1f2933", "#7b8794", "#d9480f", "#ced4da"
+PAPER = "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def draw(rows: list[list[Take]]) -> list[Image.Image]:
                 if picture is not None:
                     frame.paste(_image(picture), (left, top))
                 _draw_strip(pen, take, take.steps_done(tick), left, top + SIDE + 5)
-                pen.text((left, top + SIDE + 17), _caption(take, row[0], tick), fill=FAINT, font=small)
+                pen.text((left, top + SIDE + 17), _caption(take, row[0], tick), fill=SOFT, font=small)
         frames.append(frame)
     return frames
 
