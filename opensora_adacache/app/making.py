@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opensora_adacache.app.limits import Limits
 from opensora_adacache.app.menu import Menu
 from opensora_adacache.app.source import Source, job_of
 from opensora_adacache.app.store import SUMMARY, PairStore
@@ -67,13 +66,10 @@ class PairMaker:
         models: the models.
         menu: the policies.
         store: where files go.
-        limits: limits of the app.
         preview_every: number of steps from one preview to the next.
     """
 
-    def __init__(
-        self, source: Source, models: RunModels, menu: Menu, store: PairStore, preview_every: int
-    ) -> None:
+    def __init__(self, source: Source, models: RunModels, menu: Menu, store: PairStore, preview_every: int) -> None:
         self._source, self._models, self._menu, self._store = source, models, menu, store
         self._preview_every = preview_every
 
@@ -91,7 +87,8 @@ class PairMaker:
         changes: dict[str, Mapping[str, Any]] = {BASELINE: {"cache": None}, CACHED: choice.changes}
         configs = {name: self._source.run(request, folder, change) for name, change in changes.items()}
         baseline, cached = (
-            RunView(name, title, configs[name].num_steps) for name, title in ((BASELINE, BASELINE), (CACHED, choice.label))
+            RunView(name, title, configs[name].num_steps)
+            for name, title in ((BASELINE, BASELINE), (CACHED, choice.label))
         )
         pair = PairView(request, (baseline, cached), choice.note, ticket.token)
         frames: dict[str, Tensor] = {}
@@ -131,8 +128,6 @@ class PairMaker:
 
     def _write_summary(self, pair: PairView, folder: Path) -> None:
         """Write ``pair.json``, as soon as there is a video."""
-        from dataclasses import asdict
-
         seconds = {run.name: run.seconds for run in pair.runs if run.seconds is not None}
         summary = PairSummary(
             prompt=pair.request.prompt,

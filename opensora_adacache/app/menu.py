@@ -63,7 +63,9 @@ class Offer:
         """Return the settings for a speedup: the nearest ones, if there are none for it."""
         if self.section_for is not None:
             label = f"{self.name} {speedup:g}x"
-            return Choice({"cache": self.section_for(speedup)}, label, f"settings for any speedup; {speedup:g}x is used")
+            return Choice(
+                {"cache": self.section_for(speedup)}, label, f"settings for any speedup; {speedup:g}x is used"
+            )
         if not self.sections:
             return Choice({}, self.name, "the cache of the config is used; the speedup has no effect")
         nearest = min(self.sections, key=lambda there: abs(math.log(there / speedup)))
@@ -137,7 +139,9 @@ def _calibrated(config: RunConfig, model: ModelIdentity) -> dict[str, Offer]:
             if kind in names and speedup is not None and SLOWEST <= speedup <= FASTEST:
                 sections.setdefault(names[kind], {}).setdefault(speedup, setting.section)
     if moreg is not None and "adacache" in sections:
-        with_moreg = {speedup: {**section, "moreg": moreg} for speedup, section in sections["adacache"].items()}
+        with_moreg: dict[float, Mapping[str, Any]] = {
+            speedup: {**section, "moreg": moreg} for speedup, section in sections["adacache"].items()
+        }
         sections[MOREG] = with_moreg
     offers = {name: Offer(name, found) for name, found in sections.items()}
     steps = config.num_sampling_steps

@@ -71,7 +71,7 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
     with gr.Blocks(title="opensora-adacache", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML(render_header(source, studio.menu.missing))
         with gr.Row(elem_classes="oa-main", equal_height=False):
-            with gr.Column(scale=4, min_width=300, elem_classes="oa-form"):
+            with gr.Column(scale=4, min_width=280, elem_classes="oa-form"):
                 prompt = gr.Textbox(
                     label="Prompt",
                     value=source.examples[0] if source.examples else "",
@@ -81,9 +81,7 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
                     elem_id="oa-prompt",
                 )
                 policy = gr.Dropdown(offers, value=offers[0], label="Policy", elem_id="oa-policy")
-                speedup = gr.Slider(
-                    SLOWEST, FASTEST, value=_SPEEDUP, step=0.1, label="Speedup: steps / computed steps", elem_id="oa-speedup"
-                )
+                speedup = gr.Slider(SLOWEST, FASTEST, value=_SPEEDUP, step=0.1, label="Speedup", elem_id="oa-speedup")
                 note = gr.HTML(_note(studio, offers[0], _SPEEDUP))
                 with gr.Row():
                     make = gr.Button("Make videos", variant="primary", scale=2, min_width=120, elem_id="oa-make")
@@ -100,8 +98,8 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
                 )
                 seed = gr.Number(value=source.config.seed, precision=0, minimum=0, label="Seed", elem_id="oa-seed")
                 if source.examples:
-                    gr.Examples([[text] for text in source.examples], inputs=[prompt], label="Examples")
-            with gr.Column(scale=9, min_width=320):
+                    gr.Examples([[text] for text in source.examples], [prompt], label="Examples", elem_id="oa-examples")
+            with gr.Column(scale=9, min_width=280):
                 stage = gr.HTML(render_empty(source), elem_id="oa-stage")
                 history = gr.HTML("", elem_id="oa-history", js_on_load=_CHOOSE)
 
@@ -120,7 +118,12 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
                 if isinstance(state, Ended):
                     yield render_state(state, source), render_history(studio.visitors.history(visitor)), *idle
                 else:
-                    yield render_state(state, source), gr.skip(), gr.update(interactive=False), gr.update(interactive=True)
+                    yield (
+                        render_state(state, source),
+                        gr.skip(),
+                        gr.update(interactive=False),
+                        gr.update(interactive=True),
+                    )
                     time.sleep(_PACE)
 
         def stop(request: gr.Request) -> None:
@@ -155,7 +158,17 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
 def theme() -> gr.themes.Base:
     """Return the theme, with the fonts of the visitor's own system: no page asks another server for anything."""
     blue = gr.themes.Color(
-        "#f0f6fc", "#dbe9f7", "#b9d3ee", "#8db7e1", "#5d97d0", "#2563a8", "#20558f", "#1b4777", "#17395f", "#122c49", "#0d2036"
+        "#f0f6fc",
+        "#dbe9f7",
+        "#b9d3ee",
+        "#8db7e1",
+        "#5d97d0",
+        "#2563a8",
+        "#20558f",
+        "#1b4777",
+        "#17395f",
+        "#122c49",
+        "#0d2036",
     )
     return gr.themes.Base(
         primary_hue=blue,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from opensora_adacache.app.studio import Studio
 from opensora_adacache.errors.family import AdaCacheError, ConfigError
 
 Message = MutableMapping[str, Any]
-Application = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 
 # A browser loads nothing from another server, whatever a page asks for.
 POLICY = (
@@ -141,6 +144,8 @@ def serve(
         import uvicorn
     except ImportError:
         raise ConfigError("the app needs gradio: run pip install 'opensora-adacache[app]'") from None
+    # What ends a service ends it like Ctrl-C, so that its files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(host, port))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opensora-adacache-")))
@@ -150,7 +155,8 @@ def serve(
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
         shown = f"[{host}]" if ":" in host else host
         say(f"the app is at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)")
-        server.run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again, once it has answered what was open
+            server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> Any:

@@ -16,8 +16,7 @@ from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 
-BUNDLED = "shapes/sample"
-NUM_EXAMPLES = 6
+NUM_EXAMPLES = 5
 
 # Class of a pipeline -> the config that describes it.
 PIPELINES = {
@@ -85,10 +84,7 @@ class Source:
         config = load_config(
             self._path, {**self._overrides, **values}, defaults={"prompt_path": "assets/texts/gallery.txt"}
         )
-        return replace(
-            config,
-            **{"start_index": 0, "num_sample": 1, "batch_size": 1, "prompt_as_path": False, "executor": None},
-        )
+        return replace(config, start_index=0, num_sample=1, batch_size=1, prompt_as_path=False, executor=None)
 
 
 def job_of(config: RunConfig, name: str) -> VideoJob:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opensora_adacache.app.limits import Limits
 from opensora_adacache.errors.family import MediaError
 from opensora_adacache.media.files import write_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # The decoders that uploads may reach; Pillow knows many more, some for formats that nobody uploads.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -25,8 +30,6 @@ def store_upload(upload: str | Path, folder: str | Path, target: Path, limits: L
     Raises:
         MediaError: it is no upload, too large, or no image. The message names no path.
     """
-    from io import BytesIO
-
     path = Path(upload).resolve()
     if not path.is_relative_to(Path(folder).resolve()) or not path.is_file():
         raise MediaError("the reference image was not uploaded: upload a file")
@@ -37,18 +40,17 @@ def store_upload(upload: str | Path, folder: str | Path, target: Path, limits: L
     return write_file(target, picture.getbuffer())
 
 
-def _decode(content: bytes, limits: Limits):  # type: ignore[no-untyped-def]
+def _decode(content: bytes, limits: Limits) -> Image:
     """Return the image as 8-bit RGB. Its size is read before its pixels."""
-    from io import BytesIO
-
-    from PIL import Image
+    from PIL import Image as images
+    from PIL.Image import DecompressionBombWarning
 
     from opensora_adacache.media.pictures import plain_picture
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
+        warnings.simplefilter("ignore", DecompressionBombWarning)  # the limit below is lower
         try:
-            with Image.open(BytesIO(content), formats=FORMATS) as image:
+            with images.open(BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > limits.upload_pixels:
                     raise MediaError(
                         f"the reference image has {image.width}x{image.height} pixels, but at most "

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from opensora_adacache.app.requests import PairRequest
-from opensora_adacache.app.views import Ended, Making, State, Waiting
+from opensora_adacache.app.views import Ended, Making, PairView, State, Waiting
 from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.errors.shown import counted, one_line
 
@@ -93,9 +93,7 @@ class WaitingLine:
         most: number of pairs that may wait while another one is made.
     """
 
-    def __init__(
-        self, make: Callable[[Ticket], Ended], leave: Callable[[Ticket, Ended], object], most: int
-    ) -> None:
+    def __init__(self, make: Callable[[Ticket], Ended], leave: Callable[[Ticket, Ended], object], most: int) -> None:
         self._make = make
         self._leave = leave
         self._most = most
@@ -175,5 +173,5 @@ class WaitingLine:
                 ticket.show(Waiting(place + being_made))
 
 
-def _pair_of(state: State):  # type: ignore[no-untyped-def]
+def _pair_of(state: State) -> PairView | None:
     return state.pair if isinstance(state, Making) else None

@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=BUNDLED,
         help="config, or folder or hub name of a diffusers pipeline (default: the bundled model)",
     )
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 serves other machines (default: %(default)s)")
+    add(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 serves other machines (default: %(default)s)"
+    )
     add("--port", type=int, default=7860, help="port to listen at; 0 takes a free one (default: %(default)s)")
     add("--queue", type=count, default=8, help="number of pairs of videos that may wait (default: %(default)s)")
     add("--preview", type=count, default=3, metavar="N", help="show a frame every N steps (default: %(default)s)")

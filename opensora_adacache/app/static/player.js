@@ -36,5 +36,13 @@
   }
 
   const look = () => document.querySelectorAll(".oa-stage[data-finished]").forEach(stage => { if (!ready.has(stage)) setUp(stage); });
-  new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
+  // On a narrow page the stage lies below the form: bring it into view when a pair begins.
+  let making = false;
+  const follow = () => {
+    const stage = document.querySelector(".oa-stage");
+    const now = Boolean(stage && stage.matches(".waiting, .making"));
+    if (now && !making && stage.getBoundingClientRect().top > innerHeight * 0.8) stage.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+    making = now;
+  };
+  new MutationObserver(() => { look(); follow(); }).observe(document.documentElement, { childList: true, subtree: true });
 })();
