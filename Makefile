@@ -11,13 +11,16 @@ WORKERS ?= 2
 PROMPT_SEED ?=
 WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 
-.PHONY: demo bench figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
+.PHONY: demo app bench figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache.py --save-dir $(OUT)/adacache
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
 	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
+
+app: $(VENV)/.installed-app  ## the web app with the bundled model, at http://127.0.0.1:7860
+	$(BIN)/opensora-adacache app $(APP_OPTIONS)
 
 bench: $(VENV)/.installed-dev  ## benchmark of every caching policy on the bundled model: tables and a page in docs/results/bench
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
@@ -58,7 +61,7 @@ test-oldest:  ## the fast tests with the oldest versions that pyproject.toml all
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt \
 		PYTEST_OPTIONS="$(addprefix --deselect=tests/,$(OLDEST_WITHOUT))"
 
-test-slow: $(VENV)/.installed-dev  ## the slow tests, such as pages in a headless Chromium if it is installed
+test-slow: $(VENV)/.installed-slow  ## the slow tests, such as pages in a headless Chromium if it is installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
 
 test-gpu:  ## tests that need a CUDA device, with $(PYTHON): needs torch, einops, safetensors and pytest
@@ -115,6 +118,14 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-app: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[app]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-slow: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,app,browser]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-app
 
 $(VENV)/.installed-release: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[release]'

@@ -28,6 +28,8 @@ setup(
         "opensora_adacache": [
             "py.typed",
             "shapes/weights/**/*",
+            "app/static/*",
+            "app/templates/*.jinja",
             "benchmark/report/*.jinja",
             "benchmark/*.json",
             "presets/data/*.json",

@@ -178,7 +178,10 @@ class CacheSession:
             step = run.open
             assert step is not None
             run.close_step(step, timer)
-            self.on_step(ObservedStep(step.number - 1, timestep, latents, tuple(step.computed)))
+            found = run.steps[-1].decisions
+            distances = tuple(one.distance if one else None for one in found)
+            motions = tuple(one.motion if one else None for one in found)
+            self.on_step(ObservedStep(step.number - 1, timestep, latents, tuple(step.computed), distances, motions))
         except BaseException:
             self.reset()
             raise

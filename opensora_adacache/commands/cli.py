@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": "print tokens, FLOPs and cache bytes of a config without loading a model",
     "replay": "predict the schedule of another codebook from a recorded run",
     "configs": "list the configs that ship with the package, or copy them",
+    "app": "serve a web app that makes a baseline and a cached video side by side",
     "doctor": "print versions, devices, attention backends, memory, and which weights are missing",
     "completion": "print the shell code that completes these commands",
 }

@@ -33,6 +33,7 @@ PACKAGES = {
     "accelerate": "offload, device maps",
     "torchao": "model.quantize",
     "xformers": "attention_backend='xformers'",
+    "gradio": "the web app",
     "matplotlib": "plots of a benchmark",
     "torchmetrics": "LPIPS",
     "cache-dit": "comparison with its caches",

@@ -22,9 +22,14 @@ class DenoisingStep:
             model's output stayed as it is: float32 [B, 3, H, W] on the CPU, not clamped to -1..1. It can be called
             until the callback returns, in the process that leads its team, and takes no random numbers from the run.
             It raises a ValueError if the latents of this pipeline cannot be decoded before its end.
+        distances: what the policy measured, for each entry of `computed`; None if nothing. Empty without a cache. With
+            several guidance branches that decide for themselves, these are the values of the first one.
+        motions: shaped motion, for each entry of `computed`; None if nothing was measured. Empty without a cache.
     """
 
     index: int
     num_steps: int
     computed: tuple[bool, ...]
     preview: Callable[[], Tensor] = field(repr=False)
+    distances: tuple[float | None, ...] = ()
+    motions: tuple[float | None, ...] = ()

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from opensora_adacache.caching.trace import computed_steps, trace_to_json
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import FolderInUseError
 from opensora_adacache.generation.batches import Batch, plan_batches, set_aside
-from opensora_adacache.generation.description import describe, first_difference, plain
+from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.interrupts import Interrupts
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.lock import FolderLock
@@ -28,7 +27,7 @@ from opensora_adacache.generation.records import (
     read_run,
     to_json,
 )
-from opensora_adacache.generation.saving import finish_interrupted, save
+from opensora_adacache.generation.saving import finish_interrupted, record_of, save
 from opensora_adacache.media.files import write_file
 from opensora_adacache.media.watermark import add_watermark
 from opensora_adacache.media.writing import encode_image, encode_video
@@ -92,22 +91,7 @@ class RunFolder:
         Raises:
             OSError: the folder is not writable, the disk is full, or another run has taken over the folder.
         """
-        record = VideoRecord(
-            video=job.path.name,
-            run=self.run,
-            prompt=job.prompt,
-            seed=job.seed,
-            index=job.index,
-            sample=job.sample,
-            settings=describe(job, self.config),
-            num_steps=clip.num_steps,
-            computed_steps=sum(len(computed_steps(trace)) for trace in clip.traces) if clip.traces else clip.num_steps,
-            batch_size=batch_size,
-            seconds={"denoising": clip.denoising_seconds, "decoding": clip.decoding_seconds},
-            peak_cache_bytes=clip.peak_cache_bytes,
-            traces=[trace_to_json(trace) for trace in clip.traces],
-            branches=list(clip.branches),
-        )
+        record = record_of(job, clip, self.config, self.run, batch_size)
         frames = add_watermark(clip.frames) if self.config.watermark else clip.frames
         content = encode_image(frames) if self.config.makes_images else encode_video(frames, self.config.save_fps)
         self._lock.check()

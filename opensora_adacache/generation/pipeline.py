@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from opensora_adacache.schedulers.rectified_flow import TextEncoder
 
 StepCallback = Callable[[DenoisingStep], object]
+# Whether blocks ran, distances and motions; see `DenoisingStep`.
+_Observed = tuple[tuple[bool, ...], tuple[float | None, ...], tuple[float | None, ...]]
 
 # The model is conditioned on this frame rate for images.
 IMAGE_FPS = 120
@@ -111,7 +113,7 @@ class Pipeline:
         self.device = device
         self.team = team or Team()
         self._session: CacheSession | None = None
-        self._computed: tuple[bool, ...] = (True,)  # in the latest step
+        self._observed: _Observed = ((True,), (), ())  # in the latest step
         self._preview_seconds = 0.0
         self._depth = 0
         scheduler = config.scheduler
@@ -134,7 +136,7 @@ class Pipeline:
         self._depth -= 1
         if self._depth == 0 and self._session is not None:
             self._session.detach()
-            self._session, self._computed = None, (True,)
+            self._session, self._observed = None, ((True,), (), ())
 
     @torch.no_grad()
     def generate(
@@ -232,11 +234,13 @@ class Pipeline:
         return _Denoised(latents, traces, seconds, peak_bytes)
 
     def _note(self, step: ObservedStep) -> None:
-        self._computed = step.computed
+        self._observed = (step.computed, step.distances, step.motions)
 
     def _show(self, callback: StepCallback, loop: int, step: SampledStep) -> None:
         index = loop * self.sampler.num_sampling_steps + step.index
-        callback(DenoisingStep(index, self.config.num_steps, self._computed, partial(self._preview, step)))
+        computed, distances, motions = self._observed
+        preview = partial(self._preview, step)
+        callback(DenoisingStep(index, self.config.num_steps, computed, preview, distances, motions))
 
     def _preview(self, step: SampledStep) -> Tensor:
         """Return the expected middle frame [B, 3, H, W] of each video. Its time is not part of denoising."""

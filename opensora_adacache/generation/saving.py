@@ -9,9 +9,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from opensora_adacache.caching.trace import computed_steps, trace_to_json
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.description import describe
+from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.records import FileDigest, VideoRecord, from_json, record_path, to_json
 from opensora_adacache.media.files import rename, unfinished_files, write_unfinished
+
+if TYPE_CHECKING:
+    from opensora_adacache.generation.clip import Clip
+
+
+def record_of(job: VideoJob, clip: Clip, config: RunConfig, run: str, batch_size: int) -> VideoRecord:
+    """Return the record of a video that was made and is not written yet.
+
+    Args:
+        job: job of the video.
+        clip: the video.
+        config: config of its run.
+        run: identifier of the run.
+        batch_size: number of videos that were denoised together.
+    """
+    return VideoRecord(
+        video=job.path.name,
+        run=run,
+        prompt=job.prompt,
+        seed=job.seed,
+        index=job.index,
+        sample=job.sample,
+        settings=describe(job, config),
+        num_steps=clip.num_steps,
+        computed_steps=sum(len(computed_steps(trace)) for trace in clip.traces) if clip.traces else clip.num_steps,
+        batch_size=batch_size,
+        seconds={"denoising": clip.denoising_seconds, "decoding": clip.decoding_seconds},
+        peak_cache_bytes=clip.peak_cache_bytes,
+        traces=[trace_to_json(trace) for trace in clip.traces],
+        branches=list(clip.branches),
+    )
 
 
 def save(folder: Path, content: bytes | memoryview, record: VideoRecord) -> None:

@@ -30,6 +30,7 @@ COLUMN = 30.0  # width of a lifeline's column
 
 ROOMS = {
     "commands": "what the scripts run",
+    "app": "the web app: two videos side by side",
     "testing": "tiny pipelines to try things on",
     "benchmark": "policies side by side: rows, tables, plots, page",
     "calibration": "traces to codebooks, thresholds, plans",

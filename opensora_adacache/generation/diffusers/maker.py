@@ -41,7 +41,7 @@ class PipelineMaker:
         self.pipeline = pipeline
         self.device = device
         self._sessions: dict[str, BranchedSession] = {}
-        self._computed: list[tuple[bool, ...]] = []  # of the calls since the latest step
+        self._observed: list[ObservedStep] = []  # the calls since the latest step
         self._depth = 0
 
     def __enter__(self) -> PipelineMaker:
@@ -120,7 +120,7 @@ class PipelineMaker:
             session.reset()
 
     def _note(self, branch: str, step: ObservedStep) -> None:
-        self._computed.append(step.computed)
+        self._observed.append(step)
 
     def _steps(
         self, calls: PipelineCalls, callback: Callable[[DenoisingStep], object] | None
@@ -128,13 +128,16 @@ class PipelineMaker:
         """Call a function after each step of the scheduler."""
         if callback is None:
             return nullcontext()
-        self._computed.clear()
+        self._observed.clear()
 
         def show(step: SchedulerStep) -> None:
             # of all guidance branches, each of which may decide for itself
-            computed = tuple(map(any, zip(*self._computed, strict=False))) or (True,)
-            self._computed.clear()
-            callback(DenoisingStep(step.index, step.num_steps, computed, partial(self._preview, calls, step)))
+            computed = tuple(map(any, zip(*(call.computed for call in self._observed), strict=False))) or (True,)
+            first = self._observed[0] if self._observed else None
+            measured = (first.distances, first.motions) if first else ((), ())
+            self._observed.clear()
+            preview = partial(self._preview, calls, step)
+            callback(DenoisingStep(step.index, step.num_steps, computed, preview, *measured))
 
         return watched_steps(self.pipeline.scheduler, show)
 
