@@ -13,6 +13,7 @@ import runpy
 import sys
 import types
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.policies.bwcache import BWCacheConfig
 from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
@@ -165,7 +167,7 @@ def registry(upstream):
     """Upstream's registry, restored afterwards."""
     from opensora.registry import MODELS
 
-    from opensora_adacache.adapters import opensora_registry as ours
+    from opensora_adacache.adapters.opensora import registry as ours
 
     MODELS.import_from_location()
     before = dict(MODELS._module_dict)
@@ -224,3 +226,16 @@ def test_a_folder_that_is_no_source(tmp_path, capsys):
 def _counted(model, calls):
     model.temporal_blocks[0].mlp.register_forward_pre_hook(lambda module, inputs: calls.append(1))
     return model
+
+
+def test_rows_are_left_out_as_with_our_model(model, golden_model):
+    """Two prompts of different lengths, whose mask has a row for each video and not for each branch."""
+    config = replace(config_of("mid_b2", decision="sample"), guidance_reuse=GuidanceReuse())
+    found = []
+    for each in (model, golden_model):
+        with apply_cache(each, config, RUNS["mid_b2"]["steps"]) as session:
+            latents = sample(each, "mid_b2")
+        steps = [[(record.computed, record.rebuilt, record.rows_computed) for record in t] for t in session.traces]
+        found.append((latents, steps))
+    assert found[0][1] == found[1][1] and any(rebuilt for trace in found[0][1] for _, rebuilt, _ in trace)
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=0)
