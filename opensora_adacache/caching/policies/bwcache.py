@@ -6,8 +6,9 @@ published code was available, only summaries with its equations and tables. They
 equation 7, and then alternates with computed steps (equation 8). Two points were unclear:
 
 - Which last steps always compute. One sentence names the second half of those that remain after the trigger at step k,
-  the ablation the last k / 2 of the run. Only the latter can reach the published share of reused steps (59 % of 29 at
-  δ = 0.25; the other reading allows at most 38 %), so it is what we do, with k counted from 1.
+  the ablation the last k / 2 of the run. Only the latter can reach the published shares of reused steps (41 % at
+  δ = 0.15 and 59 % at δ = 0.25; with three of four steps skipped, the other reading allows 38 %), so it is what we do,
+  with k counted from 1.
 - Whether a skipped step gives the output of the last block again or adds the residual of the stack. By a description of
   the published code it adds the residual, and so do we.
 
