@@ -18,7 +18,8 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 class CombinedResidual(StackResidual):
     """Σ w·r over computed steps, with weights for each skipped step. Sums are taken in float32.
 
-    Residuals that no later step uses are overwritten.
+    Residuals that no later step uses are overwritten by the next ones. Rows that do not compute with the others,
+    because guidance leaves them out, take part with their last residual.
 
     Args:
         store: where the residuals are kept, as many [R, N, C] as are used at a time.
@@ -42,11 +43,16 @@ class CombinedResidual(StackResidual):
             step: f"{self.NAME}, place {place}" if place else self.NAME
             for step, place in slots(combinations, computed).items()
         }
+        self._latest = 0
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        # rows whose numbers are broken compute further steps alone; no forecast uses those
-        if rows is None and step in self.names:
-            self.store.put(self.names[step], after - before)
+        if step not in self.names:
+            return  # rows whose numbers are broken compute further steps, which no forecast uses
+        residual = after - before
+        if rows is not None:
+            residual = self.store.get(self.names[self._latest]).index_copy(0, rows, residual)
+        self.store.put(self.names[step], residual)
+        self._latest = step
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
         out = x.float()

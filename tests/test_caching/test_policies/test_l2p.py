@@ -54,11 +54,21 @@ def test_sums_do_not_round_in_half_precision():
     assert residual.add_to(x, None, 3, torch.full((2,), 500.0)).flatten().tolist() == [4.0, 4.0]
 
 
-def test_rows_that_compute_alone_change_nothing():
+def test_a_step_that_some_rows_compute_beside_the_schedule_changes_nothing():
     residual, store = run(CONFIG, {1: 1.0, 2: 4.0})
     rows = torch.tensor([1])
     residual.update(X[rows] + 8, X[rows], rows, 3, torch.full((2,), 500.0))
     assert at(residual, 3) == [7.0, 7.0]
+
+
+def test_rows_that_a_computed_step_leaves_out_keep_their_last_residual():
+    """At step 3, which no forecast uses, and at step 4, which takes its place."""
+    config = L2PConfig(steps=(1, 2, 3, 4), weights=((0.0, 0.5, 0.0, 0.5),))
+    residual, store = run(config, {1: 1.0, 2: 4.0, 3: 6.0})
+    rows = torch.tensor([1])
+    residual.update(X[rows] + 10, X[rows], rows, 4, torch.full((2,), 500.0))
+    assert at(residual, 5) == [(4.0 + 6.0) / 2, (4.0 + 10.0) / 2]
+    assert store.peak_bytes == 2 * X.numel() * 4
 
 
 @pytest.mark.parametrize(
