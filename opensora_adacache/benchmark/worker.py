@@ -16,7 +16,7 @@ from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.caching.trace import StepRecord, work_done
-from opensora_adacache.costs.run import count_run
+from opensora_adacache.costs.run import count_run, step_flops
 from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
 from opensora_adacache.media.writing import write_video
@@ -137,6 +137,7 @@ class VideoMaker:
         computed = [record.computed for record in records] or [True] * num_steps
         measured = {} if name == BASELINE else self._quality(made.frames, reference)
         quality: dict[str, Any] = {key: measured.get(key) for key in _QUALITY}
+        tflops = _tflops(config, (work_done(records) if records else num_steps) / num_branches, records)
         return ResultRow(
             policy=BASELINE if name == BASELINE else policy_name(self.settings[name]),
             setting=name,
@@ -148,7 +149,7 @@ class VideoMaker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds / made.batch_size + clip.decoding_seconds,
             loop_s=clip.denoising_seconds / made.batch_size,
-            tflops=_tflops(config, (work_done(records) if records else num_steps) / num_branches, records),
+            tflops=tflops,
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes // made.batch_size,
@@ -159,6 +160,7 @@ class VideoMaker:
             schedule="".join("#" if step else "." for step in computed),
             distances=tuple(record.distance for record in records) or (None,) * num_steps,
             motions=tuple(record.motion for record in records) or (None,) * num_steps,
+            work=None if tflops is None else _work(config, 1e12 * tflops),
         )
 
     def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:
@@ -178,6 +180,12 @@ def _tflops(config: RunConfig, computed_steps: float, records: Sequence[StepReco
     except UncountedError:
         return None
     return None if flops is None else flops / 1e12
+
+
+def _work(config: RunConfig, flops: float) -> float:
+    """Return the number of computed steps of a run that costs this many FLOPs, if its other steps run no block."""
+    step = step_flops(config)
+    return round((flops - config.num_sampling_steps * step.reused) / (step.computed - step.reused), 6)
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:
