@@ -32,6 +32,8 @@ MOST_FACTORS = 5
 """Number of thresholds that are tried for a setting beside its own."""
 MARGIN, OVERSHOOT = 0.4, 0.2
 """How far beyond the budget a threshold aims: in steps, and as a fraction of the distance from it."""
+STUCK = 0.05
+"""Steps by which two thresholds must differ for a third one to be tried."""
 USUAL_SLOPE = -0.5
 """Change of the logarithm of the computed steps per change of the logarithm of the threshold, until two are known."""
 _KNOBS = ("codebook", "threshold", "tolerance")
@@ -129,6 +131,8 @@ def next_factor(found: Sequence[Point], budget: float) -> float | None:
     if above and below:
         return None
     nearest = min(usable or found, key=lambda point: abs(point.steps - budget))
+    if any(p.factor != nearest.factor and abs(p.steps - nearest.steps) < STUCK for p in usable):
+        return None  # the policy computes no fewer or no more steps
     gap = nearest.steps - budget
     aim = budget - math.copysign(MARGIN + OVERSHOOT * abs(gap), gap)
     rise = math.log(max(aim, 1.0) / nearest.steps)

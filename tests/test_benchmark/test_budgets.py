@@ -60,6 +60,8 @@ def test_thresholds_are_added_until_the_budget_lies_between_two(write_comparison
         ([Point("a", 1.0, 7.0)], 0.5102),
         # two points give a slope of −1 in logarithms
         ([Point("a", 1.0, 24.0), Point("b", 2.0, 12.0)], 3.0),
+        # further scaling would change nothing
+        ([Point("a", 1.0, 9.6), Point("b", 2.0, 9.6)], None),
         # exact videos are no end of a draw
         ([Point("a", 1.0, 30.0, is_exact=True), Point("b", 2.0, 8.0)], 1.818),
     ],
