@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
+from opensora_adacache.benchmark.shared_steps import SharedSteps
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.policies.planned import PlannedConfig
@@ -94,6 +96,7 @@ class VideoMaker:
     ) -> None:
         self.models, self.measures, self.folder = models, measures, folder
         self.keep_videos = comparison.keep_videos
+        self.shared = SharedSteps() if comparison.share_steps else None
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
         models.maker(comparison.run).warm_up([tasks[0].job])  # which is not timed
@@ -108,18 +111,20 @@ class VideoMaker:
         if not any(missing.values()):
             return
         references: dict[str, _Frames] = {}
-        for name in [BASELINE, *(name for name in names if name != BASELINE and missing[name])]:
-            for task, made in zip(tasks, self._make(name, tasks), strict=True):
-                reference = references.setdefault(task.name, made.frames)
-                if task in missing.get(name, ()):
-                    yield self._row(name, task, made, reference)
+        with nullcontext() if self.shared is None else self.shared.attached(cast(Any, self.models).transformer):
+            for name in [BASELINE, *(name for name in names if name != BASELINE and missing[name])]:
+                for task, made in zip(tasks, self._make(name, tasks), strict=True):
+                    reference = references.setdefault(task.name, made.frames)
+                    if task in missing.get(name, ()):
+                        yield self._row(name, task, made, reference)
 
     def _make(self, name: str, tasks: Sequence[Task]) -> Iterator[_Made]:
         """Make the videos of a batch, and write each to its file if videos are kept."""
         config = self.configs[name]
         if (name, tasks[0].name) in self.plans:  # of a batch of one
             config = replace(config, cache=PlannedConfig(steps=self.plans[name, tasks[0].name]))
-        with MemoryPeak(self.models.device) as memory:
+        recording = self.shared.recording() if self.shared and name == BASELINE else nullcontext()
+        with MemoryPeak(self.models.device) as memory, recording:
             clips = self.models.maker(config).denoise([task.job for task in tasks])()
         for task, clip in zip(tasks, clips, strict=True):
             frames, path, decoded = clip.frames.clamp(-1, 1), None, None
