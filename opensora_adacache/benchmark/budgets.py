@@ -5,7 +5,7 @@ off by more than `TOLERANCE`, settings with scaled thresholds are added until on
 steps than the budget. The policy is then a draw between these two: for each video, the upper setting with probability
 w and the lower one else, where w is the same for all videos and makes the mean number of computed steps equal to the
 budget. Every figure of a video is the expectation over the draw, (1 − w) · lower + w · upper. Only numbers of computed
-steps choose the thresholds and w; no quality does.
+steps choose the thresholds and w; no quality does. A step that runs some of the blocks counts by its FLOPs.
 
 Videos that are exact (`ResultRow.is_exact`) with either setting are left out, because their PSNR is infinite. The
 budget holds for the videos that remain.
@@ -32,6 +32,8 @@ MOST_FACTORS = 5
 """Number of thresholds that are tried for a setting beside its own."""
 MARGIN, OVERSHOOT = 0.4, 0.2
 """How far beyond the budget a threshold aims: in steps, and as a fraction of the distance from it."""
+STUCK = 0.05
+"""Steps by which two thresholds must differ for a third one to be tried."""
 USUAL_SLOPE = -0.5
 """Change of the logarithm of the computed steps per change of the logarithm of the threshold, until two are known."""
 _KNOBS = ("codebook", "threshold", "tolerance")
@@ -59,8 +61,8 @@ class Point:
     @classmethod
     def of(cls, name: str, factor: float, videos: Videos) -> Point:
         """Return the point of a setting with its rows."""
-        counted = [row.computed_steps for row in videos.values() if not row.is_exact]
-        steps = fmean(counted or [row.computed_steps for row in videos.values()])
+        counted = [row.steps for row in videos.values() if not row.is_exact]
+        steps = fmean(counted or [row.steps for row in videos.values()])
         return cls(name, factor, steps, is_exact=not counted)
 
 
@@ -129,6 +131,8 @@ def next_factor(found: Sequence[Point], budget: float) -> float | None:
     if above and below:
         return None
     nearest = min(usable or found, key=lambda point: abs(point.steps - budget))
+    if any(p.factor != nearest.factor and abs(p.steps - nearest.steps) < STUCK for p in usable):
+        return None  # the policy computes no fewer or no more steps
     gap = nearest.steps - budget
     aim = budget - math.copysign(MARGIN + OVERSHOOT * abs(gap), gap)
     rise = math.log(max(aim, 1.0) / nearest.steps)
@@ -221,7 +225,7 @@ def hold(setting: SettingRecord, others: Sequence[SettingRecord], made: Mapping[
     lower = made[max(below, key=lambda point: point.steps).name]
     upper = made[min(above, key=lambda point: point.steps).name]
     counted = [key for key in own if not (lower[key].is_exact or upper[key].is_exact)]
-    fewer, more = (fmean(videos[key].computed_steps for key in counted or own) for videos in (lower, upper))
+    fewer, more = (fmean(videos[key].steps for key in counted or own) for videos in (lower, upper))
     weight = (setting.budget - fewer) / (more - fewer) if more > fewer else 1.0
     return Held(setting, lower, upper, min(max(weight, 0.0), 1.0))
 

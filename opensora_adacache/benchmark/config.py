@@ -3,9 +3,9 @@
 The config is a Python file with these keys: ``run`` (the path of a run config without a cache, relative to the file),
 ``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper``,
 ``computed_steps`` and ``budget``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``,
-``metrics``, ``paper``, ``devices``, ``batch_size``, ``keep_videos`` and ``title``. Names that begin with an underscore
-are private variables of the file. The baseline is always included, under the name "baseline". This module loads no
-model.
+``metrics``, ``paper``, ``devices``, ``batch_size``, ``keep_videos``, ``share_steps`` and ``title``. Names that begin
+with an underscore are private variables of the file. The baseline is always included, under the name "baseline". This
+module loads no model.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class Comparison:
         title: title of the tables and the page.
         batch_size: number of videos of different prompts and seeds that are made at once.
         keep_videos: whether each video is written to a file. Without files, nothing is measured on decoded videos.
+        share_steps: whether steps that equal those of the uncached run are taken from it (`shared_steps`). The videos
+            are the same, and their latencies mean nothing.
     """
 
     path: Path
@@ -108,6 +110,7 @@ class Comparison:
     title: str
     batch_size: int = 1
     keep_videos: bool = True
+    share_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class _ComparisonKeys:
     title: str | None = None
     batch_size: int = 1
     keep_videos: bool = True
+    share_steps: bool = False
 
     def __post_init__(self) -> None:
         if any(number < 1 for number in self.devices):
@@ -199,6 +203,10 @@ def load_comparison(
     run_path = path.parent / keys.run
     last = dict(overrides or {})
     run = load_config(run_path, {**common, **last})
+    if keys.share_steps and not isinstance(run, OpenSoraConfig):
+        raise ValueError(
+            "share_steps needs Open-Sora's models, and this run is one of a diffusers pipeline: leave it out"
+        )
     if run.cache is not None:
         raise ValueError(f"run '{keys.run}' has a cache section; a comparison needs a run config without one")
     settings = []
@@ -243,6 +251,7 @@ def load_comparison(
         title,
         keys.batch_size,
         keys.keep_videos,
+        keys.share_steps,
     )
 
 

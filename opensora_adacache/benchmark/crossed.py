@@ -97,7 +97,7 @@ def _cell(crossed: Crossed, quality: Mapping[Combination, float], combination: C
     value = quality.get(combination, math.nan)
     if math.isnan(value):
         return ""
-    taken = mean(crossed.combinations[combination], "computed_steps")
+    taken = mean(crossed.combinations[combination], "steps")
     text = f"**{value:.2f}**" if value == best else f"{value:.2f}"
     return text if abs(taken - crossed.steps) <= EQUAL_STEPS else f"{text} ({taken:.1f} steps)"
 

@@ -60,7 +60,7 @@ class Cell:
 
     def is_at_budget(self, policy: str) -> bool:
         """Return whether a policy computes as many steps as the budget allows, within `EQUAL_STEPS`."""
-        return abs(mean(self.policies[policy], "computed_steps") - self.budget) <= EQUAL_STEPS
+        return abs(mean(self.policies[policy], "steps") - self.budget) <= EQUAL_STEPS
 
 
 @dataclass(frozen=True)
@@ -254,15 +254,16 @@ _COLUMNS = (
 def _explanation(cells: Sequence[Cell]) -> Iterator[str]:
     compared = sum(len(cell.over) for cell in cells)
     text = (
-        f"All policies are held to the same number of computed steps, within {EQUAL_STEPS:g}. Where a calibrated "
-        "threshold computes more or fewer steps on these prompts, the policy is a draw between two thresholds around "
-        "the budget, with one probability for all videos, and every figure of a video is the expectation over the "
-        "draw (“two thresholds”). Only the numbers of computed steps chose the thresholds. Policies that could not be "
-        "held are marked “off budget” and do not compete for the best. *Exact* videos computed every step, or cannot "
-        "be told from the uncached ones; their PSNR has no finite value, so PSNR, SSIM, motion error, steps and "
-        "differences leave them out. Videos below 25 dB have turned into others; they count in all means. Adherence "
-        "is the fraction of what the prompts ask for that the checker of the data set reads in the videos.\n\n"
-        "Differences are means over paired videos. Their 95 % intervals hold for all "
+        f"All policies are held to the same number of computed steps, within {EQUAL_STEPS:g}; a step that runs some of "
+        "the blocks counts by its FLOPs. Where a calibrated threshold computes more or fewer steps on these prompts, "
+        "the policy is a draw between two thresholds around the budget, with one probability for all videos, and every "
+        "figure of a video is the expectation over the draw (“two thresholds”). Only the numbers of computed steps "
+        "chose the thresholds. Policies that could not be held are marked “off budget” and do not compete for the "
+        "best. *Exact* videos differ from the uncached ones by rounding alone, as where every step computes; their "
+        "PSNR has no finite value, so PSNR, SSIM, motion error, steps and differences leave them out. Videos below 25 "
+        "dB have turned into others; they count in all means. Adherence is the fraction of what the prompts ask for "
+        "that the checker of the data set reads in the videos.\n\n"
+        f"Differences are means over paired videos. Their 95 % intervals hold for all "
         f"{counted(compared, 'difference')} of this page at once (max-t over 10000 resamples of prompts, with the "
         "seeds of a prompt drawn together), so the best other policy of a cell may be picked after the fact."
     )
@@ -289,7 +290,7 @@ def _policy_lines(cell: Cell) -> Iterator[Sequence[str]]:
         yield (
             f"{cell.speedup:g}×",
             f"**{name}**" if name in OURS else name,
-            _figure(mean(held, "computed_steps"), ".2f"),
+            _figure(mean(held, "steps"), ".2f"),
             by if cell.is_at_budget(name) else "off budget",
             _figure(quality[name], ".2f"),
             _figure(mean(held, "ssim"), ".5f"),
@@ -307,10 +308,10 @@ def _beside_fast(frontier: Frontier) -> Iterator[str]:
     ours = [name for name in frontier.held if name.startswith(f"{FORECAST}-") and not _speedup(name)]
     if fast is None or not ours:
         return
-    steps, lines = mean(fast, "computed_steps"), []
+    steps, lines = mean(fast, "steps"), []
     for name in ("adacache-fast", *ours):
         held = frontier.held[name]
-        taken = mean(held, "computed_steps")
+        taken = mean(held, "steps")
         pairs = [(key[0], difference(held, fast, key)) for key in held.keys]
         known = [(prompt, value) for prompt, value in pairs if not math.isnan(value)]
         over = bootstrap_interval([value for _, value in known], [prompt for prompt, _ in known]) if known else None

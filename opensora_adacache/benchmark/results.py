@@ -53,6 +53,8 @@ class ResultRow:
         schedule: one character per step, "#" for computed steps.
         distances: for each step, the distance that the policy decides by.
         motions: for each step, the motion factor.
+        work: number of computed steps that cost as many FLOPs as this video. It is `computed_steps` unless skipped
+            steps run some of the blocks, or computed ones do not run all blocks for all rows.
         version: version of this format. Rows without one have version 1.
     """
 
@@ -83,6 +85,7 @@ class ResultRow:
     schedule: str
     distances: tuple[float | None, ...]
     motions: tuple[float | None, ...]
+    work: float | None = None
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -112,9 +115,14 @@ class ResultRow:
         return self.setting, self.index, self.seed
 
     @property
+    def steps(self) -> float:
+        """The computed steps by FLOPs (`work`), or their number where FLOPs are not counted."""
+        return self.computed_steps if self.work is None else self.work
+
+    @property
     def is_exact(self) -> bool:
-        """Whether nothing sets the video apart from the baseline video: every step computed, or equal frames."""
-        return self.computed_steps == self.num_steps or (self.psnr is not None and self.psnr >= PSNR_CAP)
+        """Whether nothing but rounding sets the video apart from the baseline video."""
+        return self.psnr is not None and self.psnr >= PSNR_CAP
 
     def video_in(self, folder: Path) -> Path:
         """Return the path of the video in the folder of the results.

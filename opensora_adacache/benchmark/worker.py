@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
 from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
+from opensora_adacache.benchmark.shared_steps import SharedSteps
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.registry import command_name
 from opensora_adacache.caching.trace import StepRecord, work_done
-from opensora_adacache.costs.run import count_run
+from opensora_adacache.costs.run import count_run, step_flops
 from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
 from opensora_adacache.media.writing import write_video
@@ -94,6 +96,7 @@ class VideoMaker:
     ) -> None:
         self.models, self.measures, self.folder = models, measures, folder
         self.keep_videos = comparison.keep_videos
+        self.shared = SharedSteps() if comparison.share_steps else None
         self.settings = {setting.name: setting for setting in comparison.settings}
         self.configs = {BASELINE: comparison.run} | {name: s.config for name, s in self.settings.items()}
         models.maker(comparison.run).warm_up([tasks[0].job])  # which is not timed
@@ -108,18 +111,20 @@ class VideoMaker:
         if not any(missing.values()):
             return
         references: dict[str, _Frames] = {}
-        for name in [BASELINE, *(name for name in names if name != BASELINE and missing[name])]:
-            for task, made in zip(tasks, self._make(name, tasks), strict=True):
-                reference = references.setdefault(task.name, made.frames)
-                if task in missing.get(name, ()):
-                    yield self._row(name, task, made, reference)
+        with nullcontext() if self.shared is None else self.shared.attached(cast(Any, self.models).transformer):
+            for name in [BASELINE, *(name for name in names if name != BASELINE and missing[name])]:
+                for task, made in zip(tasks, self._make(name, tasks), strict=True):
+                    reference = references.setdefault(task.name, made.frames)
+                    if task in missing.get(name, ()):
+                        yield self._row(name, task, made, reference)
 
     def _make(self, name: str, tasks: Sequence[Task]) -> Iterator[_Made]:
         """Make the videos of a batch, and write each to its file if videos are kept."""
         config = self.configs[name]
         if (name, tasks[0].name) in self.plans:  # of a batch of one
             config = replace(config, cache=PlannedConfig(steps=self.plans[name, tasks[0].name]))
-        with MemoryPeak(self.models.device) as memory:
+        recording = self.shared.recording() if self.shared and name == BASELINE else nullcontext()
+        with MemoryPeak(self.models.device) as memory, recording:
             clips = self.models.maker(config).denoise([task.job for task in tasks])()
         for task, clip in zip(tasks, clips, strict=True):
             frames, path, decoded = clip.frames.clamp(-1, 1), None, None
@@ -137,6 +142,7 @@ class VideoMaker:
         computed = [record.computed for record in records] or [True] * num_steps
         measured = {} if name == BASELINE else self._quality(made.frames, reference)
         quality: dict[str, Any] = {key: measured.get(key) for key in _QUALITY}
+        tflops = _tflops(config, (work_done(records) if records else num_steps) / num_branches, records)
         return ResultRow(
             policy=BASELINE if name == BASELINE else policy_name(self.settings[name]),
             setting=name,
@@ -148,7 +154,7 @@ class VideoMaker:
             flicker=flicker(made.frames.raw),
             latency_s=clip.denoising_seconds / made.batch_size + clip.decoding_seconds,
             loop_s=clip.denoising_seconds / made.batch_size,
-            tflops=_tflops(config, (work_done(records) if records else num_steps) / num_branches, records),
+            tflops=tflops,
             computed_steps=sum(computed),
             num_steps=num_steps,
             cache_bytes=clip.peak_cache_bytes // made.batch_size,
@@ -159,6 +165,7 @@ class VideoMaker:
             schedule="".join("#" if step else "." for step in computed),
             distances=tuple(record.distance for record in records) or (None,) * num_steps,
             motions=tuple(record.motion for record in records) or (None,) * num_steps,
+            work=None if tflops is None else _work(config, 1e12 * tflops),
         )
 
     def _quality(self, frames: _Frames, reference: _Frames) -> dict[str, float | None]:
@@ -178,6 +185,12 @@ def _tflops(config: RunConfig, computed_steps: float, records: Sequence[StepReco
     except UncountedError:
         return None
     return None if flops is None else flops / 1e12
+
+
+def _work(config: RunConfig, flops: float) -> float:
+    """Return the number of computed steps of a run that costs this many FLOPs, if its other steps run no block."""
+    step = step_flops(config)
+    return round((flops - config.num_sampling_steps * step.reused) / (step.computed - step.reused), 6)
 
 
 def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:

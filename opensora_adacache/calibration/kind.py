@@ -15,6 +15,8 @@ from opensora_adacache.calibration.search import search
 
 # Thresholds and codebook factors to try, 2.3 % apart.
 GRID = tuple(10 ** (exponent / 100) for exponent in range(-400, 201))
+SLACK = 0.5
+"""How many steps a target may lie outside the range that a policy reaches; a policy cannot compute a part of a step."""
 BISECTION_RUNS = math.log2(len(GRID)) / 2
 """Cost of a bisection over `GRID`, whose cached runs take about half as long as uncached ones."""
 
@@ -44,10 +46,10 @@ class CalibrationKind(ABC):
         """Return the settings whose mean number of computed steps is closest to n / speedup.
 
         Raises:
-            ValueError: the target cannot be reached. The message names the range that can.
+            ValueError: the target cannot be reached within `SLACK` steps. The message names the range that can.
         """
         runs = self.runs
-        found, steps = search(self.family(cache), runs.mean_steps, runs.num_steps / speedup, 1 / len(runs.jobs))
+        found, steps = search(self.family(cache), runs.mean_steps, runs.num_steps / speedup, 1 / len(runs.jobs), SLACK)
         return Found(found, steps)
 
     def for_psnr(self, cache: CacheConfig, target: float) -> Found:

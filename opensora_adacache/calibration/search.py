@@ -75,7 +75,11 @@ def mean_ratios(videos: Sequence[StepMeasurements]) -> tuple[float, ...]:
 
 
 def search(
-    settings: Sequence[_Setting], measure: Callable[[_Setting], float], target: float, tolerance: float = 0.0
+    settings: Sequence[_Setting],
+    measure: Callable[[_Setting], float],
+    target: float,
+    tolerance: float = 0.0,
+    slack: float = 0.0,
 ) -> tuple[_Setting, float]:
     """Find the setting whose measure is closest to the target by bisection, and return both.
 
@@ -84,16 +88,19 @@ def search(
         measure: function that is called about log₂(number of settings) times.
         target: value to reach.
         tolerance: distance from the target at which the search stops.
+        slack: how far the target may lie outside the range that can be reached.
 
     Raises:
-        ValueError: the target is outside the range of the first and the last setting.
+        ValueError: the target is further outside the range of the first and the last setting.
 
     >>> search(range(1, 100), lambda setting: 100 / setting, 9.0)
     (11, 9.090909090909092)
+    >>> search(range(1, 51), lambda setting: 100 / setting, 1.9, slack=0.5)
+    (50, 2.0)
     """
     low, high = 0, len(settings) - 1
     seen = {index: measure(settings[index]) for index in (low, high)}
-    if not seen[high] <= target <= seen[low]:
+    if not seen[high] - slack <= target <= seen[low] + slack:
         raise ValueError(
             f"these settings reach {seen[high]:.4g} to {seen[low]:.4g}, got {target:.4g}; choose one between"
         )

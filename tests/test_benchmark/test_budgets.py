@@ -35,8 +35,10 @@ def test_thresholds_are_added_until_the_budget_lies_between_two(write_comparison
     assert added and {one.held_for for one in added} == {"fbcache-2x"}  # every-2 has no threshold
     assert record.batch_size == 2 and all(row.video is None and row.psnr_mp4 is None for row in rows)
     held = hold(record.settings[1], record.settings, by_setting(rows))
-    steps = [held.expected(key, "computed_steps") for key in held.keys if key not in held.exact]
+    steps = [held.expected(key, "steps") for key in held.keys if key not in held.exact]
     assert sum(steps) / len(steps) == pytest.approx(4, abs=0.25)
+    # FBCache runs its first block at skipped steps too
+    assert all(8 > row.work > row.computed_steps for _, row in held.parts(held.keys[0]))
     again = ComparisonRun(load_comparison(path), out, None, "test")
     assert again.num_missing == 0 and [s.name for s in again.comparison.settings] == [
         s.name for s in run.comparison.settings
@@ -58,6 +60,8 @@ def test_thresholds_are_added_until_the_budget_lies_between_two(write_comparison
         ([Point("a", 1.0, 7.0)], 0.5102),
         # two points give a slope of −1 in logarithms
         ([Point("a", 1.0, 24.0), Point("b", 2.0, 12.0)], 3.0),
+        # further scaling would change nothing
+        ([Point("a", 1.0, 9.6), Point("b", 2.0, 9.6)], None),
         # exact videos are no end of a draw
         ([Point("a", 1.0, 30.0, is_exact=True), Point("b", 2.0, 8.0)], 1.818),
     ],

@@ -54,6 +54,7 @@ def test_rows_and_resuming(compare, write_comparison, tmp_path, capsys):
     assert by_name["all"].tflops == pytest.approx(by_name["baseline"].tflops)
     assert 0.4 < by_name["every-2"].tflops / by_name["baseline"].tflops < 0.7
     assert by_name["best"].tflops == pytest.approx(by_name["every-2"].tflops)  # both take five computed steps
+    assert [by_name[name].work for name in ("baseline", "all", "best")] == [8, 8, 5]
     for name in ("table.md", "table.csv", "table.tex", "index.html", by_name["best"].video):
         assert (out / name).stat().st_size > 0
     # existing results are unchanged; the second prompt is added

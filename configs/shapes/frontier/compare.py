@@ -6,6 +6,7 @@ metrics = ("psnr", "ssim")
 num_seeds = 2
 batch_size = 8
 keep_videos = False
+share_steps = True
 
 _speedups = (1.5, 2.2, 3)
 _forecast = dict(calibrated="shapes_forecast.json#forecastcache", decision="sample")

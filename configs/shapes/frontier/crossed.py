@@ -8,8 +8,9 @@ title = "30 steps: predictors, decisions and the corrector"
 metrics = ("psnr", "ssim")
 batch_size = 8
 keep_videos = False
+share_steps = True
 # Held-out prompts, which calibration does not use; --prompt-seed draws others.
-prompts = dict(heldout=32, seed=2031)
+prompts = dict(heldout=24, seed=2031)
 
 _speedups = {14: 2.2, 10: 3.0}
 # A codebook, a threshold and a plan; a policy without calibrated settings is left out.
