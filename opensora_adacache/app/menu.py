@@ -16,7 +16,7 @@ from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.config.speedup import identity_of_checkpoint
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError
-from opensora_adacache.errors.shown import shown
+from opensora_adacache.errors.shown import one_line, shown
 from opensora_adacache.presets.calibrated_file import CalibratedFile, read_calibrated
 from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeline
 from opensora_adacache.presets.lookup import PRESETS, find_settings
@@ -28,6 +28,7 @@ STATIC = "static"
 MOREG = "adacache-moreg"
 _SPEEDUP_IN_NAME = re.compile(r"-(\d+(?:\.\d+)?)x$")
 _STATIC_INTERVALS = (2, 3, 4)
+_COMMON_SPEEDUP = 2.0
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,11 @@ def _speedup_of(name: str) -> float | None:
 
 
 def _missing(config: RunConfig, model: ModelIdentity | None) -> str:
-    """Return one line that says which settings are missing, and how to make them."""
-    source = _source(config)
-    return (
-        f"no calibrated settings of '{source}' with {config.num_sampling_steps} steps: run opensora-adacache calibrate "
-        f"{config.path} --policy forecastcache --speedup 2"
-    )
+    """Return one line that says which settings are missing, and which command finds some."""
+    if model is None:
+        return f"no calibrated settings: the structure of '{_source(config)}' is not known before it is downloaded"
+    try:
+        find_settings(model, _COMMON_SPEEDUP).section(config.num_sampling_steps)
+    except ValueError as error:
+        return one_line(error)
+    return ""

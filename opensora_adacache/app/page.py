@@ -19,7 +19,6 @@ from opensora_adacache.app.rendering import (
 )
 from opensora_adacache.app.studio import Studio
 from opensora_adacache.app.views import Ended
-from opensora_adacache.errors.family import AdaCacheError
 from opensora_adacache.errors.shown import one_line
 
 VISITOR = "visitor"
@@ -111,7 +110,7 @@ def build_page(studio: Studio, uploads: Path) -> gr.Blocks:
             visitor = _visitor(request)
             try:
                 ticket = studio.ask(visitor, _page_of(request), text, upload, name, value, number)
-            except (AdaCacheError, OSError) as error:
+            except (ValueError, OSError) as error:
                 yield render_error(one_line(error), source), gr.skip(), *idle
                 return
             for state in ticket.follow():

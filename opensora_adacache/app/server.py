@@ -134,11 +134,12 @@ def serve(
         say: function that is called with one line at a time.
 
     Raises:
-        ConfigError: gradio is not installed.
+        ConfigError: the videos of the config are too large, or gradio is not installed.
         AddressError: the address is in use or not this machine's.
         ValueError: see `Studio`.
         OSError: see `Studio`.
     """
+    limits.check_run(source.config)
     try:
         import gradio  # noqa: F401
         import uvicorn

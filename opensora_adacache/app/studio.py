@@ -34,7 +34,7 @@ class Studio:
         say: function that is called with one line before each model is loaded.
 
     Raises:
-        ValueError: the videos of the config are too large, or its models do not fit it.
+        ValueError: the models do not fit the config.
         OSError: weights are missing and cannot be downloaded.
     """
 
@@ -47,7 +47,6 @@ class Studio:
         preview_every: int,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
-        limits.check_run(source.config)
         self.source, self.store, self.limits = source, store, limits
         self._uploads = uploads
         self.menu = Menu(source.config)

@@ -89,7 +89,8 @@ class WaitingLine:
     Args:
         make: makes the pair of a ticket, shows its states, and returns its end. Errors that a visitor can fix are
             ValueError and OSError.
-        leave: called with each ticket that has left the line, and its end, before whoever follows it learns of the end.
+        leave: called with each ticket that has left the line, and its end: for a pair that was made, before whoever
+            follows it learns of the end.
         most: number of pairs that may wait while another one is made.
     """
 

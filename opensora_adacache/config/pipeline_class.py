@@ -40,13 +40,13 @@ def read_index(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         OSError: the file does not exist, or cannot be downloaded from the hub.
     """
-    from diffusers import DiffusionPipeline
-
     path = Path(settings.from_pretrained)
     if path.exists() and not (path / INDEX).is_file():
         raise MissingFileError(
             f"'{settings.from_pretrained}' holds no pipeline: expected a folder with {INDEX}, or a name on the hub"
         )
+    from diffusers import DiffusionPipeline
+
     return dict(DiffusionPipeline.load_config(settings.from_pretrained, **hub_options(settings)))
 
 

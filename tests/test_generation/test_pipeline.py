@@ -176,19 +176,22 @@ def test_the_callback_sees_the_steps_of_every_loop(config_path, models):
     seen = []
     Pipeline(config, transformer, vae, CPU).generate(plan_jobs(config), encoder, seen.append)
     assert [step.index for step in seen] == list(range(16))
-    assert {(step.num_steps, step.computed) for step in seen} == {(16, (True,))}
+    assert {(step.num_steps, step.computed, step.distances) for step in seen} == {(16, (True,), ())}
 
 
-def test_a_step_tells_what_computed_and_previews_the_middle_frame(config_path, models):
+def test_a_step_tells_what_computed_and_was_measured_and_previews_the_middle_frame(config_path, models):
     values = {"prompt": list(PROMPTS[:2]), "save_dir": "out", **CACHE}
     config = load_config(config_path, values)
     transformer, vae, encoder = models
-    seen = []
+    steps, seen = [], []
     clips = Pipeline(config, transformer, vae, CPU).generate(
-        plan_jobs(config), encoder, lambda step: seen.append((step.computed, step.preview()))
+        plan_jobs(config), encoder, lambda step: (steps.append(step), seen.append((step.computed, step.preview())))
     )
     for row, clip in enumerate(clips):
         assert [did[row] for did, _ in seen] == [record.computed for record in clip.traces[0]]
+        assert [step.distances[row] for step in steps] == [record.distance for record in clip.traces[0]]
+        assert [step.motions[row] for step in steps] == [record.motion for record in clip.traces[0]]
+        assert any(step.distances[row] for step in steps)
         # the estimates come closer to the frame of the video, and after the last step it is this frame
         errors = [(frames[row] - clip.frames[:, 8]).abs().mean().item() for _, frames in seen]
         assert errors[0] > errors[4] > errors[6] > 0 and errors[7] < 1e-5

@@ -41,11 +41,13 @@ def test_the_last_preview_is_the_middle_frame_and_changes_nothing(name, tmp_path
         alone = maker.denoise(jobs)()
         torch.manual_seed(0)  # some decoders add noise from the global stream
         watched = maker.denoise(
-            jobs, lambda step: seen.append((step.index, step.num_steps, step.computed, step.preview()))
+            jobs,
+            lambda step: seen.append((step.index, step.num_steps, step.computed, step.preview(), step.distances)),
         )()
     assert [entry[:2] for entry in seen] == [(index, 6) for index in range(6)]
     if name != "wan-2.2":  # whose transformers share the steps
-        assert "".join(".#"[did[0]] for _, _, did, _ in seen) == "##.###"
+        assert "".join(".#"[entry[2][0]] for entry in seen) == "##.###"
+        assert [entry[4][0] for entry in seen] == [record.distance for record in watched[0].traces[0]]
     for row, (clip, same) in enumerate(zip(watched, alone, strict=True)):
         assert torch.equal(clip.frames, same.frames)
         middle = clip.frames[:, clip.frames.shape[1] // 2]

@@ -1,0 +1,46 @@
+"""What the command refuses before it loads anything, and how it ends."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from opensora_adacache.commands import app
+
+
+def run(capsys, *arguments):
+    status = app.main(list(arguments))
+    return status, capsys.readouterr().err
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    message = "error: the app needs gradio: run pip install 'opensora-adacache[app]'\n"
+    assert run(capsys) == (2, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("no/config.py",), "'no/config.py' does not exist"),
+        (("shapes/sample", "--cfg-options", "num_frames=500"), "at most 300 frames"),
+        (("shapes/sample", "--cfg-options", "sede=1"), "did you mean 'seed'?"),
+    ],
+)
+def test_a_wrong_config_is_one_line(arguments, message, capsys):
+    status, error = run(capsys, *arguments)
+    assert status == 2 and message in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_an_address_in_use(capsys):
+    pytest.importorskip("gradio", reason="needs the extra [app]")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        message = f"error: cannot listen at 127.0.0.1:{port}: Address already in use; choose another --host or --port\n"
+        assert run(capsys, "--port", port) == (2, message)
+    for host, port in (("192.0.2.1", "0"), ("127.0.0.1", "70000"), ("no host", "0")):
+        status, error = run(capsys, "--host", host, "--port", port)
+        assert status == 2 and error.startswith(f"error: cannot listen at {host}:{port}: ")
