@@ -270,8 +270,8 @@ class StackView:
         store: where a policy keeps its tensors, so that their bytes are counted.
         sites: the stack's residuals in order of execution, for policies that decide about each one separately.
         time: the timestep as a number, if the adapter knows it without waiting for the device or had to read it anyway.
-        is_complete: whether a policy of single sites computes all of them, because the unconditional rows come back for
-            this step: the difference of the branches is measured on exact outputs.
+        complete: groups whose unconditional rows come back for this step (`GuidanceReuse`). A policy that decides about
+            each site computes all of them, because the difference of the branches is measured on exact outputs.
     """
 
     step: int
@@ -284,7 +284,7 @@ class StackView:
     store: ResidualStore
     sites: tuple[Site, ...] = ()
     time: float | None = None
-    is_complete: bool = False
+    complete: frozenset[int] = frozenset()
 
     def known_first_residual(self) -> Tensor:
         """Return `first_residual`; raise RuntimeError if no blocks ran before the policy decides."""

@@ -40,7 +40,8 @@ class PrefixPolicy(CachePolicy):
 
     def decide(self, view: StackView) -> list[bool]:
         self.num_blocks = len(view.sites)
-        self.starts = [self.num_reused(group, view.step) for group in range(len(self.groups))]
+        groups = range(len(self.groups))
+        self.starts = [0 if group in view.complete else self.num_reused(group, view.step) for group in groups]
         return [start < self.num_blocks for start in self.starts]
 
     @abstractmethod

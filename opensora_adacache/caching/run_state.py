@@ -233,12 +233,13 @@ class Run:
         step.rows = self.index(here)
         return RowSplit(True, step.rows, self.index(left))
 
-    def is_complete(self) -> bool:
-        """Return whether the unconditional rows come back for the open step, which would have left them out."""
+    def complete_groups(self) -> frozenset[int]:
+        """Return the groups whose unconditional rows come back for the open step, which would have left them out."""
         pair, step = self.unconditional, self.open
         if pair is None or step is None or step.call_rows is None:
-            return False
-        return bool(pair.due(step.number, range(pair.num_videos)))
+            return frozenset()
+        due = pair.due(step.number, range(pair.num_videos))
+        return frozenset(i for i, group in enumerate(self.policy.groups) if not set(group).isdisjoint(due))
 
     def parts(self, values: Sequence[int]) -> list[tuple[int, Tensor | None]]:
         """Return the distinct ones of one value per group, each with the rows that have it here (None: all rows)."""

@@ -201,9 +201,9 @@ class CacheSession:
         return run_in_batch(run, step, model, self.prompts_last)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every site computes in the open step; see `StackView.is_complete`."""
-        return self._current()[0].is_complete()
+    def complete(self) -> frozenset[int]:
+        """The groups that compute every site in the open step; see `StackView.complete`."""
+        return self._current()[0].complete_groups()
 
     def run_stack(
         self,

@@ -118,7 +118,7 @@ class SitePolicy(CachePolicy):
     def decide(self, view: StackView) -> list[bool]:
         if view.time is not None:
             self._timesteps.append(view.time)
-        reusing = () if view.is_complete else view.sites
+        reusing = () if view.complete else view.sites  # all groups follow one schedule
         reused = [site for site in reusing if not self.config.computes(view.step, self._timesteps, site)]
         self.reused = frozenset(reused)
         self.trend = self.config.trend_at(view.step, self.num_sampling_steps) if reused else 0.0

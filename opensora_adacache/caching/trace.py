@@ -41,6 +41,11 @@ class StepRecord:
     share: float | None = None
     rebuilt: bool = False
 
+    @property
+    def fraction(self) -> float:
+        """Fraction of the stack that computed, from 0 to 1."""
+        return 0.0 if not self.computed else 1.0 if self.share is None else self.share
+
 
 def trace_to_json(trace: Sequence[StepRecord]) -> list[dict]:
     """Return the records as plain dictionaries."""
@@ -107,7 +112,7 @@ def computed_steps(trace: Sequence[StepRecord]) -> list[int]:
 
 def work_done(trace: Sequence[StepRecord]) -> float:
     """Return the number of computed steps, with those that computed a fraction of the blocks counted by it."""
-    return sum(float(record.computed) if record.share is None else record.share for record in trace)
+    return sum(record.fraction for record in trace)
 
 
 def summarize(trace: Sequence[StepRecord]) -> str:

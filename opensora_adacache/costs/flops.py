@@ -66,14 +66,15 @@ class StepFlops:
         reused = self.reused + sum(blocks["st"[block % 2]] for block in range(num_first_blocks))
         return num_computed * self.computed + (num_steps - num_computed) * reused
 
-    def run_rows(self, rows: Iterable[Sequence[bool]], num_first_blocks: int = 0) -> float:
+    def run_rows(self, rows: Iterable[Sequence[float]], num_first_blocks: int = 0) -> float:
         """Return the FLOPs of a run whose guidance branches take part in different steps.
 
         Args:
-            rows: whether the blocks computed, for each step in which one branch took part, or both after each other.
+            rows: for each branch, or for both after each other, the fraction of the blocks that computed in each step
+                in which it took part.
             num_first_blocks: as in `run`.
 
-        >>> StepFlops(computed=10, reused=2).run_rows([[True, True, False], [True]])
+        >>> StepFlops(computed=10, reused=2).run_rows([[1, 1, 0], [1]])
         16.0
         """
         return sum(self.run(sum(steps), len(steps), num_first_blocks) for steps in rows) / 2

@@ -87,14 +87,14 @@ def _count_branches(step: StepFlops, config: RunConfig, records: Sequence[StepRe
     assert cache is not None and cache.guidance_reuse is not None
     fixed = cache.fixed_steps(num_steps)
     if records:
-        cond = [record.computed for record in records]
-        kept = [record.computed for record in records if not record.rebuilt]
+        cond = [record.fraction for record in records]
+        kept = [record.fraction for record in records if not record.rebuilt]
     elif fixed is None:
         return None
     else:
         left_out = cache.guidance_reuse.left_out(fixed, num_steps)
-        cond = [each in fixed for each in range(1, num_steps + 1)]
-        kept = [each in fixed for each in range(1, num_steps + 1) if each not in left_out]
+        cond = [float(each in fixed) for each in range(1, num_steps + 1)]
+        kept = [float(each in fixed) for each in range(1, num_steps + 1) if each not in left_out]
     has_calls_of_both = len(cond) > num_steps  # each branch is called, and recorded, by itself
     return step.run_rows([kept] if has_calls_of_both else [cond, kept], cache.num_first_blocks)
 

@@ -22,7 +22,8 @@ from opensora_adacache.schedulers import RFLOW
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # raised inside Mochi
 STEPS = 12
 REUSE = GuidanceReuse(interval=3, start=0.3)  # leaves rows out at steps 4, 5, 7, 8, 10 and 11
-EVERY_STEP = StaticConfig(interval=1, guidance_reuse=REUSE)
+EVERY_STEP_OF_ALL = StaticConfig(interval=1)
+EVERY_STEP = replace(EVERY_STEP_OF_ALL, guidance_reuse=REUSE)
 LEFT_OUT = [4, 5, 7, 8, 10, 11]
 
 
@@ -75,8 +76,20 @@ def check_policy(model, sample, settings, decision, num_videos=2):
         assert 0 < (cached - plain).norm() < 0.2 * plain.norm()
 
 
+def check_exact_steps(model, config):
+    """Check that the steps at which the rows come back give what the plain model gives for both branches."""
+    if config.corrector:
+        config = replace(config, corrector=0.0)
+    plain, _, _ = outputs_on_given_latents(model, EVERY_STEP_OF_ALL)
+    found, trace, _ = outputs_on_given_latents(model, replace(config, guidance_reuse=REUSE))
+    back = [record.step - 1 for record in trace[3:] if record.computed and not record.rebuilt]
+    assert back and all(record.share is None or record.share == 1 for record in trace if record.step - 1 in back)
+    torch.testing.assert_close(found[back], plain[back], atol=1e-5, rtol=1e-4)
+
+
 def test_a_policy(golden_model, sample, policy_settings):
     check_policy(golden_model, sample, policy_settings["AdaCache"], "batch", num_videos=1)
+    check_exact_steps(golden_model, policy_settings["FasterCache"][1])
 
 
 @pytest.mark.slow
@@ -84,6 +97,7 @@ def test_a_policy(golden_model, sample, policy_settings):
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy(golden_model, sample, policy_settings, name, decision):
     check_policy(golden_model, sample, policy_settings[name], decision)
+    check_exact_steps(golden_model, policy_settings[name][1])
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,11 @@ TRACE = [
 
 def test_round_trip_through_json():
     assert trace_from_json(json.loads(json.dumps(trace_to_json(TRACE)))) == TRACE
+
+
+def test_fractions_of_the_stack():
+    part = replace(TRACE[1], share=0.25)
+    assert [record.fraction for record in (*TRACE, part)] == [1, 1, 0, 0.25]
 
 
 def test_summary():

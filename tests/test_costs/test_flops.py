@@ -131,7 +131,7 @@ def test_rows_that_are_left_out_cost_nothing(config):
         return
     every, kept = session.trace, [record for record in session.trace if not record.rebuilt]
     assert [record.step for record in kept] == [1, 2, 3, 7]
-    assert step.run_rows([[record.computed for record in rows] for rows in (every, kept)]) == executed
+    assert step.run_rows([[record.fraction for record in rows] for rows in (every, kept)]) == executed
 
 
 def test_first_blocks_run_on_reused_steps_too():

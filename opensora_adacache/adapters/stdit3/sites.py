@@ -104,7 +104,7 @@ def _ranges(
                 return original(x, inputs)
             start, stop = 2 * layers[0], 2 * (layers[1] + 1)  # a spatial and a temporal block per layer
             entry = original(x, inputs, 0, start)
-            if config.reuses(session.step) and not session.is_complete:
+            if config.reuses(session.step) and not session.complete:
                 x = entry + session.store.get(_OFFSET)
             else:
                 x = original(entry, inputs, start, stop)

@@ -32,5 +32,5 @@ def stack_view(
         store=session.store,
         sites=sites,
         time=session.time,
-        is_complete=bool(sites) and session.is_complete,
+        complete=session.complete if sites else frozenset(),
     )
