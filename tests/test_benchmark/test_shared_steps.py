@@ -83,3 +83,16 @@ def test_a_pipeline_of_diffusers_shares_nothing(tmp_path):
     )
     with pytest.raises(ValueError, match="share_steps needs Open-Sora's models"):
         load_comparison(tmp_path / "compare.py")
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_same_rows(write_comparison, tmp_path):
+    text = "settings = dict(every2=dict(cache=dict(type='Static', interval=2)))\nbatch_size = 2\nnum_seeds = 2\n"
+    rows = {}
+    for name, overrides in (("one", {}), ("two", {"executor.type": "local", "executor.workers": 2})):
+        path = write_comparison(text + "share_steps = True\nkeep_videos = False\n")
+        ComparisonRun(load_comparison(path, overrides), tmp_path / name, None, "test").run()
+        rows[name] = sorted(
+            (row.key, row.psnr, row.schedule) for row in read_results(tmp_path / name / "results.jsonl")
+        )
+    assert len(rows["one"]) == 8 and str(rows["one"]) == str(rows["two"])
