@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from opensora_adacache.caching.registry import COMMAND_NAMES
@@ -10,24 +10,35 @@ from opensora_adacache.config.calibrated import FOLDER
 from opensora_adacache.presets.calibrated_file import read_calibrated
 
 
-def calibrated_settings(file: str, speedups: Sequence[float], leave_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings named POLICY-SPEEDUPx in a file, each held to its budget, in order of their names.
+@dataclass(frozen=True)
+class CalibratedSettings:
+    """The key ``calibrated`` of a benchmark.
 
-    Each video decides for itself. The budget is the number of steps divided by the speedup, rounded as ForecastCache
-    does.
-
-    Args:
+    Attributes:
         file: name of a file in configs/calibrated.
         speedups: speedups to take.
-        leave_out: names of policies on the command line that are left out.
     """
-    calibrated = read_calibrated(FOLDER / file)
-    names = [f"{policy}-{speedup:g}x" for policy in sorted(set(COMMAND_NAMES) - set(leave_out)) for speedup in speedups]
-    return {
-        name: {
-            "cache": {"calibrated": f"{file}#{name}", "decision": "sample"},
-            "budget": round(calibrated.num_steps / float(name.rpartition("-")[2][:-1])),
+
+    file: str
+    speedups: tuple[float, ...]
+
+    def sections(self) -> dict[str, Any]:
+        """Return the settings named POLICY-SPEEDUPx that the file has, each held to its budget, in order of their names.
+
+        Each video decides for itself. The budget is the number of steps divided by the speedup, rounded as
+        ForecastCache does.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file holds no calibrated settings.
+        """
+        calibrated = read_calibrated(FOLDER / self.file)
+        return {
+            name: {
+                "cache": {"calibrated": f"{self.file}#{name}", "decision": "sample"},
+                "budget": round(calibrated.num_steps / speedup),
+            }
+            for policy in sorted(COMMAND_NAMES)
+            for speedup in self.speedups
+            if (name := f"{policy}-{speedup:g}x") in calibrated.settings
         }
-        for name in names
-        if name in calibrated.settings
-    }

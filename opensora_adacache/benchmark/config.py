@@ -3,9 +3,10 @@
 The config is a Python file with these keys: ``run`` (the path of a run config without a cache, relative to the file),
 ``settings`` (name → ``dict(cache=dict(type=…, …))``, optionally with ``title``, ``overrides``, ``paper``,
 ``computed_steps`` and ``budget``; or an ``oracle``), and optionally ``overrides``, ``prompts``, ``num_seeds``,
-``metrics``, ``paper``, ``devices``, ``batch_size``, ``keep_videos``, ``share_steps`` and ``title``. Names that begin
-with an underscore are private variables of the file. The baseline is always included, under the name "baseline". This
-module loads no model.
+``metrics``, ``paper``, ``devices``, ``batch_size``, ``keep_videos``, ``share_steps``, ``calibrated`` and ``title``.
+``calibrated`` (a file of calibrated settings and speedups) adds a setting for every policy that the file holds. Names
+that begin with an underscore are private variables of the file. The baseline is always included, under the name
+"baseline". This module loads no model.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from opensora_adacache.benchmark.calibrated_settings import CalibratedSettings
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.load import load_config
 from opensora_adacache.config.paths import find_config, locate
@@ -129,6 +131,7 @@ class _ComparisonKeys:
     batch_size: int = 1
     keep_videos: bool = True
     share_steps: bool = False
+    calibrated: CalibratedSettings | None = None
 
     def __post_init__(self) -> None:
         if any(number < 1 for number in self.devices):
@@ -210,7 +213,8 @@ def load_comparison(
     if run.cache is not None:
         raise ValueError(f"run '{keys.run}' has a cache section; a comparison needs a run config without one")
     settings = []
-    for name, section in keys.settings.items():
+    added = {} if keys.calibrated is None else keys.calibrated.sections()
+    for name, section in {**added, **keys.settings}.items():
         where = f"settings.{name}"
         if not _NAME.fullmatch(str(name)) or name == BASELINE:
             raise ValueError(

@@ -1,6 +1,4 @@
 # Every policy at three speedups, 100 steps: python scripts/compare.py configs/shapes/frontier/compare_100.py
-from opensora_adacache.benchmark.calibrated_settings import calibrated_settings
-
 _base_ = ["compare.py"]
 
 run = "sample_100.py"
@@ -8,17 +6,16 @@ title = "100 steps: quality at three speedups"
 # Held-out prompts, which calibration does not use; --prompt-seed draws others.
 prompts = dict(heldout=32, seed=2100)
 
-_calibrated = calibrated_settings("shapes_100.json", _base_._speedups)
+calibrated = dict(file="shapes_100.json", speedups=(1.5, 2.2, 3))
+_budgets = {1.5: 67, 2.2: 45, 3: 33}
 settings = {
-    **_calibrated,
     **{
-        name.replace("adacache", "adacache-forecast"): dict(
-            setting,
+        f"adacache-forecast-{speedup}x": dict(
             title="AdaCache, forecast and corrector",
-            cache=dict(setting["cache"], **_base_._adacache_forecast),
+            cache=dict(_base_._adacache_forecast, calibrated=f"shapes_100.json#adacache-{speedup}x"),
+            budget=budget,
         )
-        for name, setting in _calibrated.items()
-        if name.startswith("adacache-")
+        for speedup, budget in _budgets.items()
     },
     "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(_base_._forecast, computed_steps=28)),
 }

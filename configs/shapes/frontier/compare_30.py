@@ -1,6 +1,4 @@
 # Every policy at three speedups, 30 steps: python scripts/compare.py configs/shapes/frontier/compare_30.py
-from opensora_adacache.benchmark.calibrated_settings import calibrated_settings
-
 _base_ = ["compare.py"]
 
 run = "sample_30.py"
@@ -8,17 +6,16 @@ title = "30 steps: quality at three speedups"
 # Held-out prompts, which calibration does not use; --prompt-seed draws others.
 prompts = dict(heldout=64, seed=2030)
 
-_calibrated = calibrated_settings("shapes_30.json", _base_._speedups)
+calibrated = dict(file="shapes_30.json", speedups=(1.5, 2.2, 3))
+_budgets = {1.5: 20, 2.2: 14, 3: 10}
 settings = {
-    **_calibrated,
     **{
-        name.replace("adacache", "adacache-forecast"): dict(
-            setting,
+        f"adacache-forecast-{speedup}x": dict(
             title="AdaCache, forecast and corrector",
-            cache=dict(setting["cache"], **_base_._adacache_forecast),
+            cache=dict(_base_._adacache_forecast, calibrated=f"shapes_30.json#adacache-{speedup}x"),
+            budget=budget,
         )
-        for name, setting in _calibrated.items()
-        if name.startswith("adacache-")
+        for speedup, budget in _budgets.items()
     },
     "forecastcache-8": dict(title="ForecastCache, 8 steps", cache=dict(_base_._forecast, computed_steps=8)),
     "forecastcache-tolerance": dict(
