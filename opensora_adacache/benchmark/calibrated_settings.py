@@ -23,7 +23,7 @@ class CalibratedSettings:
     speedups: tuple[float, ...]
 
     def sections(self) -> dict[str, Any]:
-        """Return the settings named POLICY-SPEEDUPx that the file has, each held to its budget, in order of their names.
+        """Return the settings named POLICY-SPEEDUPx of the file, each held to its budget, in order of their names.
 
         Each video decides for itself. The budget is the number of steps divided by the speedup, rounded as
         ForecastCache does.
