@@ -111,7 +111,7 @@ class PairMaker:
             run = run.after(step)
             done = step.index + 1
             if done % self._preview_every == 0 and done < step.num_steps:
-                run = replace(run, preview=_preview(step))
+                run = replace(run, preview=_preview(step) or run.preview)
             ticket.show(Making(pair.with_run(run)))
 
         ticket.show(Making(pair))
@@ -148,10 +148,10 @@ def _finished(run: RunView, clip: Clip) -> RunView:
 
 
 def _preview(step: DenoisingStep) -> bytes | None:
-    """Return the preview of a step, or None if this pipeline's latents cannot be decoded before the end."""
+    """Return the preview of a step, or None if there is none: no preview is worth a video."""
     try:
         return _encode(step.preview()[0])
-    except ValueError:
+    except Exception:  # latents that cannot be decoded before the end, and whatever a VAE raises for lack of memory
         return None
 
 

@@ -19,10 +19,8 @@ from opensora_adacache.app.rendering import (
 )
 from opensora_adacache.app.studio import Studio
 from opensora_adacache.app.views import Ended
+from opensora_adacache.app.visitors import COOKIE
 from opensora_adacache.errors.shown import one_line
-
-VISITOR = "visitor"
-"""Name of the cookie that tells the visitors of the app apart."""
 
 STATIC = Path(__file__).parent / "static"
 
@@ -201,7 +199,7 @@ def _note(studio: Studio, policy: Any, speedup: Any) -> str:
 
 def _visitor(request: gr.Request) -> str:
     """Return who sent a request: by cookie, or for a browser without cookies by page."""
-    return request.cookies.get(VISITOR) or _page_of(request)
+    return request.cookies.get(COOKIE) or _page_of(request)
 
 
 def _page_of(request: gr.Request) -> str:

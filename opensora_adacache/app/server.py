@@ -16,6 +16,7 @@ from opensora_adacache.app.limits import Limits
 from opensora_adacache.app.source import Source
 from opensora_adacache.app.store import SERVED, PairStore
 from opensora_adacache.app.studio import Studio
+from opensora_adacache.app.visitors import COOKIE
 from opensora_adacache.errors.family import AdaCacheError, ConfigError
 
 Message = MutableMapping[str, Any]
@@ -29,7 +30,7 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
-_COOKIE = re.compile(rb"(?:^|;\s*)visitor=[0-9a-f]{32}(?:;|$)")
+_COOKIE = re.compile(rf"(?:^|;\s*){COOKIE}=[0-9a-f]{{32}}(?:;|$)".encode())
 
 
 class AddressError(AdaCacheError, OSError):
@@ -57,7 +58,7 @@ class Headers:
             (b"x-content-type-options", b"nosniff"),
         ]
         if scope["path"] == "/" and not _COOKIE.search(cookies):
-            added.append((b"set-cookie", f"visitor={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax".encode()))
+            added.append((b"set-cookie", f"{COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax".encode()))
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -144,7 +145,7 @@ def serve(
         import gradio  # noqa: F401
         import uvicorn
     except ImportError:
-        raise ConfigError("the app needs gradio: run pip install 'opensora-adacache[app]'") from None
+        raise ConfigError("the app needs gradio: run pip install 'gradio>=6.31,<7'") from None
     # What ends a service ends it like Ctrl-C, so that its files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:

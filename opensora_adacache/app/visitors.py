@@ -10,6 +10,9 @@ from opensora_adacache.app.limits import Limits
 from opensora_adacache.app.views import PairView
 from opensora_adacache.app.waiting_line import Ticket
 
+COOKIE = "visitor"
+"""Name of the cookie that tells visitors apart."""
+
 
 class Visitors:
     """The histories of the latest visitors.

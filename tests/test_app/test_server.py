@@ -17,7 +17,7 @@ def run(capsys, *arguments):
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    message = "error: the app needs gradio: run pip install 'opensora-adacache[app]'\n"
+    message = "error: the app needs gradio: run pip install 'gradio>=6.31,<7'\n"
     assert run(capsys) == (2, message)
 
 
