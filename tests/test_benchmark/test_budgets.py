@@ -24,6 +24,7 @@ settings = {
 """
 
 
+@pytest.mark.slow
 def test_thresholds_are_added_until_the_budget_lies_between_two(write_comparison, tmp_path):
     """The run is interrupted between the two thresholds and resumed; a third run makes nothing."""
     path, out = write_comparison(SETTINGS), tmp_path / "out"

@@ -244,7 +244,8 @@ def test_a_full_disk_loses_nothing(config, tmp_path, capsys):
     assert (folder / "sample_0001.mp4").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_finished_videos_and_the_run_resumes(config, tmp_path, number):
     folder = tmp_path / "out"
     prompts = [f"a {colour} circle" for colour in ("red", "blue", "green", "black")]

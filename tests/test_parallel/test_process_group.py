@@ -58,6 +58,7 @@ with process_group() as group:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_every_process_gets_the_result_or_the_error_of_the_first(tmp_path):
     (tmp_path / "script.py").write_text(ON_FIRST)
