@@ -1,17 +1,14 @@
-"""Forecasts that are linear combinations of earlier residuals, computed or forecast, as ones of computed residuals.
-
-n steps, counted from 1.
-"""
+"""Forecasts that are linear combinations of earlier residuals, computed or forecast. Steps are counted from 1."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 Combination = dict[int, float]
-"""Computed step → weight of its residual."""
+"""Earlier step → weight of its residual."""
 
 
-def of_computed(weights: Mapping[int, Mapping[int, float]], computed: Collection[int]) -> dict[int, Combination]:
+def of_computed(weights: Mapping[int, Combination], computed: Collection[int]) -> dict[int, Combination]:
     """Return each forecast as a combination of computed residuals alone.
 
     Args:
@@ -32,17 +29,22 @@ def of_computed(weights: Mapping[int, Mapping[int, float]], computed: Collection
     return found
 
 
-def slots(combinations: Mapping[int, Combination], computed: Sequence[int]) -> dict[int, int]:
-    """Return computed step → the place where its residual is kept, at least until the next step computes.
+def slots(weights: Mapping[int, Combination], computed: Collection[int]) -> dict[int, int]:
+    """Return step → the place where its residual is kept, for computed steps and forecasts that a later one uses.
 
-    A place is free again after the last forecast that uses its residual.
+    A place is free again after the last forecast that uses its residual. Any residual of a computed step is kept until
+    the next one is stored.
 
-    >>> slots({3: {1: -1.0, 2: 2.0}, 6: {5: 1.0}}, [1, 2, 4, 5])
-    {1: 0, 2: 1, 4: 0, 5: 0}
+    Args:
+        weights: skipped step → earlier step → weight of its residual or forecast.
+        computed: the computed steps.
+
+    >>> slots({3: {1: -1.0, 2: 2.0}, 6: {3: 0.5, 5: 1.0}}, [1, 2, 4, 5])
+    {1: 0, 2: 1, 3: 0, 4: 1, 5: 1}
     """
-    last_use = {source: step for step in sorted(combinations) for source in combinations[step]}
+    last_use = {source: step for step in sorted(weights) for source in weights[step]}
     held: dict[int, int] = {}
-    for step in computed:
+    for step in sorted({*computed, *last_use}):
         taken = {place for source, place in held.items() if last_use.get(source, 0) > step}
         held[step] = next(place for place in range(len(taken) + 1) if place not in taken)
     return held

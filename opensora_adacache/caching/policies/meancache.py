@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.checks import is_count, is_number, items
-from opensora_adacache.caching.combinations import Combination, of_computed, slots
+from opensora_adacache.caching.combinations import Combination, slots
 from opensora_adacache.caching.policies.planned import PlannedConfig
 
 if TYPE_CHECKING:
@@ -73,22 +73,22 @@ class MeanCacheConfig(PlannedConfig):
 
     @property
     def own_forecast_residuals(self) -> int:
-        """The other residuals of computed steps that a forecast uses."""
-        return max(slots(self._combinations(), self.steps).values(), default=0)
+        """The other residuals and forecasts within the spans."""
+        return max(slots(self._weights(), self.steps).values(), default=0)
 
     def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:
         from opensora_adacache.caching.residuals.combined import CombinedResidual
 
-        return CombinedResidual(store, self._combinations(), self.steps, num_rows, device)
+        return CombinedResidual(store, self._weights(), self.steps, num_rows, device)
 
-    def _combinations(self) -> dict[int, Combination]:
+    def _weights(self) -> dict[int, Combination]:
+        """Return skipped step → weights of earlier residuals and forecasts."""
         ends = (*self.steps[1:], len(self.lengths) + 1)
-        weights = {
+        return {
             step: span_weights(step, span, self.lengths)
             for computed, end, span in zip(self.steps, ends, self.spans, strict=True)
             for step in range(computed + 1, end)
         }
-        return of_computed(weights, self.steps)
 
 
 def span_weights(step: int, span: int, lengths: Sequence[float]) -> Combination:

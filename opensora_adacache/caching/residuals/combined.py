@@ -1,11 +1,11 @@
-"""The residual of the whole block stack as a linear combination of computed ones, with weights known before the run.
+"""The residual of the whole block stack as a linear combination of earlier ones, with weights known before the run.
 
 R batch rows, N tokens, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -16,15 +16,15 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 
 
 class CombinedResidual(StackResidual):
-    """Σ w·r over computed steps, with weights for each skipped step. Sums are taken in float32.
+    """Σ w·r over earlier steps, computed or forecast, with weights for each skipped step. Sums are taken in float32.
 
-    Residuals that no later step uses are overwritten by the next ones. Rows that do not compute with the others,
-    because guidance leaves them out, take part with their last residual.
+    Residuals and forecasts that no later step uses are overwritten by the next ones. Rows that do not compute with the
+    others, because guidance leaves them out, take part with their last residual.
 
     Args:
         store: where the residuals are kept, as many [R, N, C] as are used at a time.
-        combinations: skipped step → weights of the residuals of computed steps.
-        computed: the computed steps, in increasing order.
+        weights: skipped step → earlier step → weight of its residual or forecast.
+        computed: the computed steps.
         num_rows: R.
         device: device of the rows.
     """
@@ -32,30 +32,35 @@ class CombinedResidual(StackResidual):
     def __init__(
         self,
         store: ResidualStore,
-        combinations: Mapping[int, Combination],
-        computed: Sequence[int],
+        weights: Mapping[int, Combination],
+        computed: Collection[int],
         num_rows: int,
         device: torch.device,
     ) -> None:
         super().__init__(store, num_rows, device)
-        self.combinations = combinations
+        self.weights = weights
         self.names = {
             step: f"{self.NAME}, place {place}" if place else self.NAME
-            for step, place in slots(combinations, computed).items()
+            for step, place in slots(weights, computed).items()
         }
         self._latest = 0
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        if step not in self.names:
-            return  # rows whose numbers are broken compute further steps, which no forecast uses
-        residual = after - before
+        # rows whose numbers are broken compute further steps, too, which they may keep in place of a forecast
+        if step in self.names:
+            self._keep(after - before, rows, step)
+
+    def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
+        forecast = torch.zeros_like(x, dtype=torch.float32)
+        for source, weight in self.weights[step].items():
+            forecast.add_(self.store.get(self.names[source], rows).float(), alpha=weight)
+        if step in self.names:
+            self._keep(forecast.to(x.dtype), rows, step)
+        return (x.float() + forecast).to(x.dtype)
+
+    def _keep(self, residual: Tensor, rows: Tensor | None, step: int) -> None:
+        """Keep the residual of a step; the rows beside these keep their last one."""
         if rows is not None:
             residual = self.store.get(self.names[self._latest]).index_copy(0, rows, residual)
         self.store.put(self.names[step], residual)
         self._latest = step
-
-    def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        out = x.float()
-        for source, weight in self.combinations[step].items():
-            out = out.add(self.store.get(self.names[source], rows).float(), alpha=weight)
-        return out.to(x.dtype)

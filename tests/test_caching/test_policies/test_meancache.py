@@ -16,10 +16,13 @@ def config(steps, spans, num_steps):
 
 
 def forecast(config, values, step):
-    """Return the forecast at a step after computed steps {step: value}."""
+    """Return the forecast at a step after computed steps {step: value}; the other steps are forecast on the way."""
     residual = config.build_residual(ResidualStore(), 1, X.device)
-    for computed, value in values.items():
-        residual.update(X + value, X, None, computed, torch.zeros(1))
+    for earlier in range(1, step):
+        if earlier in values:
+            residual.update(X + values[earlier], X, None, earlier, torch.zeros(1))
+        else:
+            residual.add_to(X, None, earlier, torch.zeros(1))
     return residual.add_to(X, None, step, torch.zeros(1)).item()
 
 
@@ -54,6 +57,7 @@ def test_steps_of_other_lengths_by_hand():
 def test_only_residuals_within_the_spans_are_kept():
     assert config((1, 2, 5, 6), (1, 2, 1, 2), 8).own_forecast_residuals == 1
     assert config((1, 3), (1, 1), 4).own_forecast_residuals == 0
+    assert config((1, 2, 3, 4, 20), (1, 1, 1, 4, 1), 20).own_forecast_residuals == 3
 
 
 @pytest.mark.parametrize(
