@@ -31,6 +31,10 @@ settings = {
     # FasterCache is both; the second alone is CFG-Cache.
     "fastercache": dict(title="FasterCache", cache=dict(type="FasterCache", guidance_reuse=dict())),
     "cfg-cache": dict(title="CFG-Cache", cache=dict(type="Static", interval=1, guidance_reuse=dict())),
+    "cfg-cache-even": dict(
+        title="CFG-Cache, factors of 1",
+        cache=dict(type="Static", interval=1, guidance_reuse=dict(low_factor=1.0, high_factor=1.0)),
+    ),
     "tgate": dict(title="T-GATE", paper="T-GATE", cache=dict(type="TGATE", gate_step=12, interval=2)),
     # The published range is at most a quarter of the layers; here it is two of six.
     "delta-dit": dict(

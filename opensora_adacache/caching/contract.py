@@ -318,7 +318,8 @@ class CachePolicy(ABC):
     def keep_rows(self, rows: Tensor) -> None:
         """Continue with only some of the rows, int64 [r], renumbered 0..r−1. Every group keeps some of its rows.
 
-        Called when a pipeline switches guidance off during a run. Override it in a policy that holds tensors by row.
+        Called when a pipeline switches guidance off during a run, and when `guidance_reuse` begins to leave rows out.
+        Override it in a policy that holds tensors by row.
         """
         place = {row: index for index, row in enumerate(rows.tolist())}
         self.groups = [[place[row] for row in group if row in place] for group in self.groups]

@@ -217,6 +217,37 @@ def test_every_model_of_diffusers(tiny_models):
             check_model(tiny)
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")  # raised inside diffusers
+def test_outputs_are_those_of_diffusers(tiny_models):
+    """One window: all rows take part while the timestep is above 700, and none of the unconditional ones later. The low
+    frequencies grow at each such step (as theirs do down to a timestep), the high ones from timestep 300 on."""
+    import diffusers
+
+    tiny = tiny_models["cogvideox"]
+    model, now = tiny.make(), []
+    times = torch.linspace(1000, 1000 / STEPS, STEPS)
+    config = diffusers.FasterCacheConfig(
+        spatial_attention_block_skip_range=None,
+        unconditional_batch_skip_range=STEPS + 1,
+        unconditional_batch_timestep_skip_range=(-1, 700),
+        low_frequency_weight_update_timestep_range=(400, 1000),
+        high_frequency_weight_update_timestep_range=(-1, 300),
+        alpha_low_frequency=1.1,
+        alpha_high_frequency=1.2,
+        attention_weight_callback=lambda module: 0.0,
+        current_timestep_callback=lambda: float(times[now[-1]]),
+        tensor_format="BFCHW",
+    )
+    model.enable_cache(config)
+    theirs = tiny.sample(model, (0,), STEPS, on_step=now.append)
+    model.disable_cache()
+    # steps 5 to 12 are below timestep 700, steps 5 to 8 above 400, and steps 10 to 12 below 300
+    reuse = GuidanceReuse(STEPS + 1, start=0.34, low_factor=1.1, low_until=0.7, high_factor=1.2, high_from=0.76)
+    ours, branches = guided(tiny, model, replace(EVERY_STEP, guidance_reuse=reuse), (0,))
+    assert branches["cond_uncond"][1] == [*range(5, STEPS + 1)]
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_two_calls_follow_the_conditional_branch(tiny_models):
     """The policy computes steps 1, 3, 5, …; of these, 7, 9 and 12 are the first in their windows after step 5."""
     tiny = tiny_models["wan-2.1"]

@@ -308,7 +308,10 @@ def test_replay_of_a_recording_equals_the_run_until_paths_part(golden_model):
     ("section", "found", "psnr"),
     [
         ("type='FasterCache', first_steps=3", "first_steps", "60"),
-        ("type='Static', interval=1, guidance_reuse=dict(interval=3)", "guidance_reuse", "45"),
+        pytest.param(
+            *("type='Static', interval=1, guidance_reuse=dict(interval=3)", "guidance_reuse", "45"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_starts_for_a_wanted_psnr(calibrate, write_config, capsys, section, found, psnr):
