@@ -156,13 +156,14 @@ def serve(
         app = build_app(studio, folder / "uploads")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
         shown = f"[{host}]" if ":" in host else host
+        listener.listen()  # whoever reads the next line may connect
         say(f"the app is at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):  # which uvicorn raises again, once it has answered what was open
             server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> Any:
-    """Return a socket that listens, before any model is loaded."""
+    """Return a socket that is bound to an address, before any model is loaded."""
     import socket
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

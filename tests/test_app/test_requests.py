@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import urllib.error
 import urllib.request
 
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +42,34 @@ def image(path):
     return {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
 
 
+def upload(address, content):
+    """Upload a file as the page does, and return the answer."""
+    boundary = "x"
+    part = 'Content-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    data = f"--{boundary}\r\n{part}".encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(
+        f"{address}/gradio_api/upload", data, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    )
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60)
+
+
+def png():
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_a_form_with_an_upload_is_served(address):
+    """Without this, the refusals below would prove nothing."""
+    with upload(address, png()) as answer:
+        (path,) = json.loads(answer.read())
+    answer = send_form(address, ["a red circle", image(path), "static", 2, 1], session="good")
+    assert "oa-stage making" in answer and "with a reference image" in answer and "data-finished" in answer
+
+
 @pytest.mark.parametrize("path", ["{secret}", "/etc/passwd", "http://198.51.100.7/a.png", "file:///etc/passwd"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_no_path_of_the_server_and_no_address_is_read_from_a_form(path, place, address, tmp_path, elsewhere):
-    from PIL import Image
-
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     values = ["a red circle", None, "static", 2, 1]
     values[place] = image(path.format(secret=tmp_path / "secret.png"))
@@ -88,19 +113,7 @@ def test_other_sites_may_not_ask(address):
 
 
 def test_large_uploads_are_refused(address):
-    boundary = "x"
-    data = (
-        (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
-            "Content-Type: image/png\r\n\r\n"
-        ).encode()
-        + bytes(10_100_000)
-        + f"\r\n--{boundary}--\r\n".encode()
-    )
-    request = urllib.request.Request(
-        f"{address}/gradio_api/upload", data, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    )
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60)
+        upload(address, bytes(10_100_000))
     with caught.value as error:
         assert error.code == 413

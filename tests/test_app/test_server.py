@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 
@@ -44,3 +45,16 @@ def test_an_address_in_use(capsys):
     for host, port in (("192.0.2.1", "0"), ("127.0.0.1", "70000"), ("no host", "0")):
         status, error = run(capsys, "--host", host, "--port", port)
         assert status == 2 and error.startswith(f"error: cannot listen at {host}:{port}: ")
+
+
+@pytest.mark.slow
+def test_gradio_gets_nothing_but_uploads(tmp_path):
+    gradio = pytest.importorskip("gradio", reason="needs the extra [app]")
+    from opensora_adacache.app.page import UploadsOnly
+
+    guard = UploadsOnly(tmp_path / "uploads")
+    upload = tmp_path / "uploads/a/b.png"
+    assert asyncio.run(guard(upload)) == str(upload) and asyncio.run(guard(None)) is None
+    for given in ("http://198.51.100.7/a.png", "/etc/passwd", str(upload / "../../../c.png"), tmp_path):
+        with pytest.raises(gradio.Error, match="was not uploaded"):
+            asyncio.run(guard(given))
