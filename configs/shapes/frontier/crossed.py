@@ -10,8 +10,8 @@ share_steps = True
 prompts = dict(heldout=24, seed=2031)
 
 _speedups = {14: 2.2, 10: 3.0}
-# A codebook, a threshold and a plan. TAFC does not reach 10 steps.
-_policies = {14: ("adacache", "tafc", "dpcache"), 10: ("adacache", "dpcache")}
+# A codebook, a threshold and a plan.
+_policies = ("adacache", "tafc", "dpcache")
 _predictors = ("reuse", "line", "taylor-1", "hermite", "heun", "chebyshev", "exponential", "measured-1")
 _correctors = dict(none=0.0, ours=0.5)
 
@@ -20,7 +20,7 @@ def _decisions(steps):
     """The cache section of each kind of decision for a number of computed steps."""
     return {
         "static": dict(type="Planned", steps=tuple(1 + round(29 * i / (steps - 1)) for i in range(steps))),
-        **{name: dict(calibrated=f"shapes_30.json#{name}-{_speedups[steps]:g}x") for name in _policies[steps]},
+        **{name: dict(calibrated=f"shapes_30.json#{name}-{_speedups[steps]:g}x") for name in _policies},
         "forecastcache": dict(calibrated="shapes_forecast.json#forecastcache", computed_steps=steps),
     }
 
