@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -59,7 +60,9 @@ def render_header(source: Source, missing: str) -> str:
     config = source.config
     size = "x".join(map(str, config.image_size)) if config.image_size else ""
     facts = [f"{config.num_sampling_steps} steps", f"{config.num_frames} frames" if config.num_frames else "", size]
-    return _render("header.html.jinja", name=source.name, facts=" · ".join(filter(None, facts)), missing=missing)
+    # visitors need not know where on this machine a pipeline lies
+    name = Path(source.name).name if Path(source.name).is_dir() else source.name
+    return _render("header.html.jinja", name=name, facts=" · ".join(filter(None, facts)), missing=missing)
 
 
 def _look(source: Source) -> dict[str, Any]:
