@@ -3,7 +3,7 @@
 #
 # PYTHON names the interpreter, 3.9 to 3.11 (numpy below 2 and transformers 4.33.2 have no builds for later versions).
 # Four dimensions (object_class, multiple_objects, color, spatial_relationship) need detectron2, which is compiled from
-# source and needs git and the CUDA toolkit (nvcc). Without nvcc it is skipped, and the other twelve dimensions work.
+# source and needs git and the CUDA toolkit (nvcc). Without them it is skipped, and the other twelve dimensions work.
 set -euo pipefail
 
 folder=${1:-vbench-env}
@@ -28,9 +28,9 @@ pip=("$folder/bin/python" -m pip --disable-pip-version-check)
 "${pip[@]}" install --no-build-isolation vbench==0.1.5 transformers==4.33.2 'numpy<2' 'opencv-python<4.12' \
   torch==2.1.2 torchvision==0.16.2
 
-if command -v nvcc > /dev/null; then
-  "${pip[@]}" install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git'
-else
+if ! command -v nvcc > /dev/null; then
   echo "no nvcc found, detectron2 is skipped; object_class, multiple_objects, color and spatial_relationship will fail"
+elif ! "${pip[@]}" install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git'; then
+  echo "no detectron2 (see above); object_class, multiple_objects, color and spatial_relationship will fail" >&2
 fi
 echo "done: python scripts/vbench.py VIDEOS --env $folder"
