@@ -12,16 +12,13 @@ from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.benchmark.results import read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.benchmark.shared_steps import SharedSteps
-from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 
-STEPS = 6
+STEPS = 5
 SETTINGS = [
-    AdaCacheConfig({1e9: 2, 2e9: 1}, decision="sample"),
-    AdaCacheConfig({1e9: 2, 2e9: 1}, granularity="block"),
     PlannedConfig(steps=(1, 2, 3, 5)),
-    FBCacheConfig(threshold=0.1, decision="sample"),
+    AdaCacheConfig({1e9: 2, 2e9: 1}, decision="sample"),
     PABConfig(spatial=2, temporal=2, cross=2),
 ]
 
@@ -61,10 +58,11 @@ def test_the_same_outputs_from_fewer_computations(golden_model):
         assert all(map(torch.equal, one, other))
     blocks = len(golden_model.blocks())
     assert numbers[0] == blocks * STEPS
-    assert numbers[3] == blocks  # steps 1 to 3 are shared, step 5 computes
+    assert numbers[1] == blocks  # steps 1 to 3 are shared, step 5 computes
     assert not any("attention_residual" in vars(block) for block in golden_model.blocks())
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_benchmark_are_the_same(write_comparison, tmp_path):
     text = "settings = dict(every2=dict(cache=dict(type='Planned', steps=(1, 2, 3, 6, 8))))\nbatch_size = 2\n"
     rows = []
