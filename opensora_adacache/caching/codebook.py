@@ -1,6 +1,6 @@
 """Codebook: maps the distance between two residuals to a rate.
 
-A rate says how often to compute: at rate r, one step is computed and the r − 1 steps after it reuse its residuals.
+With rate r, one step is computed and the next r − 1 steps reuse its residuals.
 """
 
 from __future__ import annotations

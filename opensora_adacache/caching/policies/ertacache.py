@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.checks import is_number, items
 from opensora_adacache.caching.policies.planned import PlannedConfig
+from opensora_adacache.errors.shown import counted
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,8 @@ class UnshiftedERTACacheConfig(PlannedConfig):
         super().check_run(num_sampling_steps, depth)
         if self.slopes and len(self.slopes) != num_sampling_steps:
             raise ValueError(
-                f"slopes and offsets were fitted for {len(self.slopes)} steps, got {num_sampling_steps}: calibrate them"
+                f"slopes and offsets have {counted(len(self.slopes), 'value')} each, but the run has "
+                f"{counted(num_sampling_steps, 'step')}: calibrate them for this number of steps"
             )
 
     def build_residual(self, store: ResidualStore, num_rows: int, device: torch.device) -> StackResidual:

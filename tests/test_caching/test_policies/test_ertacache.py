@@ -46,7 +46,10 @@ def test_without_lines_it_reuses():
         ({"slopes": (0.1,)}, "slopes and offsets must be as many, got 1 and 0"),
         ({"slopes": ("a",), "offsets": (0.0,)}, "slopes must be numbers, one for each step"),
         ({"steps": (2, 3)}, "steps must be rising whole numbers that begin with 1"),
-        ({"slopes": (0.1,), "offsets": (0.0,)}, "slopes and offsets were fitted for 1 steps, got 3: calibrate them"),
+        (
+            {"slopes": (0.1,), "offsets": (0.0,)},
+            "slopes and offsets have 1 value each, but the run has 3 steps: calibrate them for this number of steps",
+        ),
     ],
 )
 def test_bad_settings(values, message):
