@@ -258,19 +258,16 @@ class AdaCachePolicy(CachePolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        place = {row: index for index, row in enumerate(self.rows_of(computed))}
-        decisions: list[Decision | None] = []
-        for group, schedule, did in zip(self.groups, self.schedules, computed, strict=True):
-            if not did:
-                decisions.append(None)
-                continue
-            sites = [pool([site[place[row]] for row in group], self._metric) for site in measured]
-            decisions.append(schedule.end_computed_step(step, sites))
-        return decisions
+        return [
+            None
+            if sites is None
+            else schedule.end_computed_step(step, [as_measurement(s, self._metric) for s in sites])
+            for schedule, sites in zip(self.schedules, self.pooled(computed, measured), strict=True)
+        ]
 
 
-def pool(rows: list[list[float]], metric: str) -> SiteMeasurement:
-    """Add up the sums of rows that decide together: first those of the metric, then two sums per stride."""
-    change, norm, *rest = (sum(column) for column in zip(*rows, strict=True))
+def as_measurement(sums: list[float], metric: str) -> SiteMeasurement:
+    """Name the sums of a site over rows that decide together: first those of the metric, then two sums per stride."""
+    change, norm, *rest = sums
     new_norm = rest.pop(0) if metric == "cosine" else 0.0
     return SiteMeasurement(change, norm, tuple(zip(rest[::2], rest[1::2], strict=True)), new_norm)

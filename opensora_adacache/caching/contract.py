@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from opensora_adacache.caching.checks import check_choice, check_corrector, is_count, plain
+from opensora_adacache.caching.distance import column_sums
 from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.predictors import PREDICTORS
 from opensora_adacache.caching.team import Team
@@ -347,6 +348,14 @@ class CachePolicy(ABC):
     def rows_of(self, chosen: Sequence[bool]) -> list[int]:
         """Return the rows of the chosen groups in increasing order."""
         return sorted(row for group, taken in zip(self.groups, chosen, strict=True) if taken for row in group)
+
+    def pooled(self, computed: Sequence[bool], measured: list[list[list[float]]]) -> list[list[list[float]] | None]:
+        """Return the sums of each measurement over the rows of each group; None for groups that did not compute."""
+        place = {row: index for index, row in enumerate(self.rows_of(computed))}
+        return [
+            [column_sums(rows[place[row]] for row in group) for rows in measured] if did else None
+            for group, did in zip(self.groups, computed, strict=True)
+        ]
 
     @abstractmethod
     def decide(self, view: StackView) -> list[bool]:

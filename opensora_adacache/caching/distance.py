@@ -6,7 +6,7 @@ Torch is imported on first use, so that settings can be read without it. Letters
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +63,25 @@ def distance_of(sums: Sequence[float], rate: int, metric: str = "l1") -> float:
     if product == 0:
         return 0.0 if change == 0 else math.inf
     return max(change - (math.sqrt(old) - math.sqrt(new)) ** 2, 0.0) / (2 * product) / rate
+
+
+def column_sums(rows: Iterable[Sequence[float]]) -> list[float]:
+    """Return the sum of each column: what rows that decide together have measured as a whole.
+
+    >>> column_sums([(1.0, 2.0), (3.0, 4.0)])
+    [4.0, 6.0]
+    """
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def relative_error(missed: Iterable[Sequence[float]]) -> float:
+    """Return ‖r − forecast‖₂ / ‖r‖₂ over rows that decide together, each with the squares of both norms.
+
+    >>> relative_error([(1.0, 4.0), (0.0, 0.0)]), relative_error([(1.0, 0.0)])
+    (0.5, 0.0)
+    """
+    error, norm = column_sums(missed)
+    return math.sqrt(error / norm) if norm else 0.0
 
 
 def relative_change(change: float, norm: float, rate: int) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.contract import CachePolicy, Decision, StackView
+from opensora_adacache.caching.distance import relative_error
 from opensora_adacache.caching.forecast.schedule import ForecastBudget, ForecastSchedule, Profile
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ForecastCachePolicy(CachePolicy):
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
         errors = [
-            _relative_error([self._missed[row] for row in group]) if did and self._missed else None
+            relative_error(self._missed[row] for row in group) if did and self._missed else None
             for group, did in zip(self.groups, computed, strict=True)
         ]
         for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
@@ -72,9 +72,3 @@ class ForecastCachePolicy(CachePolicy):
             None if error is None else Decision(error, rate=schedule.rate)
             for schedule, error in zip(self.schedules, errors, strict=True)
         ]
-
-
-def _relative_error(rows: Sequence[MissedForecast]) -> float:
-    """Return ‖r − forecast‖₂ / ‖r‖₂ over rows that decide together."""
-    error, norm = (sum(column) for column in zip(*rows, strict=True))
-    return math.sqrt(error / norm) if norm else 0.0

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.contract import CachePolicy, StackView
+from opensora_adacache.caching.distance import column_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +36,7 @@ class AccumulatingPolicy(CachePolicy):
         for index, group in enumerate(self.groups):
             forced = view.step == 1 or view.step == self.num_steps
             if rows and not forced:
-                pooled = [sum(column) for column in zip(*(rows[row] for row in group), strict=True)]
-                self.sums[index] += self.signal(index, pooled)
+                self.sums[index] += self.signal(index, column_sums(rows[row] for row in group))
             computed.append(forced or not self.sums[index] < self.threshold)  # NaN computes
             if computed[-1]:
                 self.sums[index] = 0.0

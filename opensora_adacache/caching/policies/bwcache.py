@@ -120,14 +120,10 @@ class BWCachePolicy(CachePolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        place = {row: index for index, row in enumerate(self.rows_of(computed))}
         decisions: list[Decision | None] = [None] * len(self.groups)
-        for index, group in enumerate(self.groups):
-            if not measured or self.triggers[index] is not None:
+        for index, pooled in enumerate(self.pooled(computed, measured)):
+            if not pooled or self.triggers[index] is not None:
                 continue
-            pooled = [
-                [sum(column) for column in zip(*(rows[place[row]] for row in group), strict=True)] for rows in measured
-            ]
             distance = sum(relative_change(change, norm, 1) for change, norm in pooled) / len(pooled)
             decisions[index] = Decision(distance)
             if distance < self.config.threshold:

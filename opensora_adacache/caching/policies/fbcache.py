@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.checks import check_positive
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
-from opensora_adacache.caching.distance import change_sums
+from opensora_adacache.caching.distance import change_sums, column_sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ class FBCachePolicy(CachePolicy):
         rows = self.team.read(change_sums(view.store.get(self.NAME), view.known_first_residual()))
         computed = []
         for group in self.groups:
-            change, norm = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))
+            change, norm = column_sums(rows[row] for row in group)
             computed.append(not change < self.threshold * norm)  # NaN computes
         return computed
 

@@ -98,10 +98,9 @@ class ForesightPolicy(PrefixPolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        place = {row: index for index, row in enumerate(self.rows_of(computed))}
-        for index, group in enumerate(self.groups):
-            if measured and computed[index]:
-                sums = [sum(column) for column in zip(*(measured[0][place[row]] for row in group), strict=True)]
+        for index, pooled in enumerate(self.pooled(computed, measured)):
+            if pooled:
+                sums = pooled[0]
                 start = self.starts[index]
                 self.changes[index][start:] = sums[start:]
                 if step == self.config.warmup_steps:

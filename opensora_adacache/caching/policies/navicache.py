@@ -115,12 +115,9 @@ class NaviCachePolicy(AccumulatingPolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        place = {row: index for index, row in enumerate(self.rows_of(computed))}
-        for index, group in enumerate(self.groups):
-            if computed[index]:
-                norm, *changes = (
-                    sum(column) for column in zip(*(measured[0][place[row]] for row in group), strict=True)
-                )
+        for index, sums in enumerate(self.pooled(computed, measured)):
+            if sums is not None:
+                norm, *changes = sums[0]
                 self.output_norms[index] = norm
                 if changes and changes[1]:
                     self._learn(index, step, changes[0] / changes[1])

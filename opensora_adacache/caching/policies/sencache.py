@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.checks import check_counts, check_positive, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
-from opensora_adacache.caching.distance import square_norm
+from opensora_adacache.caching.distance import column_sums, square_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ class SenCachePolicy(CachePolicy):
         rows = self.team.read(self._measure(view))
         computed = []
         for index, group in enumerate(self.groups):
-            change, count, time = (sum(column) for column in zip(*(rows[row] for row in group), strict=True))
+            change, count, time = column_sums(rows[row] for row in group)
             computed.append(not self._skips(index, view.step, math.sqrt(change / count), time / count))
             if computed[-1]:
                 self.last_steps[index], self.last_times[index] = view.step, time / count

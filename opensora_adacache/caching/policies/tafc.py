@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.caching.checks import check_counts, check_positive
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, StackView
-from opensora_adacache.caching.distance import change_sums
+from opensora_adacache.caching.distance import change_sums, relative_error
 
 if TYPE_CHECKING:
     import torch
@@ -232,22 +232,20 @@ class TAFCPolicy(CachePolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
-        place = {row: index for index, row in enumerate(self.rows_of(computed))}
         decisions: list[Decision | None] = []
-        for one, group, did in zip(self.trajectories, self.groups, computed, strict=True):
+        for one, group, pooled in zip(self.trajectories, self.groups, self.pooled(computed, measured), strict=True):
             decisions.append(None)
-            if not did:
+            if pooled is None:
                 continue
-            if measured:
-                risk, error = one.risk(self._time), self._error(group)
+            if pooled:
+                risk, error = one.risk(self._time), relative_error(self._missed[row] for row in group)
                 if risk is not None and step - one.steps[0] > 1:
                     one.controller.update(error)
                 elif risk is not None and self._is_forced(step, one):
                     one.controller.calibrate(risk, error)
             one.steps, one.times = [step, *one.steps][:2], [self._time, *one.times][:2]
-            if measured:
-                rows = [measured[0][place[row]] for row in group]
-                one.measure(*(sum(column) for column in zip(*rows, strict=True)))
+            if pooled:
+                one.measure(*pooled[0])
                 decisions[-1] = Decision(one.curvature or 0.0)
         return decisions
 
@@ -255,11 +253,6 @@ class TAFCPolicy(CachePolicy):
         if step <= self.config.first_steps or step == self.num_steps:
             return True
         return step <= CALIBRATION_STEPS and not one.controller.is_calibrated
-
-    def _error(self, group: list[int]) -> float:
-        """Return ‖r − r̂‖ / ‖r‖ of the rows of a group."""
-        missed, norm = (sum(column) for column in zip(*(self._missed[row] for row in group), strict=True))
-        return math.sqrt(missed / norm) if norm else 0.0
 
 
 def curvature(change: float, old: float, new: float) -> float:
