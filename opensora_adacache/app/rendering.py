@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from opensora_adacache.app.chart import HEIGHT, WIDTH, curves
 from opensora_adacache.app.source import Source
 from opensora_adacache.app.store import ARCHIVE, SERVED
 from opensora_adacache.app.views import Ended, Making, PairView, State, Waiting
-from opensora_adacache.benchmark.report.template import data_uri
+from opensora_adacache.benchmark.report.template import data_uri, html_environment
 
 MADE = "made"
 """First part of the addresses of files of pairs."""
@@ -76,13 +76,7 @@ def _render(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("opensora_adacache.app", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment("opensora_adacache.app", "templates")
     environment.globals |= {
         "curves": curves,
         "chart": (WIDTH, HEIGHT),

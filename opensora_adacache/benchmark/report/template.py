@@ -1,4 +1,4 @@
-"""Render self-contained pages from the templates in this folder."""
+"""Render self-contained pages from the templates in this folder, and others with the same rules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 def render(template: str, **values: Any) -> str:
     """Render a template. Texts are escaped for HTML."""
-    environment = Environment(
-        loader=PackageLoader("opensora_adacache.benchmark.report", ""),
+    return html_environment("opensora_adacache.benchmark.report", "").get_template(template).render(values)
+
+
+def html_environment(package: str, folder: str) -> Environment:
+    """Return an environment for the HTML templates in a folder of a package; an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader(package, folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values)
 
 
 def data_uri(media_type: str, data: bytes) -> str:
