@@ -9,6 +9,7 @@ from statistics import fmean
 from opensora_adacache.caching.forecast.config import first_steps
 from opensora_adacache.caching.forecast.schedule import error_growth
 from opensora_adacache.caching.trace import StepRecord, computed_steps
+from opensora_adacache.calibration.weightings import weighting
 
 
 def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], num_steps: int) -> tuple[float, ...]:
@@ -22,6 +23,18 @@ def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], 
     ratios = _fill({step: harm[step] / errors[step] for step in harm if errors[step] > 0}, num_steps)
     mean = fmean(ratios)
     return tuple(_rounded(value / mean) for value in ratios)
+
+
+def weighted_sensitivity(sensitivity: Sequence[float], coefficients: Sequence[float]) -> tuple[float, ...]:
+    """Return a sensitivity times a weighting (`weightings.weighting`) with these coefficients, normalised to mean 1.
+
+    >>> weighted_sensitivity((0.5, 1.0, 1.5), (0.0, math.log(4.0)))
+    (0.176, 0.706, 2.12)
+    """
+    weights = weighting(coefficients, len(sensitivity))
+    values = [value * weight for value, weight in zip(sensitivity, weights, strict=True)]
+    mean = fmean(values)
+    return tuple(_rounded(value / mean) for value in values)
 
 
 def growth_profile(traces: Iterable[Sequence[StepRecord]], num_steps: int) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Calibrate ForecastCache: a profile of the model (sensitivity, growth), then a budget or a tolerance."""
+"""Calibrate ForecastCache: a profile of the model (sensitivity, growth), then a tolerance, or a budget and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.forecast.config import ORDERS, ForecastCacheConfig, PlannedForecastConfig
 from opensora_adacache.caching.forecast.schedule import first_steps
-from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile
+from opensora_adacache.calibration.bayesian import FIRST_POINTS, Points, minimize
+from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile, weighted_sensitivity
 from opensora_adacache.calibration.kind import CalibrationKind, changed, rounded
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
@@ -19,6 +20,10 @@ _PROFILE_JOBS = 8
 _PROFILE_SPEEDUPS = (1.5, 2.0, 3.0)
 # Tolerances to try.
 _TOLERANCES = tuple(10 ** (exponent / 50) for exponent in range(-450, 101))
+WEIGHTING_ROUNDS = FIRST_POINTS + 8
+"""Weightings of the sensitivity to try for a budget."""
+# Range of the coefficients of a weighting's exponent. The second one is 0, since only ratios of weights matter.
+_LEAST, _MOST = -2.0, 2.0
 
 Profile = tuple[tuple[float, ...], tuple[float, ...]]
 """Sensitivity and growth at each step."""
@@ -26,7 +31,8 @@ Profile = tuple[tuple[float, ...], tuple[float, ...]]
 
 class Forecasts(CalibrationKind):
     """Calibrates ForecastCache. If the settings have a tolerance, finds the one with the target mean number of steps.
-    Otherwise sets a budget, and the order of the forecast that gives better videos."""
+    Otherwise sets a budget, the order of the forecast that gives better videos, and a weighting of the sensitivity that
+    does (`weighted`)."""
 
     field_names = frozenset({"tolerance", "computed_steps", "speedup", "sensitivity", "growth", "order", "corrector"})
 
@@ -46,8 +52,27 @@ class Forecasts(CalibrationKind):
             return super().for_speedup(cache, speedup)
         budget = changed(cache, computed_steps=None, speedup=speedup)
         budgets = [self.profiled(changed(budget, order=order)) for order in ORDERS]
-        best = max(budgets, key=self.runs.mean_psnr)
+        best = self.weighted(max(budgets, key=self.runs.mean_psnr))
         return Found(best, best.budget(self.runs.num_steps))
+
+    def weighted(self, cache: Any) -> Any:
+        """Return the settings with the weighting of their sensitivity that makes the best videos, or unchanged.
+
+        A sensitivity is measured with every other step computed, so it does not know that a computed step also undoes
+        earlier errors, which the run loses with every step that it skips. How much that matters depends on the budget.
+        As in GCache (arXiv 2608.13043), Bayesian optimization therefore chooses weights by whole cached runs.
+        """
+        known = {cache: self.runs.mean_psnr(cache)}
+
+        def loss(point: Points) -> float:
+            first, third, last = (_LEAST + (_MOST - _LEAST) * float(value) for value in point)
+            sensitivity = weighted_sensitivity(cache.sensitivity, (first, 0.0, third, last))
+            settings = changed(cache, sensitivity=sensitivity)
+            known[settings] = self.runs.mean_psnr(settings)
+            return -known[settings]
+
+        minimize(loss, 3, WEIGHTING_ROUNDS)
+        return max(known, key=known.__getitem__)
 
     def profiled(self, cache: Any) -> Any:
         """Return the settings with the sensitivity and growth of this model."""
@@ -61,7 +86,8 @@ class Forecasts(CalibrationKind):
         n, profiled, jobs = self.runs.num_steps, min(_PROFILE_JOBS, len(self.runs.jobs)), len(self.runs.jobs)
         profile = profiled * (1 + n / 2) + jobs * sum(1 / speedup for speedup in _PROFILE_SPEEDUPS)
         if cache.tolerance is None and not for_psnr:
-            return len(ORDERS) * (profile + num_targets * jobs / 2) + jobs
+            tried = len(ORDERS) + 1 + WEIGHTING_ROUNDS
+            return len(ORDERS) * profile + jobs * (num_targets * tried / 2 + 1)
         return profile + super().num_runs(cache, num_targets, for_psnr)
 
     def _measure(self, order: int, corrector: float) -> Profile:

@@ -11,22 +11,12 @@ from opensora_adacache.calibration.annealing import Schedule
 from opensora_adacache.calibration.bayesian import FIRST_POINTS, Points, minimize
 from opensora_adacache.calibration.planning import plan_least_total
 from opensora_adacache.calibration.products import Products
+from opensora_adacache.calibration.weightings import weighting
 
 DEGREE = 3
 LARGEST = 10.0
 """Largest coefficient of the exponent."""
 ROUNDS = FIRST_POINTS + 24
-
-
-def exponent(coefficients: Sequence[float], position: float) -> float:
-    """Return Σ c_k·B_k(x), the polynomial with these Bernstein coefficients at a position in 0..1.
-
-    >>> exponent([0.0, 0.0, 0.0, 8.0], 0.5), exponent([1.0, 1.0, 1.0, 1.0], 0.3)
-    (1.0, 1.0)
-    """
-    d = len(coefficients) - 1
-    terms = (math.comb(d, k) * position**k * (1 - position) ** (d - k) for k in range(d + 1))
-    return round(sum(c * term for c, term in zip(coefficients, terms, strict=True)), 12)
 
 
 def reuse_errors(videos: Sequence[Products]) -> dict[tuple[int, int], float]:
@@ -47,7 +37,7 @@ def weighted_costs(
         coefficients: Bernstein coefficients of w over the steps, first step to last.
         num_steps: number of steps n.
     """
-    factors = [math.exp(exponent(coefficients, s / (num_steps - 1))) for s in range(num_steps)]
+    factors = weighting(coefficients, num_steps)
     costs: dict[tuple[int, int], float] = {}
     for (i, s), error in sorted(errors.items()):
         costs[i, s + 1] = costs.get((i, s), 0.0) + factors[s - 1] * error

@@ -22,7 +22,8 @@ from opensora_adacache.caching.policies.recache import ReCacheConfig
 from opensora_adacache.caching.policies.sencache import SenCacheConfig
 from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.calibration import schedule_searches
+from opensora_adacache.calibration import forecasts, schedule_searches
+from opensora_adacache.calibration.bayesian import FIRST_POINTS
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.reinforce import learn
@@ -67,8 +68,9 @@ def test_a_codebook_for_a_wanted_speedup(calibrate, write_config, tmp_path, caps
     assert found["computed_steps"] == pytest.approx(8 / 1.6, abs=1)
 
 
-def test_every_policy_with_a_knob(calibrate, write_config, tmp_path):
+def test_every_policy_with_a_knob(calibrate, write_config, tmp_path, monkeypatch):
     """The output loads as a benchmark config, and each planned schedule has the requested length."""
+    monkeypatch.setattr(forecasts, "minimize", lambda loss, *_: loss((0.5, 0.5, 0.5)))  # one weighting is enough here
     out = tmp_path / "calibrated.json"
     names = [
         "teacache",
@@ -211,6 +213,18 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
     expected = [harm / harms[0] for harm in harms]
     assert [value / profiled.sensitivity[3] for value in profiled.sensitivity[3:]] == pytest.approx(expected, rel=0.02)
     assert len(profiled.growth) == 6 and min(profiled.growth) > 0
+
+
+def test_a_budget_gets_the_weighting_of_the_best_videos(write_config, monkeypatch):
+    """Whole runs decide, so the videos are at least as good as without a weighting; the growth stays as measured."""
+    monkeypatch.setattr(forecasts, "WEIGHTING_ROUNDS", FIRST_POINTS + 1)
+    config = load_config(write_config("scheduler = dict(num_sampling_steps=5)\n"))
+    jobs = plan_jobs(config)[:1]
+    runs = STDiT3Runs(config, load_models(config, [text for job in jobs for text in job.texts]), jobs)
+    cache = ForecastCacheConfig(computed_steps=4, sensitivity=(3.0, 1.0, 1.0), growth=(1.0, 2.0))
+    found = Forecasts(runs).weighted(cache)
+    assert found == replace(cache, sensitivity=found.sensitivity)
+    assert runs.mean_psnr(found) >= runs.mean_psnr(cache)
 
 
 def test_costs_of_segments_are_those_of_whole_runs(write_config):

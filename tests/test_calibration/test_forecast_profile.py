@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opensora_adacache.caching.trace import StepRecord
-from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile
+from opensora_adacache.calibration.forecast_profile import growth_profile, sensitivity_profile, weighted_sensitivity
 
 
 def trace(computed):
@@ -35,3 +37,18 @@ def test_between_measured_steps_it_lies_on_a_line():
 def test_nothing_measured():
     with pytest.raises(ValueError, match="no forecast was measured"):
         growth_profile([trace({1: None, 2: 0.1})], 10)
+
+
+@given(
+    st.lists(st.floats(0.1, 10), min_size=2, max_size=12),
+    st.lists(st.floats(-2, 2), min_size=1, max_size=4),
+    st.floats(-1, 1),
+)
+def test_only_ratios_of_weights_matter(sensitivity, coefficients, shift):
+    found = weighted_sensitivity(sensitivity, coefficients)
+    shifted = weighted_sensitivity(sensitivity, [value + shift for value in coefficients])
+    assert found == pytest.approx(shifted, rel=0.02) and sum(found) / len(found) == pytest.approx(1, rel=0.01)
+
+
+def test_weights_of_zero_change_nothing_but_the_mean():
+    assert weighted_sensitivity([2.0, 4.0, 6.0], [0.0] * 4) == (0.5, 1.0, 1.5)

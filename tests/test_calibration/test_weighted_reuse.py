@@ -7,13 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from opensora_adacache.calibration.weighted_reuse import (
-    exponent,
-    least_weighted,
-    reuse_errors,
-    search_weights,
-    weighted_costs,
-)
+from opensora_adacache.calibration.weighted_reuse import least_weighted, reuse_errors, search_weights, weighted_costs
+from opensora_adacache.calibration.weightings import exponent
 
 
 def test_errors_are_distances_between_residuals():
