@@ -23,7 +23,7 @@ from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.starts import AttentionStarts, GuidanceStarts
-from opensora_adacache.calibration.thresholds import Intervals, Thresholds
+from opensora_adacache.calibration.thresholds import Intervals, Stretches, Thresholds
 
 _KINDS: tuple[type[CalibrationKind], ...] = (
     GuidanceStarts,
@@ -32,6 +32,7 @@ _KINDS: tuple[type[CalibrationKind], ...] = (
     LinearPredictors,
     AverageVelocities,
     Plans,
+    Stretches,
     Thresholds,
     AttentionStarts,
     Intervals,

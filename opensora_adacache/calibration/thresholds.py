@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import product
+from typing import Any
 
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed, rounded
+from opensora_adacache.calibration.kind import GRID, SLACK, CalibrationKind, changed, rounded
 from opensora_adacache.calibration.results import Found
+from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.search import fit_polynomial, mean_ratios, search
 from opensora_adacache.calibration.sensitivities import mean_sensitivities
+
+FIRST_FRACTIONS = (0.0, 0.25, 0.35)
+"""Parts of the run that TAFC may compute first, where they are more steps than its settings have."""
+COARSE = 5
+"""TAFC's thresholds are so many places of the grid apart, because its other settings make a larger difference."""
+PUBLISHED = {"growth": (0.0, 0.75, 3.0), "blend": (1.0, 0.5)}
+"""Spectrum's settings that its authors vary: their values, and intervals that do not grow."""
 
 
 class Thresholds(CalibrationKind):
@@ -28,11 +38,46 @@ class Thresholds(CalibrationKind):
         return [changed(cache, threshold=rounded(value)) for value in GRID]
 
 
+class Stretches(Thresholds):
+    """Calibrates TAFC: its threshold, the steps that it may skip in a row, and the first steps.
+
+    A tight threshold skips where the residual turns least, and with long stretches it skips nowhere else. So for
+    several numbers of first steps, from that of the settings up, this takes the fewest `max_skips` up to that of the
+    settings with which the target can be reached, and finds the threshold. The cached videos choose among them.
+    """
+
+    field_names = frozenset({"threshold", "max_skips", "first_steps"})
+
+    def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
+        starts = self._starts(cache, self.runs.num_steps / speedup)
+        if not starts:
+            return super().for_speedup(cache, speedup)  # says what can be reached
+        return closest_videos(self.runs, [super(Stretches, self).for_speedup(one, speedup) for one in starts], speedup)
+
+    def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
+        return super().family(cache)[::COARSE]
+
+    def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
+        return super().num_runs(cache, num_targets, for_psnr) * (1 if for_psnr else len(FIRST_FRACTIONS))
+
+    def _starts(self, cache: Any, target: float) -> list[CacheConfig]:
+        """Return settings that reach the target, one for each number of first steps with which any do."""
+        starts = []
+        for first in sorted({max(cache.first_steps, round(part * self.runs.num_steps)) for part in FIRST_FRACTIONS}):
+            for max_skips in range(cache.max_skips + 1):
+                one = changed(cache, first_steps=first, max_skips=max_skips)
+                if self.runs.mean_steps(self.family(one)[-1]) <= target + SLACK:
+                    starts.append(one)
+                    break
+        return starts
+
+
 class Intervals(CalibrationKind):
     """Calibrates policies that compute at intervals, such as Static and TaylorSeer.
 
     Intervals alone reach few numbers of computed steps. If the settings have `first_steps`, more steps at the start
-    make up for the rest, and each number of computed steps takes the shortest interval that reaches it.
+    make up for the rest, and each number of computed steps takes the shortest interval that reaches it. Where
+    Spectrum's authors give several values, cached videos choose.
     """
 
     field_names = frozenset({"interval"})
@@ -52,4 +97,16 @@ class Intervals(CalibrationKind):
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         """Return the settings whose number of computed steps, which is known before a run, is closest."""
-        return Found(*search(self.family(cache), self.runs.mean_steps, self.runs.num_steps / speedup))
+        names = [field.name for field in fields(cache) if field.name in PUBLISHED]
+        values = product(*(PUBLISHED[name] for name in names))
+        starts = [changed(cache, **dict(zip(names, chosen, strict=True))) for chosen in values]
+        target = self.runs.num_steps / speedup
+        found = [Found(*search(self.family(one), self.runs.mean_steps, target)) for one in starts]
+        return closest_videos(self.runs, found, speedup)
+
+
+def closest_videos(runs: CalibrationRuns, found: Sequence[Found], speedup: float) -> Found:
+    """Return the settings whose videos have the largest PSNR, of those that are about as near the speedup as any."""
+    distances = [abs(one.computed_steps - runs.num_steps / speedup) for one in found]
+    near = [one for one, far in zip(found, distances, strict=True) if far <= max(SLACK, min(distances))]
+    return near[0] if len(near) == 1 else max(near, key=lambda one: runs.mean_psnr(one.cache))

@@ -1,4 +1,4 @@
-"""Policies that compute at intervals, for a number of computed steps."""
+"""Policies that compute at intervals, and TAFC's stretches of skipped steps, for a number of computed steps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from opensora_adacache.caching.registry import config_class
-from opensora_adacache.calibration.thresholds import Intervals
+from opensora_adacache.calibration.thresholds import Intervals, Stretches
 
 
 def runs(n: int) -> Any:
-    """Runs of n steps of which only the number is asked."""
-    return SimpleNamespace(num_steps=n, mean_steps=lambda cache: len(cache.fixed_steps(n)))
+    """Runs of n steps whose videos are all alike."""
+    return SimpleNamespace(num_steps=n, mean_steps=lambda cache: len(cache.fixed_steps(n)), mean_psnr=lambda cache: 0.0)
 
 
 @pytest.mark.parametrize("name", ["TaylorSeer", "HiCache", "FoCa", "DMD", "Spectrum"])
@@ -34,3 +34,49 @@ def test_the_shortest_interval_is_taken():
 def test_without_first_steps_the_nearest_interval_is_taken():
     found = Intervals(runs(30)).for_speedup(config_class("Static")(), 1.5)
     assert found.cache.interval == 2 and found.computed_steps == 16
+
+
+def test_cached_videos_choose_among_published_values():
+    tried = []
+
+    def mean_psnr(cache):
+        tried.append((cache.growth, cache.blend))
+        return cache.blend * -cache.growth
+
+    measured = runs(30)
+    measured.mean_psnr = mean_psnr
+    found = Intervals(measured).for_speedup(config_class("Spectrum")(), 1.5)
+    assert tried == [(growth, blend) for growth in (0.0, 0.75, 3.0) for blend in (1.0, 0.5)]
+    assert (found.cache.growth, found.computed_steps) == (0.0, 20)
+    assert found.cache.fixed_steps(30) == (*range(1, 11), *range(12, 31, 2))
+
+
+def stretches(first_steps: int) -> Stretches:
+    """Runs that skip all that TAFC's settings allow from a threshold of 1 on; some first steps are best."""
+
+    def mean_steps(cache: Any) -> float:
+        longest = cache.max_skips + 1
+        return 30 - (30 - cache.first_steps) * min(cache.threshold, 1.0) * longest / (longest + 1)
+
+    psnr = {"mean_psnr": lambda cache: -abs(cache.first_steps - first_steps)}
+    return Stretches(SimpleNamespace(num_steps=30, jobs=[0, 1], mean_steps=mean_steps, **psnr))
+
+
+@pytest.mark.parametrize(
+    ("speedup", "best", "expected"),
+    [
+        (1.5, 5, (5, 0)),
+        (1.5, 8, (8, 0)),
+        (1.5, 10, (10, 0)),
+        (3, 14, (5, 3)),  # with eight first steps, six steps more than one in a row would leave 10.75
+    ],
+)
+def test_the_shortest_stretches_are_taken(speedup, best, expected):
+    found = stretches(best).for_speedup(config_class("TAFC")(), speedup)
+    assert (found.cache.first_steps, found.cache.max_skips) == expected
+    assert found.computed_steps == pytest.approx(30 / speedup, abs=0.5)
+
+
+def test_a_speedup_out_of_reach():
+    with pytest.raises(ValueError, match="these settings reach 8.125 to 30"):
+        stretches(5).for_speedup(config_class("TAFC")(), 10)

@@ -18,7 +18,8 @@ def runs_of(*trajectories):
     """Return runs whose residuals are known, [n, elements] each."""
     products = [np.array(t, dtype=float) @ np.array(t, dtype=float).T / len(t[0]) for t in trajectories]
     n = len(trajectories[0])
-    return SimpleNamespace(num_steps=n, products=products, step_lengths=dict.fromkeys(range(1, n + 1), 1 / n), jobs=[0])
+    lengths = dict.fromkeys(range(1, n + 1), 1 / n)
+    return SimpleNamespace(num_steps=n, products=products, step_lengths=lengths, jobs=[0], mean_psnr=lambda cache: 0.0)
 
 
 @torch.no_grad()
@@ -60,6 +61,7 @@ def test_a_plan_predicts_the_uncached_runs():
     one, two, three, five, eight, nine = np.eye(6)
     trajectory = [one, two, three, one + two, five, 2 * five, three - five, eight, nine]
     kind = LinearPredictors(runs_of(trajectory))
+    kind.runs.mean_psnr = lambda cache: -kind.error(cache.steps)
     found = kind.plan(L2PConfig(steps=(1,)), 6)
     assert found.steps == (1, 2, 3, 5, 8, 9)
     assert [len(row) for row in found.weights] == [3, 4, 4]
@@ -67,6 +69,19 @@ def test_a_plan_predicts_the_uncached_runs():
     assert found.weights[1] == pytest.approx((0.0, 0.0, 0.0, 2.0), abs=1e-3)
     assert found.weights[2] == pytest.approx((0.0, 0.0, 1.0, -1.0), abs=1e-3)
     assert kind.error(found.steps) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_cached_videos_choose_the_number_of_first_steps():
+    kind = LinearPredictors(runs_of(np.random.default_rng(0).normal(size=(10, 40))))
+    tried = []
+
+    def mean_psnr(cache):
+        tried.append(cache.steps)
+        return float(cache.steps[:4] == (1, 2, 3, 4))
+
+    kind.runs.mean_psnr = mean_psnr
+    assert kind.plan(L2PConfig(steps=(1,)), 6).steps[:4] == (1, 2, 3, 4)
+    assert len(tried) == len(set(tried)) > 1 and all(len(steps) == 6 for steps in tried)
 
 
 def test_the_error_of_a_schedule_by_hand():

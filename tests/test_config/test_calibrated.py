@@ -45,7 +45,8 @@ def test_shipped_settings_say_where_they_come_from(path):
         assert setting.command or setting.source
         if setting.section["type"] != "MoReg":
             values = {key: value for key, value in setting.section.items() if key != "type"}
-            budget = {} if {"tolerance", "steps"} & values.keys() or "growth" not in values else {"speedup": 2.0}
+            profile = "sensitivity" in values and not {"tolerance", "steps"} & values.keys()
+            budget = {"speedup": 2.0} if profile else {}
             build(config_class(setting.section["type"]), {**values, **budget}, path.stem)
 
 

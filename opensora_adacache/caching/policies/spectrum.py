@@ -9,7 +9,8 @@ Source: Han et al., "Adaptive Spectral Feature Forecasting for Diffusion Samplin
   spaced timesteps the polynomials are the same for the same number of steps.
 - The code keeps every computed output in half precision; we keep sums in float32 (`ChebyshevResidual`).
 
-As in the code, the last step need not compute.
+As in the code, the last step need not compute. The paper's pairs of interval and growth differ by model, and the code's
+examples use a blend of 0.5: the calibration tries these growths and none, with both blends.
 """
 
 from __future__ import annotations

@@ -46,6 +46,12 @@ def test_gates_by_hand():
     assert forecasts[8] == pytest.approx([8.0, 8.0])
 
 
+def test_single_skips():
+    """As in `test_gates_by_hand`, but no two steps in a row may be skipped."""
+    steps, _ = run(TAFCConfig(threshold=1.0, max_skips=0), [float, float])
+    assert steps == [[1, 2, 3, 4, 5, 7, 9, 11, 12]]
+
+
 def test_the_risk_ends_a_stretch():
     # the budget of the risk is that of the first steps, where the residual grew by 1/2, 1/3 and 1/4; it then grows by
     # more: from 20 to 60, the line risks 2/3 at once, and 4/3 at the second step is above the budget of 1
@@ -108,7 +114,7 @@ def test_a_turn_weighs_twice():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"threshold": 0}, "threshold must be above 0"), ({"max_skips": 0}, "max_skips must be a whole number")],
+    [({"threshold": 0}, "threshold must be above 0"), ({"max_skips": -1}, "max_skips must be a whole number")],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
