@@ -231,7 +231,8 @@ class ComparisonRun:
             difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
             if difference:
                 raise ValueError(
-                    f"'{self.folder}' holds '{name}' with different settings ({difference}); choose another --out"
+                    f"'{self.folder}' holds '{name}' with different settings ({difference}); choose another --out, or "
+                    f"pass --remake {name}"
                 )
 
 

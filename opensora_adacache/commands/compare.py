@@ -32,6 +32,13 @@ def build_parser() -> OneLineParser:
     parser.add_argument(
         "--estimate", action="store_true", help="make one batch, print how long the missing videos will take, and exit"
     )
+    parser.add_argument(
+        "--remake",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="make the videos of these settings again, after a change; * and ? stand for any characters",
+    )
     add_executor_flags(parser)
     return parser
 
@@ -47,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.config is None:
         parser.error("expected a benchmark config, or --list")
+    if options.estimate and options.remake:
+        parser.error("--estimate makes nothing again; leave out --remake")
     options.command = typed_command("scripts/compare.py", arguments)
     return run_command(compare, options)
 
@@ -54,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(options: argparse.Namespace) -> None:
     """Make the missing videos, then write the report."""
     from opensora_adacache.benchmark.config import load_comparison
+    from opensora_adacache.benchmark.remaking import forget
     from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.results import RESULTS
     from opensora_adacache.benchmark.runner import ComparisonRun
@@ -62,6 +72,9 @@ def compare(options: argparse.Namespace) -> None:
     seed = options.prompt_seed
     out = options.out or Path("outputs/compare") / (Path(options.config).stem + ("" if seed is None else f"-{seed}"))
     comparison = load_comparison(options.config, executor_overrides(options), seed)
+    if options.remake:
+        forgotten = forget(out, options.remake)
+        print(f"making {', '.join(forgotten)} again")
     run = ComparisonRun(comparison, out, options.limit, options.command)
     if options.estimate:
         from opensora_adacache.benchmark.estimate import estimate_line

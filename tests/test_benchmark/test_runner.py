@@ -103,6 +103,7 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
     assert (
         "holds 'every-2' with different settings (cache.interval was 2 and is 3 now)" in error
         and error.count("\n") == 1
+        and "pass --remake every-2" in error
     )
 
 
