@@ -146,7 +146,10 @@ def _distance(one: float, other: float) -> float:
 
 def _described(one: Candidate) -> str:
     kind, speedup = one.setting.section["type"], one.setting.speedup
-    return f"{kind} {'for any speedup' if speedup is None else f'at {speedup:g}x'} with {one.num_steps} steps"
+    profile = kind == POLICIES["forecast"]  # serves other speedups too
+    return (
+        f"{kind} {'for any speedup' if profile or speedup is None else f'at {speedup:g}x'} with {one.num_steps} steps"
+    )
 
 
 def _missing(model: ModelIdentity, speedup: float, policy: str | None, num_steps: int | None, there: str) -> str:

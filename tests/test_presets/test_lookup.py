@@ -184,7 +184,7 @@ def test_a_pipeline_takes_the_number_of_steps_of_each_call():
         assert [steps(number) for number in (12, 10, 8)] == [[6, 6], [5, 5], [4, 4]]
         assert session.config.growth == (9.0,) and session.branches["cond"].config == session.config
         with pytest.raises(
-            ValueError, match="with 60 steps; there are ForecastCache at 2x with 12 steps, ForecastCache"
+            ValueError, match="with 60 steps; there are ForecastCache for any speedup with 12 steps, For"
         ):
             steps(60)
 

@@ -9,12 +9,15 @@ keep_videos = False
 share_steps = True
 
 _speedups = (1.5, 2.2, 3)
-_forecast = dict(calibrated="shapes_forecast.json#forecastcache", decision="sample")
+_forecast = dict(calibrated="shapes_forecast.json#forecastcache-3.75x", decision="sample")
 _adacache_forecast = dict(forecast=1, corrector=0.5, decision="sample")
 
 settings = {
     **{
-        f"forecastcache-{speedup}x": dict(title="ForecastCache", cache=dict(_forecast, speedup=float(speedup)))
+        f"forecastcache-{speedup}x": dict(
+            title="ForecastCache",
+            cache=dict(calibrated=f"shapes_forecast.json#forecastcache-{speedup}x", decision="sample"),
+        )
         for speedup in _speedups
     },
     # AdaCache's fast codebook; compare_N.py compares it with ForecastCache at no more than 0.7 of its steps.
