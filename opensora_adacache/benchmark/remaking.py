@@ -12,6 +12,7 @@ from opensora_adacache.benchmark.description import DESCRIPTION, read_comparison
 from opensora_adacache.benchmark.results import RESULTS, read_results
 from opensora_adacache.benchmark.summary import BASELINE
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.media.files import write_file
 
 
@@ -28,6 +29,7 @@ def forget(folder: Path, patterns: Sequence[str]) -> list[str]:
         The names of the settings.
 
     Raises:
+        FolderInUseError: another process makes rows in the folder.
         OSError: the results cannot be read or written.
         ValueError: no setting has such a name, or it is the baseline, which all others are compared with.
     """
@@ -42,11 +44,13 @@ def forget(folder: Path, patterns: Sequence[str]) -> list[str]:
         if not any(fnmatchcase(base, pattern) for base in bases.values()):
             raise ValueError(f"--remake {shown(pattern)} names no setting in '{folder}', which has {known}")
     names = [name for name, base in bases.items() if any(fnmatchcase(base, pattern) for pattern in patterns)]
-    if (folder / RESULTS).exists():
-        kept = [row for row in read_results(folder / RESULTS) if row.setting not in names]
-        lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in kept]
-        write_file(folder / RESULTS, "".join(lines).encode())
-    settings = tuple(one for one in record.settings if one.name not in names)
-    runs = {name: run for name, run in record.runs.items() if name not in names}
-    write_comparison(folder / DESCRIPTION, replace(record, settings=settings, runs=runs))
+    with FolderLock(folder, "--out") as lock:
+        lock.acquire()
+        if (folder / RESULTS).exists():
+            kept = [row for row in read_results(folder / RESULTS) if row.setting not in names]
+            lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in kept]
+            write_file(folder / RESULTS, "".join(lines).encode())
+        settings = tuple(one for one in record.settings if one.name not in names)
+        runs = {name: run for name, run in record.runs.items() if name not in names}
+        write_comparison(folder / DESCRIPTION, replace(record, settings=settings, runs=runs))
     return names

@@ -41,6 +41,7 @@ from opensora_adacache.errors.family import VideoError
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.executors import choose_executor
+from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.metrics.quality import check_metrics, load_metrics
 from opensora_adacache.parallel import ProcessGroup
 from opensora_adacache.parallel.executor import Executor, InProcess, Lost, Work
@@ -67,9 +68,7 @@ class ComparisonRun:
         self.command = command
         self._machines: dict[int, str] = {}  # of each worker
         self._check_folder()
-        self.rows = read_results(folder / RESULTS) if (folder / RESULTS).exists() else []
-        self.done = {row.key for row in self.rows}
-        self._hold()
+        self._read_rows()
 
     @property
     def settings(self) -> dict[str, RunConfig]:
@@ -108,14 +107,18 @@ class ComparisonRun:
             warn: function that is called with one line for each worker that dies.
 
         Raises:
+            FolderInUseError: another process makes rows in the folder.
             VideoError: rows were not made, because workers died. The others are written.
         """
         executor = choose_executor(self.comparison.run.executor, ProcessGroup(), 1, say, warn)
-        write_comparison(self.folder / DESCRIPTION, self.describe())
-        while self.num_missing:
-            self._make_missing(executor, progress)
-            self._hold()
+        with FolderLock(self.folder, "--out") as lock:
+            lock.acquire()
+            self._read_rows()  # another process may have made some in the meantime
             write_comparison(self.folder / DESCRIPTION, self.describe())
+            while self.num_missing:
+                self._make_missing(executor, progress)
+                self._hold()
+                write_comparison(self.folder / DESCRIPTION, self.describe())
 
     def _make_missing(self, executor: Executor, progress: Callable[[], Any]) -> None:
         tasks, lost = tuple(self.tasks), list[Lost[Any]]()
@@ -143,6 +146,12 @@ class ComparisonRun:
         append_result(self.folder / RESULTS, report.row)
         self.rows.append(report.row)
         self.done.add(report.row.key)
+
+    def _read_rows(self) -> None:
+        path = self.folder / RESULTS
+        self.rows = read_results(path) if path.exists() else []
+        self.done = {row.key for row in self.rows}
+        self._hold()
 
     def _hold(self) -> None:
         """Add the settings that hold others to their budgets, as far as the rows tell which ones are needed."""

@@ -31,10 +31,12 @@ class FolderLock:
 
     Args:
         folder: folder to lock. `acquire` creates it if it is missing.
+        flag: flag of the command that chooses another folder, for errors.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flag: str = "--save-dir") -> None:
         self.folder = folder
+        self.flag = flag
         self.path = folder / LOCK_NAME
         self._file: int | None = None
         self._token = uuid.uuid4().hex
@@ -144,7 +146,7 @@ class FolderLock:
         if owner:
             who = f"process {owner.get('process')} on host {owner.get('host')} since {owner.get('since')}"
         return FolderInUseError(
-            f"'{self.folder}' is in use by {who}{remark}; wait for it, or pass --save-dir for another folder"
+            f"'{self.folder}' is in use by {who}{remark}; wait for it, or pass {self.flag} for another folder"
         )
 
 

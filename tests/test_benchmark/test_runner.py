@@ -14,6 +14,7 @@ from opensora_adacache.benchmark.making import RowMaking
 from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
+from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.shapes.dataset import heldout_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,15 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
         and error.count("\n") == 1
         and "pass --remake every-2" in error
     )
+
+
+def test_one_command_at_a_time_writes_to_a_folder(compare, write_comparison, tmp_path, capsys):
+    out = tmp_path / "out"
+    with FolderLock(out) as lock:
+        lock.acquire()
+        assert compare([str(write_comparison(SETTINGS)), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "is in use by process" in error and "pass --out for another folder" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
