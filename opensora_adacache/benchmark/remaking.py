@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from opensora_adacache.benchmark.description import DESCRIPTION, read_comparison, write_comparison
-from opensora_adacache.benchmark.results import RESULTS, read_results
+from opensora_adacache.benchmark.results import RESULTS, read_results, write_results
 from opensora_adacache.benchmark.summary import BASELINE
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.generation.lock import FolderLock
-from opensora_adacache.media.files import write_file
 
 
 def forget(folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -48,8 +46,7 @@ def forget(folder: Path, patterns: Sequence[str]) -> list[str]:
         lock.acquire()
         if (folder / RESULTS).exists():
             kept = [row for row in read_results(folder / RESULTS) if row.setting not in names]
-            lines = [json.dumps(asdict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in kept]
-            write_file(folder / RESULTS, "".join(lines).encode())
+            write_results(folder / RESULTS, kept)
         settings = tuple(one for one in record.settings if one.name not in names)
         runs = {name: run for name, run in record.runs.items() if name not in names}
         write_comparison(folder / DESCRIPTION, replace(record, settings=settings, runs=runs))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO, get_type_hints
 
 from opensora_adacache.config.section import convert
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.media.files import write_file
 from opensora_adacache.metrics.quality import PSNR_CAP
 
 RESULTS = "results.jsonl"
@@ -182,12 +183,7 @@ def append_result(path: Path, row: ResultRow) -> None:
         ValueError: a figure of the row is infinite or NaN, which JSON cannot hold.
         OSError: the file cannot be written.
     """
-    try:
-        line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except ValueError:
-        raise ValueError(
-            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None for missing figures"
-        ) from None
+    line = _line(row)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as file:
@@ -197,6 +193,24 @@ def append_result(path: Path, row: ResultRow) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(f"cannot write '{path}': {error.strerror or error}; free the disk or choose another") from None
+
+
+def write_results(path: Path, rows: Iterable[ResultRow]) -> None:
+    """Replace all rows, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_file(path, b"".join(map(_line, rows)))
+
+
+def _line(row: ResultRow) -> bytes:
+    try:
+        return json.dumps(asdict(row), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except ValueError:
+        raise ValueError(
+            f"a figure of '{row.setting}', prompt {row.index}, is not finite; store None for missing figures"
+        ) from None
 
 
 def _whole_lines(path: Path) -> list[bytes]:
