@@ -62,17 +62,16 @@ class Forecasts(CalibrationKind):
         earlier errors, which the run loses with every step that it skips. How much that matters depends on the budget.
         As in GCache (arXiv 2608.13043), Bayesian optimization therefore chooses weights by whole cached runs.
         """
-        known = {cache: self.runs.mean_psnr(cache)}
+        tried = [cache]
 
         def loss(point: Points) -> float:
             first, third, last = (_LEAST + (_MOST - _LEAST) * float(value) for value in point)
             sensitivity = weighted_sensitivity(cache.sensitivity, (first, 0.0, third, last))
-            settings = changed(cache, sensitivity=sensitivity)
-            known[settings] = self.runs.mean_psnr(settings)
-            return -known[settings]
+            tried.append(changed(cache, sensitivity=sensitivity))
+            return -self.runs.mean_psnr(tried[-1])
 
         minimize(loss, 3, WEIGHTING_ROUNDS)
-        return max(known, key=known.__getitem__)
+        return max(tried, key=self.runs.mean_psnr)
 
     def profiled(self, cache: Any) -> Any:
         """Return the settings with the sensitivity and growth of this model."""
@@ -86,7 +85,7 @@ class Forecasts(CalibrationKind):
         n, profiled, jobs = self.runs.num_steps, min(_PROFILE_JOBS, len(self.runs.jobs)), len(self.runs.jobs)
         profile = profiled * (1 + n / 2) + jobs * sum(1 / speedup for speedup in _PROFILE_SPEEDUPS)
         if cache.tolerance is None and not for_psnr:
-            tried = len(ORDERS) + 1 + WEIGHTING_ROUNDS
+            tried = len(ORDERS) + WEIGHTING_ROUNDS
             return len(ORDERS) * profile + jobs * (num_targets * tried / 2 + 1)
         return profile + super().num_runs(cache, num_targets, for_psnr)
 

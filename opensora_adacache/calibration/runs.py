@@ -50,6 +50,7 @@ class CalibrationRuns(ABC):
         self.num_steps = num_steps
         self.jobs = list(jobs)
         self._mean_steps: dict[str, float] = {}
+        self._mean_psnr: dict[str, float] = {}
 
     @property
     @abstractmethod
@@ -135,8 +136,10 @@ class CalibrationRuns(ABC):
 
     def mean_psnr(self, cache: CacheConfig) -> float:
         """Return the mean PSNR in dB of the jobs' videos against the uncached ones."""
-        frames = self.frames(cache)
-        return fmean(psnr(one, other) for one, other in zip(frames, self._uncached_frames, strict=True))
+        if repr(cache) not in self._mean_psnr:
+            pairs = zip(self.frames(cache), self._uncached_frames, strict=True)
+            self._mean_psnr[repr(cache)] = fmean(psnr(one, other) for one, other in pairs)
+        return self._mean_psnr[repr(cache)]
 
     @cached_property
     def _uncached_frames(self) -> list[Tensor]:
