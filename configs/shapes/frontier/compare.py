@@ -9,7 +9,7 @@ keep_videos = False
 share_steps = True
 
 _speedups = (1.5, 2.2, 3)
-_forecast = dict(calibrated="shapes_forecast.json#forecastcache-3.75x", decision="sample")
+_forecast = dict(calibrated="shapes_forecast.json#forecastcache-3.75x", speedup=None, decision="sample")
 _adacache_forecast = dict(forecast=1, corrector=0.5, decision="sample")
 
 settings = {

@@ -17,7 +17,5 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-28": dict(
-        title="ForecastCache, 28 steps", cache=dict(_base_._forecast, speedup=None, computed_steps=28)
-    ),
+    "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(_base_._forecast, computed_steps=28)),
 }

@@ -17,9 +17,7 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-8": dict(
-        title="ForecastCache, 8 steps", cache=dict(_base_._forecast, speedup=None, computed_steps=8)
-    ),
+    "forecastcache-8": dict(title="ForecastCache, 8 steps", cache=dict(_base_._forecast, computed_steps=8)),
     "forecastcache-tolerance": dict(
         title="ForecastCache to a tolerance",
         cache=dict(calibrated="shapes_forecast.json#forecastcache-tolerance", decision="sample"),

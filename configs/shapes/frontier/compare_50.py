@@ -17,7 +17,5 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-13": dict(
-        title="ForecastCache, 13 steps", cache=dict(_base_._forecast, speedup=None, computed_steps=13)
-    ),
+    "forecastcache-13": dict(title="ForecastCache, 13 steps", cache=dict(_base_._forecast, computed_steps=13)),
 }
