@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from opensora_adacache.errors.family import TrainingError
 from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
@@ -84,6 +85,20 @@ def test_a_stage_ends_with_its_time(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "short", Budget(seconds=1e-9), {})
     assert list(stage) == []
     assert (tmp_path / "short.pt").exists()
+
+
+def test_a_stage_stops_at_a_loss_that_is_no_number_and_keeps_the_checkpoint_from_before(tmp_path: Path) -> None:
+    part = torch.nn.Linear(1, 1)
+    stage = Stage(tmp_path, "broken", Budget(steps=6), {"model": part}, save_seconds=0, log_every=2)
+    stage.resume()
+    with pytest.raises(TrainingError, match=r"stage 'broken' must be a number, but was nan before step 4"):
+        for step in stage:
+            if step == 3:
+                torch.nn.init.constant_(part.weight, torch.nan)
+            stage.note(part.weight.sum())
+    stage.resume()
+    assert stage.step == 3 and part.weight.isfinite().all()
+    assert len(stage.log.read_text().splitlines()) == 1 + 3
 
 
 def test_a_pool_is_the_same_filled_late_or_renewed() -> None:

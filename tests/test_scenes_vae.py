@@ -12,12 +12,12 @@ from opensora_adacache.errors.family import TrainingError
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.scenes.batches import draw_clips, draw_frames
 from opensora_adacache.scenes.draw import KIND_SHARES, TRAINING_SHARES
-from opensora_adacache.scenes.fidelity import check_channels, heldout_clips, psnr
+from opensora_adacache.scenes.fidelity import check_channels, check_frames, heldout_clips, psnr
 from opensora_adacache.scenes.losses import Emphasis, error_of_changes, pixel_weights
 from opensora_adacache.scenes.muon import Muon, orthogonalise
 from opensora_adacache.scenes.recipe import Recipe, train
 from opensora_adacache.scenes.render import Renderer
-from opensora_adacache.scenes.spatial import FIRST_LOGVAR
+from opensora_adacache.scenes.spatial import FIRST_LOGVAR, build_spatial
 from opensora_adacache.scenes.structure import VAE
 from opensora_adacache.scenes.temporal import build_temporal
 
@@ -80,6 +80,21 @@ def test_a_dead_channel_is_an_error() -> None:
     vae.temporal_vae.post_quant_conv.conv.weight[:, 2] = 0.0
     with pytest.raises(TrainingError, match=r"channel (\d and )*2 "):
         check_channels(vae, clips, 1e-6)
+    vae.temporal_vae.quant_conv.conv.bias[0] = torch.nan
+    with pytest.raises(TrainingError, match="channel 0 and 1 and 2 and 3 does not"):
+        check_channels(vae, clips, 1e-6)
+
+
+@torch.no_grad()
+def test_frames_must_survive_the_spatial_part() -> None:
+    torch.manual_seed(0)
+    vae, clips = build_spatial().eval(), heldout_clips(Renderer(CPU, 16), 1)
+    reached = check_frames(vae, clips, -float("inf"))
+    pixels = clips.transpose(1, 2).flatten(0, 1)
+    made = vae.decode(vae.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
+    assert reached == f"{psnr(made.unflatten(0, (1, -1)).transpose(1, 2), clips):.1f} dB"
+    with pytest.raises(TrainingError, match=f"must reach 24.0 dB on held-out frames, but reached {reached}"):
+        check_frames(vae, clips, 24.0)
 
 
 def test_the_temporal_part_starts_by_keeping_every_fourth_frame() -> None:

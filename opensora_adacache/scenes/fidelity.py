@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from opensora_adacache.errors.family import TrainingError
-from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE
 from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.halved import Halved
+from opensora_adacache.scenes.latents import encode_frames
 from opensora_adacache.scenes.outline_error import read_outlines
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
@@ -44,6 +47,29 @@ def heldout_clips(render: Renderer, count: int) -> Tensor:
 
 
 @torch.no_grad()
+def check_frames(vae: Any, clips: Tensor, least: float) -> str:
+    """Return a line with the PSNR of the frames of clips [B, 3, F, H, W] after the spatial part of the VAE.
+
+    Args:
+        vae: the spatial part, as `train_spatial` returns it.
+        clips: drawn clips.
+        least: the PSNR that the temporal stage needs, in dB.
+
+    Raises:
+        TrainingError: the PSNR is lower. All later stages would be for nothing.
+    """
+    latents = encode_frames(Halved(vae, False), clips.transpose(1, 2)).transpose(1, 2)
+    made = vae.decode(latents.flatten(0, 1) / SPATIAL_SCALE).sample.unflatten(0, latents.shape[:2])
+    found = psnr(made.transpose(1, 2).clamp(-1, 1), clips)
+    if not found >= least:
+        raise TrainingError(
+            f"the spatial VAE must reach {least} dB on held-out frames, but reached {found:.1f} dB; "
+            "remove spatial.pt and train the spatial stage for longer"
+        )
+    return f"{found:.1f} dB"
+
+
+@torch.no_grad()
 def check_channels(vae: OpenSoraVAE, clips: Tensor, least: float) -> str:
     """Return a line with the PSNR of clips [B, 3, F, H, W] and what each latent channel adds to it.
 
@@ -63,7 +89,7 @@ def check_channels(vae: OpenSoraVAE, clips: Tensor, least: float) -> str:
     whole = psnr(decode(latents), clips)
     added = [whole - without for without in without_channels(latents, decode, clips)]
     line = f"{whole:.1f} dB; the channels add {', '.join(f'{gain:.1f}' for gain in added)} dB"
-    dead = [str(channel) for channel, gain in enumerate(added) if gain < least]
+    dead = [str(channel) for channel, gain in enumerate(added) if not gain >= least]  # NaN is not enough either
     if dead:
         raise TrainingError(
             f"every latent channel must add at least {least} dB to the PSNR of held-out clips, but channel "

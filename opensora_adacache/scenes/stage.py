@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from opensora_adacache.errors.family import TrainingError
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ class Stage:
         self._since = time.monotonic()
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the steps to do until the budget is used; save in between and at the end."""
+        """Yield the steps to do until the budget is used; save in between and at the end.
+
+        Raises:
+            TrainingError: the loss is not a number any more. The last checkpoint is from before.
+        """
         saved = logged = time.monotonic()
         while self.fraction < 1 and self.step != self.stop_after:
             yield self.step
@@ -96,6 +103,7 @@ class Stage:
                 self._record()
                 logged = time.monotonic()
             if time.monotonic() - saved > self.save_seconds:
+                self._record()
                 self.save()
                 saved = time.monotonic()
         self._record()
@@ -110,6 +118,11 @@ class Stage:
             return
         loss = torch.stack(self._losses).float().mean().item()
         self._losses.clear()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss of stage '{self.name}' must be a number, but was {loss} before step {self.step}; "
+                f"run the command again to go on from the last checkpoint, or remove '{self.checkpoint}' to begin anew"
+            )
         with self.log.open("a") as file:
             file.write(f"{self.step},{self.seconds:.1f},{loss:.6f}\n")
         print(f"{self.name} step {self.step} {self.seconds:.0f} s loss {loss:.5f}", flush=True)
