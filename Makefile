@@ -64,7 +64,7 @@ test-oldest:  ## the fast tests with the oldest versions that pyproject.toml all
 test-slow: $(VENV)/.installed-slow  ## the slow tests, such as pages in a headless Chromium if it is installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not gpu"
 
-test-gpu:  ## tests that need a CUDA device, with $(PYTHON): needs torch, einops, safetensors and pytest
+test-gpu:  ## tests that need a CUDA device, with $(PYTHON): needs torch, einops, safetensors, transformers and pytest
 	$(PYTHON) -m pytest -q -W default -m gpu --noconftest tests/test_gpu
 
 check-gpu:  ## measure the GPU with $(PYTHON) and fail if it is less accurate or slower than the stored report

@@ -39,7 +39,7 @@ class GeneratorRecipe:
     pool is replaced every `renew_every` steps.
     """
 
-    batch: int = 320
+    batch: int = 448
     learning_rate: float = 1.3e-3
     matrix_share: float = 2.0
     warm_up: int = 300
@@ -225,8 +225,7 @@ def train_generator(
     if compiled:
         # The first block gets float32 like every other block, so that all blocks share two compiled forms.
         model.transformer.x_embedder.register_forward_hook(lambda module, inputs, x: x.float())
-        for block in model.transformer.blocks():
-            block.compile()
+        model.transformer.compile_blocks()
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     with fast_attention_over_few_tokens():
         for step in stage:

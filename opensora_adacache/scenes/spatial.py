@@ -32,7 +32,7 @@ class SpatialRecipe:
     from those of crops.
     """
 
-    clips: int = 64
+    clips: int = 128
     frames: int = 2
     crop: float = 0.5
     crop_frames: int = 4

@@ -38,12 +38,12 @@ class TemporalRecipe:
     of up to `noise` times the deviation of their channel, because those of the transformer will not be perfect either.
     """
 
-    clips: int = 32
+    clips: int = 56
     frames: int = 5
     crop: float = 0.5
-    crop_clips: int = 96
+    crop_clips: int = 176
     crops_until: float = 0.35
-    last_clips: int = 16
+    last_clips: int = 26
     all_frames_from: float = 0.67
     learning_rate: float = 1e-3
     decoder_share: float = 0.3

@@ -1,0 +1,66 @@
+"""The first steps of training on a CUDA device; run them before a long training (`make test-gpu`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
+from opensora_adacache.scenes.pool import CHUNK, Pool
+from opensora_adacache.scenes.render import Renderer
+from opensora_adacache.scenes.spatial import SpatialRecipe, train_spatial
+from opensora_adacache.scenes.stage import Budget
+from opensora_adacache.scenes.structure import TRANSFORMER, spatial_factor
+from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("default"),  # of torch and its compiler on whatever device this is
+]
+
+CUDA = torch.device("cuda")
+SIZE = 96
+
+
+def losses(folder: Path, stage: str) -> list[float]:
+    """Return the mean losses of every 50 steps."""
+    return [float(row.split(",")[2]) for row in (folder / f"{stage}.csv").read_text().splitlines()[1:]]
+
+
+def test_the_losses_of_the_vae_fall(tmp_path):
+    pytest.importorskip("diffusers")
+    recipe = SpatialRecipe(clips=16, crop_frames=2, frames=1)
+    spatial = train_spatial(recipe, tmp_path, Budget(steps=150), CUDA, SIZE)
+    first, *_, last = losses(tmp_path, "spatial")
+    assert last < 0.7 * first
+    train_temporal(
+        TemporalRecipe(clips=4, crop_clips=8, last_clips=2), spatial, tmp_path, Budget(steps=150), CUDA, SIZE
+    )
+    first, *_, last = losses(tmp_path, "temporal")
+    assert last < first
+
+
+def noise_pool(render: Renderer) -> Pool:
+    side = SIZE // spatial_factor()
+    generator = torch.Generator(CUDA).manual_seed(0)
+    return Pool(
+        lambda clips: torch.randn(len(clips), TRANSFORMER.in_channels, 5, side, side, device=CUDA, generator=generator),
+        render,
+        2 * CHUNK,
+        0,
+    )
+
+
+def test_compiled_blocks_train_as_eager_ones_do(tmp_path):
+    recipe = replace(GeneratorRecipe(), batch=32, tag_steps=0, renew_every=1000, warm_up=10)
+    found = []
+    for name, compiled in (("eager", False), ("compiled", True)):
+        pool = noise_pool(Renderer(CUDA, SIZE))
+        train_generator(recipe, pool, tmp_path / name, Budget(steps=20), compiled=compiled)
+        found += losses(tmp_path / name, "transformer")
+    assert np.isfinite(found).all() and found[1] == pytest.approx(found[0], rel=0.02)
