@@ -1,6 +1,6 @@
 """Codebook: maps the distance between two residuals to a rate.
 
-A rate of r means that one step is computed and that the r − 1 steps after it reuse its residuals.
+At a rate of r, one step computes, and the next r − 1 steps reuse its residuals.
 """
 
 from __future__ import annotations
