@@ -45,10 +45,7 @@ def found(section, speedup=2.0):
 def test_presets_are_calibrated_settings_of_the_repository_with_their_origin(path):
     """No preset holds constants of its own, and each says where they come from."""
     preset = read_calibrated(path)
-    sources = [read_calibrated(FOLDER / path.name)]
-    if path.stem == "shapes_30":
-        sources.append(read_calibrated(FOLDER / "shapes_forecast.json"))
-    known = {name: setting for source in sources for name, setting in source.settings.items()}
+    known = read_calibrated(FOLDER / path.name).settings
     assert preset.settings and preset.digest in (BUNDLED.digest, PUBLISHED.digest)
     for name, setting in preset.settings.items():
         assert setting.section == known[name].section

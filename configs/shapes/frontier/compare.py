@@ -8,18 +8,9 @@ batch_size = 8
 keep_videos = False
 share_steps = True
 
-_speedups = (1.5, 2.2, 3)
-_forecast = dict(calibrated="shapes_forecast.json#forecastcache-3.75x", speedup=None, decision="sample")
 _adacache_forecast = dict(forecast=1, corrector=0.5, decision="sample")
 
 settings = {
-    **{
-        f"forecastcache-{speedup}x": dict(
-            title="ForecastCache",
-            cache=dict(calibrated=f"shapes_forecast.json#forecastcache-{speedup}x", decision="sample"),
-        )
-        for speedup in _speedups
-    },
     # AdaCache's fast codebook; compare_N.py compares it with ForecastCache at no more than 0.7 of its steps.
     "adacache-fast": dict(
         title="AdaCache (fast)", cache=dict(calibrated="shapes_{steps}.json#adacache-2.5x", decision="sample")

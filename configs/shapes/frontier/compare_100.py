@@ -17,5 +17,8 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-28": dict(title="ForecastCache, 28 steps", cache=dict(_base_._forecast, computed_steps=28)),
+    "forecastcache-28": dict(
+        title="ForecastCache, 28 steps",
+        cache=dict(calibrated="shapes_30.json#forecastcache-3.75x", speedup=None, computed_steps=28, decision="sample"),
+    ),
 }

@@ -17,9 +17,12 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-8": dict(title="ForecastCache, 8 steps", cache=dict(_base_._forecast, computed_steps=8)),
+    "forecastcache-8": dict(
+        title="ForecastCache, 8 steps",
+        cache=dict(calibrated="shapes_30.json#forecastcache-3.75x", speedup=None, computed_steps=8, decision="sample"),
+    ),
     "forecastcache-tolerance": dict(
         title="ForecastCache to a tolerance",
-        cache=dict(calibrated="shapes_forecast.json#forecastcache-tolerance", decision="sample"),
+        cache=dict(calibrated="shapes_30.json#forecastcache-tolerance", decision="sample"),
     ),
 }

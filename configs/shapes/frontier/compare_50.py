@@ -9,11 +9,6 @@ prompts = dict(heldout=32, seed=2050)
 calibrated = dict(file="shapes_50.json", speedups=(1.5, 2.2, 3))
 _budgets = {1.5: 33, 2.2: 23, 3: 17}
 settings = {
-    # ForecastCache's profile and weighting for this number of steps, as the other policies have theirs.
-    **{
-        f"forecastcache-{speedup}x": dict(cache=dict(calibrated=f"shapes_50.json#forecastcache-{speedup}x"))
-        for speedup in _budgets
-    },
     **{
         f"adacache-forecast-{speedup}x": dict(
             title="AdaCache, forecast and corrector",
@@ -22,5 +17,8 @@ settings = {
         )
         for speedup, budget in _budgets.items()
     },
-    "forecastcache-13": dict(title="ForecastCache, 13 steps", cache=dict(_base_._forecast, computed_steps=13)),
+    "forecastcache-13": dict(
+        title="ForecastCache, 13 steps",
+        cache=dict(calibrated="shapes_50.json#forecastcache-3x", speedup=None, computed_steps=13, decision="sample"),
+    ),
 }

@@ -22,7 +22,7 @@ def _decisions(steps):
     return {
         "static": dict(type="Planned", steps=tuple(1 + round(29 * i / (steps - 1)) for i in range(steps))),
         **{name: dict(calibrated=f"shapes_30.json#{name}-{_speedups[steps]:g}x") for name in _policies},
-        "forecastcache": dict(calibrated=f"shapes_forecast.json#forecastcache-{_speedups[steps]:g}x"),
+        "forecastcache": dict(calibrated=f"shapes_30.json#forecastcache-{_speedups[steps]:g}x"),
     }
 
 
