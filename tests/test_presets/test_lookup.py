@@ -58,7 +58,7 @@ def test_presets_are_calibrated_settings_of_the_repository_with_their_origin(pat
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "computed", "nearest"), [(30, 14, 30), (50, 23, 50), (100, 45, 50), (10, 5, 30), (40, 18, 50)]
+    ("num_steps", "computed", "nearest"), [(30, 14, 30), (50, 23, 50), (100, 45, 100), (10, 5, 30), (40, 18, 50)]
 )
 def test_the_bundled_model_has_a_profile_for_any_number_of_steps(num_steps, computed, nearest):
     config = find_settings(BUNDLED, 2.2).at(num_steps)

@@ -19,6 +19,6 @@ settings = {
     },
     "forecastcache-28": dict(
         title="ForecastCache, 28 steps",
-        cache=dict(calibrated="shapes_30.json#forecastcache-3.75x", speedup=None, computed_steps=28, decision="sample"),
+        cache=dict(calibrated="shapes_100.json#forecastcache-3x", speedup=None, computed_steps=28, decision="sample"),
     ),
 }
