@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ class SpeedupSettings:
         """
         kept = [one for one in self.candidates if self._allows(one, num_steps)]
         if not kept:
-            found = ", ".join(sorted({_described(one) for one in self.candidates}))
-            raise ValueError(_missing(self.model, self.speedup, self.policy, num_steps, f"; there are {found}"))
+            found = f"; there are {_listed(self.candidates)}"
+            raise ValueError(_missing(self.model, self.speedup, self.policy, num_steps, found))
         best = min(kept, key=lambda one: (_distance(one.num_steps, num_steps), self._speedup_distance(one)))
         return self._section(best)
 
@@ -109,7 +109,7 @@ def find_settings(model: ModelIdentity, speedup: float, policy: str | None = Non
     if policy is not None:
         check_choice("policy", policy, tuple(POLICIES))
     files = [*_files(PRESETS, model), *_files(calibrations_folder(), model)]
-    others: set[str] = set()
+    others: list[Candidate] = []
     for name in [policy] if policy else POLICIES:
         ones = tuple(
             Candidate(file.num_steps, setting)
@@ -120,8 +120,8 @@ def find_settings(model: ModelIdentity, speedup: float, policy: str | None = Non
         kept = tuple(one for one in ones if name == "forecast" or _is_for(one.setting, speedup))
         if kept:
             return SpeedupSettings(model, speedup, name, kept)
-        others |= {_described(one) for one in ones}
-    there = f"; there are {', '.join(sorted(others))}" if others else ""
+        others += ones
+    there = f"; there are {_listed(others)}" if others else ""
     raise ValueError(_missing(model, speedup, policy, None, there))
 
 
@@ -144,12 +144,14 @@ def _distance(one: float, other: float) -> float:
     return abs(math.log(one / other))
 
 
-def _described(one: Candidate) -> str:
-    kind, speedup = one.setting.section["type"], one.setting.speedup
-    profile = kind == POLICIES["forecast"]  # serves other speedups too
-    return (
-        f"{kind} {'for any speedup' if profile or speedup is None else f'at {speedup:g}x'} with {one.num_steps} steps"
-    )
+def _listed(candidates: Iterable[Candidate]) -> str:
+    steps: dict[str, set[int]] = {}
+    for one in candidates:
+        kind, speedup = one.setting.section["type"], one.setting.speedup
+        serves_any = kind == POLICIES["forecast"] or speedup is None  # a profile serves other speedups too
+        what = f"{kind} {'for any speedup' if serves_any else f'at {speedup:g}x'}"
+        steps.setdefault(what, set()).add(one.num_steps)
+    return ", ".join(f"{what} with {'/'.join(map(str, sorted(steps[what])))} steps" for what in sorted(steps))
 
 
 def _missing(model: ModelIdentity, speedup: float, policy: str | None, num_steps: int | None, there: str) -> str:
