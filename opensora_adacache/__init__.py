@@ -1,4 +1,4 @@
-"""Adaptive caching for Open-Sora 1.2: AdaCache and MoReg, attached from outside.
+"""Adaptive caching for Open-Sora 1.2 and the video transformers of diffusers, attached from outside.
 
 The public names are imported on first use, so ``import opensora_adacache`` stays fast.
 """

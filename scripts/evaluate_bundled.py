@@ -2,7 +2,7 @@
 
 python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--guidance 3] [--results FILE.jsonl]
 
-Results are kept in a file as they come; the same command goes on where it was interrupted.
+Results are written to a file as they come; the same command continues where it was interrupted.
 """
 
 from __future__ import annotations
@@ -23,17 +23,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="folder with transformer, vae, text_encoder and tokenizer")
-    parser.add_argument("--num-prompts", type=int, default=256)
+    parser.add_argument(
+        "--num-prompts", type=int, default=256, help="number of held-out prompts (default: %(default)s)"
+    )
     parser.add_argument(
         "--source", choices=SOURCES, default="model", help="sampled clips, drawn ones, or through the VAE"
     )
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip; the next clip has the next seed")
-    parser.add_argument("--prompt-seed", type=int, default=0, help="another one draws other held-out prompts")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=Path("outputs/evaluate_bundled/results.jsonl"))
+    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first clip; each further clip has the next seed"
+    )
+    parser.add_argument("--prompt-seed", type=int, default=0, help="seed that the held-out prompts are drawn with")
+    parser.add_argument("--batch", type=int, default=8, help="clips to make together (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("outputs/evaluate_bundled/results.jsonl"), help="file of the results"
+    )
     return run_command(evaluate_bundled, parser.parse_args(arguments))
 
 

@@ -31,9 +31,15 @@ def build_parser() -> OneLineParser:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--speedup", type=float, nargs="+", help="target mean of n / computed steps")
     target.add_argument("--psnr", type=float, nargs="+", help="target mean PSNR in dB against the uncached videos")
-    parser.add_argument("--policy", nargs="+", help="policies, named as by 'opensora-adacache compare --list'")
+    parser.add_argument(
+        "--policy",
+        nargs="+",
+        help="policies, named as by 'opensora-adacache compare --list' (default: that of the config's cache section)",
+    )
     parser.add_argument("--prompt-path", help="file of prompts to use instead of the config's")
-    parser.add_argument("--limit", type=count, default=24, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=count, default=24, help="largest number of prompts to use (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="JSON file to add the settings to")
     return parser
 

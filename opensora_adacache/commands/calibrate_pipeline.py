@@ -26,13 +26,22 @@ def build_parser() -> OneLineParser:
     parser.add_argument("--speedup", type=speedup, nargs="+", required=True, help="target mean of n / computed steps")
     parser.add_argument("--num-sampling-steps", type=count, required=True, help="n, the pipeline's num_inference_steps")
     parser.add_argument(
-        "--policy", nargs="+", default=["adacache"], help="policies, named as by 'opensora-adacache compare --list'"
+        "--policy",
+        nargs="+",
+        default=["adacache"],
+        help="policies, named as by 'opensora-adacache compare --list' (default: adacache)",
     )
-    parser.add_argument("--prompt-path", type=Path, default=PROMPTS, help="prompts, one a line (default: %(default)s)")
-    parser.add_argument("--limit", type=count, default=24, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument(
+        "--prompt-path", type=Path, default=PROMPTS, help="file of prompts, one per line (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=count, default=24, help="largest number of prompts to use (default: %(default)s)"
+    )
     parser.add_argument("--call", type=json.loads, default={}, help="extra call arguments, such as '{\"height\": 480}'")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first prompt (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), help="dtype (default: bf16, on the CPU fp32)")
+    parser.add_argument(
+        "--dtype", choices=("fp32", "fp16", "bf16"), help="dtype of the weights (default: bf16, on a CPU fp32)"
+    )
     parser.add_argument("--offload", choices=("model", "group", "sequential"), help="keep idle weights on the CPU")
     parser.add_argument("--device-map", help="spread the components over several GPUs, such as 'balanced'")
     parser.add_argument("--out", type=Path, help="JSON file to add the settings to")

@@ -4,9 +4,8 @@ opensora-adacache plan CONFIG [CONFIG ...] [--text-tokens N] [--json]
 
 A run config gives one row. A benchmark config gives one row for the baseline and one per setting, beside the figures of
 the paper's table if it names one; if it names `devices`, a second table with a row per setting and number of devices.
-Operators are executed on the meta device, so this takes seconds for the published
-model and needs no weights. Figures are per video and include both guidance branches. `opensora_adacache.costs.flops`
-defines what counts as a FLOP.
+Operators run on the meta device, so this needs no weights and takes seconds. Figures are per video and include both
+guidance branches. `opensora_adacache.costs.flops` defines what counts as a FLOP.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ def build_parser() -> OneLineParser:
         "--link-gb",
         type=float,
         metavar="GB",
-        help="GB per second that leave a device, for benchmarks with devices (default: 300, NVLink of an A100)",
+        help="GB per second that a device can send, for benchmarks with devices (default: 300, NVLink of an A100)",
     )
     parser.add_argument(
         "--tflops",
         type=float,
-        help="TFLOPs per second of a device, for the same (default: at which the baseline takes the paper's latency)",
+        help="TFLOPs per second of a device, for the same (default: those that give the baseline the paper's latency)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser

@@ -22,7 +22,7 @@ def build_parser() -> OneLineParser:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a benchmark (compare) or of a run (sample)")
     parser.add_argument(
-        "--title", help="title of the tables and page (default: title of the benchmark), or of a run's sheet"
+        "--title", help="title of the tables and page (default: that of the benchmark), or of a run's contact sheets"
     )
     parser.add_argument(
         "--num-videos",

@@ -20,7 +20,7 @@ _KEYS = {
     "cfg_scale": "scheduler.cfg_scale",
     **EXECUTOR_KEYS,
 }
-# Flags of the reference that have no effect on its sampling.
+# Flags of the reference implementation that have no effect on its sampling.
 _IDLE_FLAGS = ("outputs", "data_path", "prompt_generator")
 _OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 
@@ -72,14 +72,16 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the flags of the reference under their names, and a few of our own."""
+    """Return the parser: the flags of the reference implementation under their names, and a few of our own."""
     parser = OneLineParser(
-        description="Make videos with Open-Sora 1.2, with or without AdaCache, from a config file.",
+        description="Make the videos of a config: Open-Sora 1.2 or a pipeline of diffusers, with or without a cache.",
         epilog="Flags override the config file.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("config", help="config file in the format of this package or of the reference")
+    add(
+        "config", help="config file of this package or of the reference implementation, or the name of a shipped config"
+    )
     add("--image", action="store_true", help="make the reference images of the videos (see run_sample_image.sh)")
     add("--overwrite", action="store_true", default=None, help="make existing videos again")
     add(
@@ -128,8 +130,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--prompt-as-path", action="store_true", default=None, help="name videos by their prompts")
     add("--watermark", type=_boolean, metavar="BOOL", help="write 'AI generated' into a corner")
     add("--preview", type=count, metavar="N", help="write a frame of each unfinished video every N steps")
-    add("--outputs", help="accepted, has no effect (used in the reference's training)")
-    add("--data-path", help="accepted, has no effect (used in the reference's training)")
+    add("--outputs", help="accepted, has no effect (the reference implementation trains with it)")
+    add("--data-path", help="accepted, has no effect (the reference implementation trains with it)")
     add("--verbose", type=int, help="0 is quiet, 1 shows progress and a line per video, 2 also shows prompts")
 
 
@@ -137,7 +139,7 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--prompt-path", help="text file with one prompt per line")
     add("--prompt", nargs="+", help="prompts")
-    add("--prompt-generator", help="accepted, has no effect (the reference does not read it either)")
+    add("--prompt-generator", help="accepted, has no effect (the reference implementation does not read it either)")
     add("--llm-refine", type=_boolean, metavar="BOOL", help="must be false, because no service is called")
     add("--aes", type=float, help="aesthetic score to append to prompts")
     add("--flow", type=float, help="motion score to append to prompts")
