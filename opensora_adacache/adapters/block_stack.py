@@ -134,6 +134,11 @@ class BlockStack:
             out = forward()
         finally:
             self._call = self._decided = None
+        if call.next_block == 0:
+            raise ValueError(
+                "no block of the model ran within its call: if torch.compile(model) was called after apply_cache, "
+                "detach the session, compile the blocks instead, with block.compile(), and apply the cache again"
+            )
         if call.next_block != len(self.blocks):
             raise ValueError(f"only {call.next_block} of {len(self.blocks)} blocks ran: this adapter needs all of them")
         return out

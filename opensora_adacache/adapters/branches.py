@@ -27,6 +27,10 @@ CONDITIONAL, UNCONDITIONAL = ("cond", "pred_cond"), ("uncond", "pred_uncond")
 """Names of the branches where guidance takes two calls: of pipelines, and of the guiders of modular ones."""
 
 
+def _never() -> bool:
+    return False
+
+
 class BranchedSession:
     """One `CacheSession` per guidance branch; each branch counts steps, decides and stores residuals separately.
 
@@ -39,10 +43,12 @@ class BranchedSession:
         config: settings of the policy.
         num_sampling_steps: n, the number of calls of each branch in one run: the length of the scheduler's `timesteps`.
             If it is a function, it is called when a run begins.
-        check_run: called with each new number of steps; raises ValueError if it does not fit.
+        check_run: called with the settings and each new number of steps; raises ValueError if they do not fit.
 
     Attributes:
         on_step: called after each call of the model with its branch; see `CacheSession.on_step`.
+        begins_call: whether the pipeline has begun another call, or chunk, since this was last asked. The runs that an
+            earlier one has left unfinished are over then.
         is_interrupted: whether the pipeline was told to leave out its remaining steps, so that none are missing.
         branches: the sessions by branch name, in the order of their first calls.
         config_for: returns the settings for a number of steps. None uses the same ones for all.
@@ -54,7 +60,7 @@ class BranchedSession:
         self,
         config: CacheConfig,
         num_sampling_steps: int | Callable[[], int],
-        check_run: Callable[[int], None] = lambda number: None,
+        check_run: Callable[[CacheConfig, int], None] = lambda config, number: None,
     ) -> None:
         self.config = config
         self.num_sampling_steps = 0 if callable(num_sampling_steps) else num_sampling_steps
@@ -63,8 +69,9 @@ class BranchedSession:
         self.on_step: Callable[[str, ObservedStep], None] = lambda name, step: None
         self.on_detach: Callable[[], None] = lambda: None
         self.on_new_branch: Callable[[str, CacheSession], None] = lambda name, session: None
-        self.is_interrupted: Callable[[], bool] = lambda: False
-        self.is_unguided: Callable[[], bool] = lambda: False
+        self.begins_call: Callable[[], bool] = _never
+        self.is_interrupted: Callable[[], bool] = _never
+        self.is_unguided: Callable[[], bool] = _never
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
@@ -80,8 +87,9 @@ class BranchedSession:
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        unfinished = self._unfinished()
         self.detach()
-        if exception_type is None and (unfinished := self._unfinished()):
+        if exception_type is None and unfinished:
             warnings.warn(f"{unfinished} before the cache was detached: {REMEDY}", AdaCacheWarning, stacklevel=2)
 
     def detach(self) -> None:
@@ -89,7 +97,13 @@ class BranchedSession:
         for session in self.branches.values():
             session.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
+        # what adapters have set leads to the model, and a user may keep the session for its traces
         self.on_detach = lambda: None
+        self.begins_call = self.is_interrupted = self.is_unguided = _never
+        self.find_team, self.output_weights, self.config_for, self._count_steps = Team, None, None, None
+        self._check_run = lambda config, number: None
+        self._twins.reset()
+        self._pair.reset()
         for session in self.branches.values():
             session.detach()
 
@@ -136,13 +150,15 @@ class BranchedSession:
         Raises:
             ValueError: the settings do not fit the new number.
         """
+        if self.begins_call():
+            self._twins.reset()
+            self._end_unfinished()
         number = self.num_sampling_steps if self._count_steps is None else self._count_steps()
         if number == self.num_sampling_steps:
             return
-        if self.config_for is not None:
-            self.config = self.config_for(number)
-        self._check_run(number)
-        self.num_sampling_steps = number
+        config = self.config if self.config_for is None else self.config_for(number)
+        self._check_run(config, number)
+        self.config, self.num_sampling_steps = config, number
         for session in self.branches.values():
             session.end_run()
             session.config, session.num_sampling_steps = self.config, number
@@ -162,6 +178,7 @@ class BranchedSession:
         if not name:
             name = self._twins.name_of(latents, timestep)
         session = self.branches.get(name) or self._new_branch(name)
+        session.leave_unfinished(timestep, step_index)
         if not session.is_unfinished:
             self._begin_run(name)
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
@@ -180,11 +197,18 @@ class BranchedSession:
 
     def end_of_sampling(self) -> None:
         """Record that a pipeline has ended; the next call of each branch begins a new run."""
-        if unfinished := self._unfinished():
-            warnings.warn(f"{unfinished} when the pipeline ended: {REMEDY}", AdaCacheWarning, stacklevel=2)
+        unfinished = self._unfinished()
         self._twins.reset()
         for session in self.branches.values():
             session.end_run()
+        if unfinished:
+            warnings.warn(f"{unfinished} when the pipeline ended: {REMEDY}", AdaCacheWarning, stacklevel=2)
+
+    def _end_unfinished(self) -> None:
+        """End the runs that expect further steps; the next call of each of these branches begins a new one."""
+        for session in self.branches.values():
+            if session.is_unfinished:
+                session.end_run()
 
     def _new_branch(self, name: str) -> CacheSession:
         session = self.branches[name] = CacheSession(self.config, self.num_sampling_steps, prompts_last=True)
@@ -201,9 +225,7 @@ class BranchedSession:
         """
         if self._rounds.get(name) == self._round:
             self._round += 1
-            for session in self.branches.values():
-                if session.is_unfinished:
-                    session.end_run()
+            self._end_unfinished()
         self._rounds[name] = self._round
 
     def _join(self, name: str, session: CacheSession) -> None:
@@ -234,7 +256,7 @@ class BranchedSession:
 
     def _guidance_in_batch(self, name: str, latents: Tensor) -> bool:
         """Return whether a batch holds both guidance branches: at the first step these have the same latents."""
-        if name not in PAIRED_BRANCHES or latents.shape[0] % 2:
+        if name not in PAIRED_BRANCHES or latents.shape[0] % 2 or self.is_unguided():
             return False
         if self.config.decision == "batch" and self.config.guidance_reuse is None:
             return False

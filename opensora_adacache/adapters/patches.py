@@ -57,6 +57,12 @@ class Patches:
         self.set(module, CALL, replacement)
         return replacement
 
+    def wrap_model(self, model: nn.Module, wrapper: Callable[[Callable], Callable]) -> None:
+        """Replace what ``model(...)`` runs, as `wrap_call` does, and refuse ``model.compile()``, which undoes it."""
+        self.wrap_call(model, wrapper)
+        if hasattr(model, "compile"):
+            self.wrap(model, "compile", lambda original: _refuse_compile)
+
     def set(self, instance: Any, name: str, value: Any) -> None:
         """Replace attribute `name` of `instance`."""
         self._patched.append((instance, name, instance.__dict__.get(name, _ABSENT), value))
@@ -72,6 +78,13 @@ class Patches:
                 del instance.__dict__[name]
             else:
                 instance.__dict__[name] = before
+
+
+def _refuse_compile(*args: Any, **kwargs: Any) -> None:
+    raise ValueError(
+        "this model has a cache attached, which a model that is compiled as a whole would go past: detach the session, "
+        "compile the blocks instead, with block.compile(), and apply the cache again"
+    )
 
 
 @contextmanager

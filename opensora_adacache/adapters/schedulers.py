@@ -99,7 +99,7 @@ def check_scheduler(scheduler: Any) -> None:
             )
 
 
-def output_weights(scheduler: Any, num_steps: int, first: int = 0) -> tuple[float, ...]:
+def output_weights(scheduler: Any, num_steps: int, first: int | None = None) -> tuple[float, ...]:
     """Return how far the output of each step of a run moves the final latents, hₛ = ∂xₙ/∂vₛ.
 
     Call it after the scheduler's `set_timesteps` and before its step for the first call of the run. Runs the scheduler
@@ -108,14 +108,14 @@ def output_weights(scheduler: Any, num_steps: int, first: int = 0) -> tuple[floa
     Args:
         scheduler: the scheduler.
         num_steps: number of steps of the run.
-        first: index of the run's first step among the scheduler's `timesteps`, from 0; for schedulers that have taken
-            no step, or do not count theirs.
+        first: index of the run's first step among the scheduler's `timesteps`, from 0, for schedulers that neither
+            count their steps nor were told where to begin. With None the run takes the last timesteps.
 
     Raises:
         ValueError: the scheduler is not linear, or has fewer steps left than the run.
     """
     check_scheduler(scheduler)
-    first = getattr(scheduler, "step_index", None) or first
+    first = next_step(scheduler, max(len(scheduler.timesteps) - num_steps, 0) if first is None else first)
     timesteps = scheduler.timesteps[first : first + num_steps]
     if len(timesteps) != num_steps:
         raise ValueError(
@@ -132,6 +132,17 @@ def output_weights(scheduler: Any, num_steps: int, first: int = 0) -> tuple[floa
             "for a corrector: set corrector=0"
         )
     return weights
+
+
+def next_step(scheduler: Any, otherwise: int = 0) -> int:
+    """Return the index of a scheduler's next step, from 0: of one that has taken none, where it was told to begin.
+
+    Args:
+        scheduler: the scheduler.
+        otherwise: index for a scheduler that knows neither.
+    """
+    known = (getattr(scheduler, name, None) for name in ("step_index", "begin_index"))
+    return next((index for index in known if index is not None), otherwise)
 
 
 def _restarted(scheduler: Any, first: int) -> Any:

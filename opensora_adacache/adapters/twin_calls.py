@@ -21,7 +21,7 @@ class TwinCalls:
         """Drop the state of the run."""
         self._latents: Tensor | None = None
         self._timestep: Tensor | None = None
-        self._version = 0
+        self._version: int | None = None
         self._num_calls = 0
         self._place = 0
         self._alternates = False
@@ -30,7 +30,7 @@ class TwinCalls:
         """Return the name of a call's branch: "" for the first call of a step, then "call 2", "call 3", …"""
         self._place = self._place + 1 if self._is_twin(latents, timestep) else 0
         # kept alive, so that no other tensor reuses their memory while they are compared
-        self._latents, self._timestep, self._version = latents, timestep, latents._version
+        self._latents, self._timestep, self._version = latents, timestep, _version(latents)
         self._num_calls += 1
         return f"call {self._place + 1}" if self._place else ""
 
@@ -38,13 +38,18 @@ class TwinCalls:
         before, time_before = self._latents, self._timestep
         if before is None or time_before is None or before.shape != latents.shape:
             return False
-        if _same_memory(before, latents) and latents._version == self._version:
+        if _same_memory(before, latents) and _version(latents) == self._version is not None:
             return True
         if latents.device.type == "cpu":
             return torch.equal(before, latents) and torch.equal(time_before, timestep)
         if self._num_calls == 1:
             self._alternates = bool((before == latents).all() & (time_before == timestep).all())
         return self._alternates and self._place == 0
+
+
+def _version(x: Tensor) -> int | None:
+    """Return a number that rises whenever a tensor is written to; None in inference mode, where torch has none."""
+    return None if x.is_inference() else x._version
 
 
 def _same_memory(one: Tensor, other: Tensor) -> bool:

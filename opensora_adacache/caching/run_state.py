@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -217,7 +218,12 @@ class Run:
         self.open = OpenStep(number, timestep, call_rows)
 
     def decide(self, step: OpenStep, decisions: list[bool]) -> RowSplit:
-        """Record the policy's decisions for the groups and return what each row does."""
+        """Record the policy's decisions for the groups and return what each row does.
+
+        Raises:
+            ValueError: there is not one decision for each group, or one to reuse at the first step.
+        """
+        self._check(decisions)
         step.computed = [wanted or broken for wanted, broken in zip(decisions, self._broken, strict=True)]
         if all(step.computed) or not any(step.computed):
             return RowSplit(any(step.computed))
@@ -232,6 +238,18 @@ class Run:
         )
         step.rows = self.index(here)
         return RowSplit(True, step.rows, self.index(left))
+
+    def _check(self, decisions: Any) -> None:
+        """Raise ValueError if decisions, of a policy from outside perhaps, cannot be followed."""
+        name, number = type(self.policy).__name__, len(self.policy.groups)
+        if not isinstance(decisions, Sequence) or len(decisions) != number:
+            raise ValueError(
+                f"decide of {name} must return a list with a bool for each of the {number} groups, got {decisions!r}"
+            )
+        if not self.steps and not all(decisions):
+            raise ValueError(
+                f"decide of {name} returned {decisions!r} at step 1, where there is nothing to reuse: return True there"
+            )
 
     def complete_groups(self) -> frozenset[int]:
         """Return the groups whose unconditional rows come back for the open step, which would have left them out."""
@@ -342,8 +360,9 @@ class Run:
         return self.store.peak_bytes + (self.unconditional.store.peak_bytes if self.unconditional else 0)
 
     def clear(self) -> None:
-        """Free everything that is stored."""
+        """Free everything that is stored, also within a step that is not complete."""
         self.store.clear()
+        self.corrector = None
         if self.unconditional:
             self.unconditional.store.clear()
 

@@ -100,6 +100,8 @@ class CacheSession:
         self.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
         self.on_detach = lambda: None
+        # what adapters have set leads to the model, and a user may keep the session for its traces
+        self.find_team, self.output_weights, self.pair = Team, None, None
         if self._run:
             self._note_peak()
             self._run.clear()
@@ -166,7 +168,8 @@ class CacheSession:
         """
         self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
-            run = self._run_of(latents, timestep, step_index)
+            self.leave_unfinished(timestep, step_index)
+            run = self._run_of(latents)
             rows = run.rows_to_run(len(latents), self.prompts_last)
             held, times = latents, timestep
             if rows is not None:
@@ -274,6 +277,19 @@ class CacheSession:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)
 
+    def leave_unfinished(self, timestep: Tensor, step_index: int | None = None) -> None:
+        """End an unfinished run, with a warning, if a call with this timestep [R] is known to begin another one."""
+        run = self._run
+        if run is None or not run.is_unfinished or not run.timesteps.begins_anew(timestep, step_index):
+            return
+        self.end_run()
+        warnings.warn(
+            f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
+            f"unfinished one is forgotten. If it was not interrupted: {REMEDY}",
+            AdaCacheWarning,
+            stacklevel=4,
+        )
+
     def end_run(self) -> None:
         """Record that the sampler has ended, even if steps are left: the next call begins a new run."""
         if self._run:
@@ -337,18 +353,11 @@ class CacheSession:
             raise RuntimeError("no step is open: the blocks ran outside a call of the model")
         return self._run, self._run.open
 
-    def _run_of(self, latents: Tensor, timestep: Tensor, step_index: int | None) -> Run:
+    def _run_of(self, latents: Tensor) -> Run:
         """Return the run that a call belongs to: the current one or a new one."""
         run = self._run
         if run is not None and run.is_unfinished:
-            if not run.timesteps.begins_anew(timestep, step_index):
-                return run
-            warnings.warn(
-                f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
-                f"unfinished one is forgotten. If it was not interrupted: {REMEDY}",
-                AdaCacheWarning,
-                stacklevel=4,
-            )
+            return run
         end_of_previous = None
         if run is not None and self.has_run_through:
             end_of_previous = run.timesteps.last

@@ -60,10 +60,11 @@ class PipelineRuns(CalibrationRuns):
         on_run: Callable[[float, int], Any] = lambda seconds, num_videos: None,
     ) -> None:
         super().__init__(config.num_sampling_steps, jobs)
-        if type(models.pipeline.scheduler).__name__ == "PNDMScheduler":
+        name, order = type(models.pipeline.scheduler).__name__, getattr(models.pipeline.scheduler, "order", 1)
+        if name == "PNDMScheduler" or order > 1:
             raise ValueError(
-                "calibration takes one call of the model per step, and PNDMScheduler makes more: choose another with "
-                "pipeline.scheduler=dict(type='DDIMScheduler')"
+                f"calibration takes one call of the model per step, and {name} makes more: choose another with "
+                "pipeline.scheduler=dict(type=…), such as 'FlowMatchEulerDiscreteScheduler' or 'DDIMScheduler'"
             )
         self.maker = models.maker(replace(config, cache=None))
         self.pipeline = models.pipeline

@@ -217,6 +217,18 @@ class TestWithoutNames:
             assert [computed_steps(b.trace) for b in session.branches.values()] == [[1, 2, 5, 6, 7]] * calls
         assert (first - plain).norm() / plain.norm() < 0.05
 
+    @pytest.mark.parametrize("clones", [False, True])
+    def test_inference_mode(self, tiny_models, clones):
+        """Its tensors do not count how often they were written to."""
+        tiny = tiny_models["allegro"]
+        model = tiny.make()
+        with apply_cache(model, RATE_3, STEPS) as session:
+            expected = self.sample(tiny, model, clones=clones)
+            with torch.inference_mode():
+                assert torch.equal(self.sample(tiny, model, clones=clones), expected)
+            assert list(session.branches) == ["", "call 2"]
+            assert torch.equal(self.sample(tiny, model, clones=clones), expected)
+
     def test_guidance_that_is_switched_off(self, tiny_models):
         tiny = tiny_models["wan-2.1"]
         model = tiny.make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
@@ -308,6 +309,29 @@ def test_compiling_at_the_wrong_place_or_time(tiny_models, fresh_dynamo):
     model.compile(backend="eager")
     with pytest.raises(ValueError, match="compiled as a whole"):
         apply_cache(model, ONES, STEPS)
+
+
+def test_a_model_with_a_cache_is_not_compiled_as_a_whole(tiny_models):
+    """It would run without the cache, and nothing would say so."""
+    tiny = tiny_models["cogvideox"]
+    model = tiny.make()
+    plain = tiny.sample(model)
+    with apply_cache(model, ONES, STEPS):
+        with pytest.raises(ValueError, match="would go past: detach the session, compile the blocks instead"):
+            model.compile()
+        assert torch.equal(tiny.sample(model), plain)
+        copy.deepcopy(model).compile(backend="eager")
+    model.compile(backend="eager")
+    assert model._compiled_call_impl is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
+def test_a_compiled_model_that_holds_one_with_a_cache(tiny_models, fresh_dynamo):
+    tiny = tiny_models["ltx"]
+    model = tiny.make()
+    with apply_cache(model, ONES, STEPS), pytest.raises(ValueError, match="no block of the model ran within its call"):
+        tiny.sample(torch.compile(model, backend="eager"))
 
 
 def test_a_pipeline_is_not_a_model():

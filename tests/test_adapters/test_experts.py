@@ -8,10 +8,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, apply_cache
+from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, MoRegConfig, apply_cache
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.config.calibrated import write_calibrated
+from opensora_adacache.errors.family import AdaCacheWarning
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting
 from opensora_adacache.presets.identity import identity_of_pipeline
 from opensora_adacache.presets.user_folder import calibration_path
@@ -179,6 +180,35 @@ def test_a_copy_is_plain(pipeline):
     with apply_cache(twin, RATE_2):
         assert torch.equal(generate(twin), cached)
     assert torch.equal(generate(pipeline), cached)
+
+
+def test_settings_that_do_not_fit_the_second_one_are_refused_before_the_first_runs(pipeline):
+    calls, config = [], AdaCacheConfig({1e9: 2, 1e10: 1}, moreg=MoRegConfig(steps=(2, 5)))
+    pipeline.transformer.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    pipeline.register_to_config(boundary_ratio=0.6)
+    with apply_cache(pipeline, config):
+        for _ in range(2):
+            with pytest.raises(
+                ValueError, match=r"^transformer_2 takes 3 of the 9 steps: MoReg steps must lie in 1\.\.3"
+            ):
+                generate(pipeline, 9)
+        assert not calls
+        pipeline.register_to_config(boundary_ratio=1.1)  # now it takes all of them
+        generate(pipeline, 9)
+    assert not calls
+
+
+def test_a_warning_that_is_an_error_leaves_no_cache_behind(pipeline):
+    def fail(pipe, step, timestep, tensors):
+        raise KeyboardInterrupt
+
+    generate(pipeline, 7)
+    before = attributes(pipeline)
+    with pytest.raises(AdaCacheWarning, match="only 1 of 2 steps ran before the cache was detached"):  # noqa: SIM117
+        with apply_cache(pipeline, RATE_2) as session:
+            with pytest.raises(KeyboardInterrupt):
+                generate(pipeline, 7, callback_on_step_end=fail)
+    assert attributes(pipeline) == before and session.cache_bytes() == 0
 
 
 def test_what_does_not_fit_leaves_nothing(pipeline):

@@ -97,6 +97,43 @@ def test_on_a_model_of_diffusers(tiny_models):
     assert len(config.seen) == len(traces) * (STEPS - 1)
 
 
+@dataclass(frozen=True)
+class GivenConfig(CacheConfig):
+    """Decides what it is told to."""
+
+    decisions: dict = field(default_factory=dict)
+
+    def build(self, num_sampling_steps, groups):
+        policy = CautiousPolicy(groups)
+        policy.decide = lambda view: self.decisions[view.step]
+        return policy
+
+
+class CautiousPolicy(CachePolicy):
+    """Computes every step."""
+
+    def decide(self, view):
+        return [True] * len(self.groups)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "message"),
+    [
+        ({1: [True, False]}, r"returned \[True, False\] at step 1, where there is nothing to reuse: return True there"),
+        ({1: [True, True], 2: [False]}, r"a list with a bool for each of the 2 groups, got \[False\]"),
+        ({1: [True, True], 2: True}, "a list with a bool for each of the 2 groups, got True"),
+    ],
+)
+def test_decisions_that_cannot_be_followed(tiny_models, decisions, message):
+    tiny = tiny_models["ltx"]
+    model = tiny.make()
+    with (
+        apply_cache(model, GivenConfig(decisions, decision="sample"), STEPS),
+        pytest.raises(ValueError, match=f"^decide of CautiousPolicy .*{message}"),
+    ):
+        tiny.sample(model, (0, 1), STEPS)
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("flux", "CuriousConfig reads the first block's modulated input"), ("latte", "noise level")]
 )

@@ -10,6 +10,7 @@ import torch
 
 from opensora_adacache import ForecastCacheConfig, apply_cache
 from opensora_adacache.adapters.diffusers.pipeline import NO_CORRECTOR
+from opensora_adacache.adapters.diffusers.pipeline_steps import weights_of_run
 from opensora_adacache.adapters.schedulers import LINEAR, check_scheduler, output_weights
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
 from opensora_adacache.caching.residuals.corrector import Corrector
@@ -146,8 +147,62 @@ def test_a_run_that_begins_within_the_timesteps():
         x = scheduler.step(x, t, x, return_dict=False)[0]
     assert output_weights(scheduler, N - 4) == pytest.approx(whole[4:])
     assert scheduler.step_index == 4  # left as it was
+    pipeline = make_pipeline("wan")
+    pipeline.scheduler = scheduler
+    assert weights_of_run(pipeline, N) == pytest.approx((*whole[4:], *[0.0] * 4))  # guidance that is switched on later
     with pytest.raises(ValueError, match="a run of 10 steps has 6 timesteps left"):
         output_weights(scheduler, N)
+    told = make("UniPC, flow")
+    told.set_begin_index(3)
+    alone = make("UniPC, flow")
+    alone.set_begin_index(3)
+    assert (
+        output_weights(told, N - 3, first=0) == output_weights(alone, N - 3) != output_weights(make("UniPC, flow"), N)
+    )
+    # one that counts no steps takes the last ones, unless it is told
+    assert output_weights(make("CogVideoX"), N - 4) == pytest.approx(output_weights(make("CogVideoX"), N)[4:])
+
+
+@pytest.mark.parametrize(("name", "strength"), [("cogvideox", 0.5), pytest.param("wan", 0.7, marks=pytest.mark.slow)])
+def test_a_transformer_of_a_pipeline_that_starts_from_a_video(name, strength):
+    """With the scheduler, it corrects as the pipeline does, which knows where it starts."""
+    pipeline = make_pipeline(name)
+    kind = {"cogvideox": "CogVideoXVideoToVideoPipeline", "wan": "WanVideoToVideoPipeline"}[name]
+    parts = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+    twin = getattr(diffusers, kind)(**{part: getattr(pipeline, part) for part in parts})
+    twin.set_progress_bar_config(disable=True)
+    video = [torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(0)).numpy() for _ in range(5)]
+
+    def change():
+        size = {"height": 32, "width": 32, "max_sequence_length": 16, "output_type": "latent"}
+        call = {"num_inference_steps": 12, "strength": strength, "generator": torch.Generator().manual_seed(0)}
+        return twin(video, "a red circle", **call, **size).frames
+
+    with apply_cache(twin, CORRECTED) as session:
+        expected = change()
+    number = len(session.trace)
+    assert 5 < number < 12
+    with apply_cache(twin.transformer, CORRECTED, number, scheduler=twin.scheduler):
+        assert torch.equal(change(), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_guidance_that_is_switched_on_later():
+    """The branch for the null prompt takes the scheduler's last steps, and corrects with their weights."""
+    pipeline = make_pipeline("hunyuan-video-1.5")
+    pipeline.guider = diffusers.ClassifierFreeGuidance(guidance_scale=6.0, start=0.4)
+    with apply_cache(pipeline, CORRECTED) as session:
+        found = []
+        count = session.count_steps
+        session.count_steps = lambda: (count(), found.append(weights_of_run(pipeline, 8)))
+        generate(pipeline, "hunyuan-video-1.5", 8)
+        assert {name: len(branch.trace) for name, branch in session.branches.items()} == {
+            "pred_cond": 8,
+            "pred_uncond": 5,
+        }
+    whole = found[0]
+    assert found[-1] == pytest.approx((whole[-1], *[0.0] * 7)) and found[1] == pytest.approx((*whole[1:], 0.0))
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,21 @@ def test_a_config_of_a_pipeline(saved, prompts, calibrations, tmp_path, capsys):
     assert load_config(config).cache.sensitivity == tuple(found.section["sensitivity"])
 
 
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # raised inside diffusers
+def test_schedulers_that_call_the_model_more_than_once_per_step_are_refused(saved, prompts):
+    section = {"from_pretrained": str(saved("cogvideox")), "torch_dtype": "fp32"}
+    section["call"] = {**call_of("cogvideox"), "num_inference_steps": 6}
+    config = pipeline_run(section, str(prompts), seed=3)
+    models, jobs = load_pipeline(config.pipeline), plan_jobs(config)
+    PipelineRuns(config, models, jobs)
+    for name in ("PNDMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "FlowMatchHeunDiscreteScheduler"):
+        models.pipeline.scheduler = getattr(diffusers, name)()
+        with pytest.raises(ValueError, match=f"one call of the model per step, and {name} makes more"):
+            PipelineRuns(config, models, jobs)
+    models.pipeline.scheduler = diffusers.DPMSolverMultistepScheduler(solver_order=3)
+    PipelineRuns(config, models, jobs)
+
+
 def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     """What is replayed before a step, and what the corrector knows of the steps after it."""
     section = {

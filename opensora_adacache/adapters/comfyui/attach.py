@@ -67,7 +67,7 @@ def attach_comfyui(model: nn.Module, config: CacheConfig, calls: SamplerCalls) -
     session = BranchedSession(config, num_steps)
     patches = Patches()
     stack.wrap(patches)
-    patches.wrap_call(model, partial(_call, session, stack, model, calls))
+    patches.wrap_model(model, partial(_call, session, stack, model, calls))
     session.on_detach = patches.restore
     return session
 

@@ -64,8 +64,7 @@ def attach_diffusers(
     _check_config(model, known, config, layers)
     warned: list[int] = []
 
-    def check_run(number: int) -> None:
-        settings = session.config  # those for this number of steps
+    def check_run(settings: CacheConfig, number: int) -> None:
         settings.check_run(number, len(layers))
         warn_of_misfit(settings, number, type(model).__name__)
         if number not in warned:
@@ -79,14 +78,14 @@ def attach_diffusers(
     session = BranchedSession(config, num_sampling_steps, check_run)
     session.find_team = partial(team_of, model, known)
     if not callable(num_sampling_steps):
-        check_run(num_sampling_steps)
+        check_run(config, num_sampling_steps)
     find_blocks, between = partial(_blocks, model, known), _modules(model, known.between)
     stack = BlockStack(blocks, known, config.num_first_blocks, config.reads_frames, find_blocks, between)
     listener = Listener(HOOK, session.end_of_sampling)
     patches = Patches()
     stack.wrap(patches)
     patches.set(model, CACHE_CONFIG, CacheMark())  # makes the model's own enable_cache refuse
-    patches.wrap_call(model, partial(_call, session, stack, model, known, listener))
+    patches.wrap_model(model, partial(_call, session, stack, model, known, listener))
     leave = listener.attach(model)
 
     def detach() -> None:

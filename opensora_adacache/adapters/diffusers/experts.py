@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from opensora_adacache.adapters.diffusers.pipeline_steps import count_steps
+from opensora_adacache.adapters.diffusers.pipeline_steps import PipelineCalls, count_steps
 
 FIRST, SECOND = "transformer", "transformer_2"
 
@@ -45,21 +45,24 @@ class StepsOfExperts:
         self.num_first = self.num_all = 0
         self.on_new_call: Callable[[], None] = lambda: None
         self._pipeline = pipeline
-        self._timesteps: Tensor | None = None
+        self._calls = PipelineCalls(pipeline)
 
     def of(self, name: str) -> int:
         """Return the number of steps of a transformer, by the name of its component."""
-        timesteps = self._pipeline.scheduler.timesteps
-        if timesteps is not self._timesteps:
-            self._timesteps = timesteps
-            self._count(timesteps)
+        if self._calls.begins():
+            self._count()
             self.on_new_call()
         return self.num_first if name == FIRST else self.num_all - self.num_first
 
-    def _count(self, timesteps: Tensor) -> None:
+    def release(self) -> None:
+        """Forget the pipeline; the numbers of the latest call are kept."""
+        self._pipeline, self._calls = None, PipelineCalls(None)
+
+    def _count(self) -> None:
         boundary = getattr(self._pipeline.config, "boundary_ratio", None)
         if boundary is None:
             self.num_first = self.num_all = count_steps(self._pipeline)
             return
+        timesteps = self._pipeline.scheduler.timesteps
         self.num_first = int((timesteps >= boundary * self._pipeline.scheduler.config.num_train_timesteps).sum())
         self.num_all = len(timesteps)

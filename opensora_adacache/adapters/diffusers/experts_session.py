@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -66,7 +67,7 @@ class ExpertsSession:
     """
 
     def __init__(self, sessions: Mapping[str, BranchedSession], steps: StepsOfExperts) -> None:
-        self.sessions = dict(sessions)
+        self.sessions: dict[str, BranchedSession] = dict(sessions)
         self.on_step: Callable[[str, ObservedStep], None] = lambda name, step: None
         self._steps = steps
         self._num_all = 0
@@ -79,14 +80,17 @@ class ExpertsSession:
 
     def __exit__(self, exception_type: type[BaseException] | None, *error: object) -> None:
         self._check_idle()
-        for session in self.sessions.values():
-            session.__exit__(exception_type, *error)
+        with ExitStack() as stack:  # each is detached, also where a warning of another one is an error
+            stack.callback(self._steps.release)
+            for session in reversed(self.sessions.values()):
+                stack.callback(session.__exit__, exception_type, *error)
 
     def detach(self) -> None:
         """Remove the cache from both models and free the stored residuals; the traces are kept."""
         self._check_idle()
         for session in self.sessions.values():
             session.detach()
+        self._steps.release()
 
     def reset(self) -> None:
         """Drop the current runs, so that the next call of each model is its step 1."""
@@ -138,13 +142,24 @@ class ExpertsSession:
                 branch.check_idle("detach the cache before or after a call of the model, not within it")
 
     def _begin_call(self) -> None:
-        """Forget the runs of earlier calls: a transformer may take no step in this one."""
+        """Forget the runs of earlier calls: a transformer may take no step in this one.
+
+        Raises:
+            ValueError: the settings do not fit the steps of one of the transformers, be it the second one.
+        """
         self.reset()
-        if self._steps.num_all == self._num_all:
-            return
-        self._num_all = self._steps.num_all
-        for session in self.sessions.values():
-            session.num_sampling_steps = 0  # settings may depend on all steps, also where its own part stays as long
+        if self._steps.num_all != self._num_all:
+            self._num_all = self._steps.num_all
+            for session in self.sessions.values():
+                session.num_sampling_steps = 0  # settings may depend on all steps, also where its own stay as many
+        for name, session in self.sessions.items():
+            number = self._steps.of(name)
+            if number == 0:
+                continue
+            try:
+                session.count_steps()
+            except ValueError as error:
+                raise ValueError(f"{name} takes {number} of the {self._num_all} steps: {error}") from None
 
     def _steps_before(self, name: str) -> int:
         return 0 if name == FIRST else self._steps.num_first

@@ -13,7 +13,12 @@ from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
 from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts, transformers_of
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
-from opensora_adacache.adapters.diffusers.pipeline_steps import count_steps, weights_of_run
+from opensora_adacache.adapters.diffusers.pipeline_steps import (
+    PipelineCalls,
+    count_steps,
+    is_unguided,
+    weights_of_run,
+)
 from opensora_adacache.adapters.requested import Requested
 from opensora_adacache.adapters.schedulers import check_scheduler
 from opensora_adacache.caching.contract import CacheConfig
@@ -67,8 +72,9 @@ def attach_pipeline(
         session = attach_diffusers(transformer, config, steps)
         if found is not None and num_sampling_steps is None:
             session.config_for = lambda number: found.at(count_steps(pipeline))
+        session.begins_call = PipelineCalls(pipeline).begins
         session.output_weights = partial(weights_of_run, pipeline, from_start=from_start)
-        session.is_unguided = lambda: getattr(pipeline, "do_classifier_free_guidance", None) is False
+        session.is_unguided = partial(is_unguided, pipeline)
         session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
         return session
 

@@ -4,10 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from opensora_adacache.adapters.schedulers import output_weights
+from opensora_adacache.adapters.schedulers import next_step, output_weights
 
 COUNT_ALL_CHUNKS = ("AnyFlowFARPipeline",)
 """Autoregressive pipelines whose `num_timesteps` counts the steps of all chunks; each chunk is a run."""
+
+GUIDED_BY_SCALE = (
+    "AllegroPipeline",
+    "CogVideoXFunControlPipeline",
+    "CogVideoXImageToVideoPipeline",
+    "CogVideoXPipeline",
+    "CogVideoXVideoToVideoPipeline",
+    "ConsisIDPipeline",
+)
+"""Pipelines without a `do_classifier_free_guidance`, whose guidance is on if its scale is above 1."""
+
+
+def is_unguided(pipeline: Any) -> bool:
+    """Return whether a pipeline says that its current call has no guidance."""
+    guided = getattr(pipeline, "do_classifier_free_guidance", None)
+    if guided is None and type(pipeline).__name__ in GUIDED_BY_SCALE:
+        guided = pipeline.guidance_scale > 1
+    return guided is False
+
+
+class PipelineCalls:
+    """Notices each call of a pipeline, and each chunk of an autoregressive one, by the scheduler's new timesteps.
+
+    All of them call the scheduler's `set_timesteps`, which makes a new tensor. So no device is read.
+
+    Args:
+        pipeline: the pipeline.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._timesteps: Any = None
+
+    def begins(self) -> bool:
+        """Return whether a call or a chunk has begun since this was last asked."""
+        before, self._timesteps = self._timesteps, self._pipeline.scheduler.timesteps
+        return self._timesteps is not before
 
 
 def count_steps(pipeline: Any) -> int:
@@ -32,6 +69,13 @@ def weights_of_run(pipeline: Any, num_steps: int, from_start: bool = False) -> t
         num_steps: number of steps of the run.
         from_start: whether these are the scheduler's first timesteps, as for the first of two transformers. Otherwise
             they are its last ones: all of them, or what is left when a pipeline starts from a video (`strength`).
+
+    Returns:
+        A weight for each step. A branch whose guidance is switched on later takes fewer; the last weights are then 0.
     """
-    first = 0 if from_start else max(len(pipeline.scheduler.timesteps) - num_steps, 0)
-    return output_weights(pipeline.scheduler, num_steps, first)
+    scheduler = pipeline.scheduler
+    begun = next_step(scheduler)
+    num_left = len(scheduler.timesteps) - begun
+    if begun and num_left < num_steps:
+        return (*output_weights(scheduler, num_left), *[0.0] * (num_steps - num_left))
+    return output_weights(scheduler, num_steps, 0 if from_start else None)

@@ -55,7 +55,7 @@ def attach_opensora(model: nn.Module, config: CacheConfig, num_sampling_steps: i
     stack = BlockStack(_stack_blocks(layers, config), UPSTREAM, config.num_first_blocks, True, partial(_blocks, model))
     patches = Patches()
     stack.wrap(patches)
-    patches.wrap_call(model, partial(_call, session, stack, model))
+    patches.wrap_model(model, partial(_call, session, stack, model))
     session.on_detach = patches.restore
     return session
 

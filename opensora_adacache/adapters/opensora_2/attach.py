@@ -87,7 +87,7 @@ def attach_opensora_2(model: Any, config: CacheConfig, num_sampling_steps: int) 
     stack = BlockStack(stack_blocks, known, config.num_first_blocks, config.reads_frames, partial(_blocks, model))
     patches = Patches()
     stack.wrap(patches)
-    patches.wrap_call(model, partial(_call, session, stack, model))
+    patches.wrap_model(model, partial(_call, session, stack, model))
     session.on_detach = patches.restore
     return session
 
@@ -122,9 +122,11 @@ def _call(session: CacheSession, stack: BlockStack, model: Any, original: Callab
         arguments = signature.bind(*args, **kwargs).arguments
         latents = arguments["img"]
         grid = layout.grid(arguments["img_ids"]) if stack.needs_grid else None
+        timestep = TIMESTEP_RANGE * arguments["timesteps"]
+        session.leave_unfinished(timestep)
         if not session.is_unfinished:
             session.branches_in_batch = _count_branches(session.config, latents)
-        with session.model_call(latents, TIMESTEP_RANGE * arguments["timesteps"]):
+        with session.model_call(latents, timestep):
             out = stack.run(session, latents.shape[0], grid, lambda: original(*args, **kwargs))
             return session.correct(out)
 

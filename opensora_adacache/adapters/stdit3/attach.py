@@ -43,7 +43,7 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     session.find_team = partial(team_of, model)
     patches = Patches()
     session.on_detach = patches.restore
-    patches.wrap_call(model, partial(_call, session, model))
+    patches.wrap_model(model, partial(_call, session, model))
     if isinstance(config, SiteCacheConfig):
         attach_sites(session, model, config, patches)
         return session

@@ -73,7 +73,7 @@ class StretchCosts:
                 gathered.append(gathered[-1] + sensitivity[step + k - 1] * (k / n) ** 2 / n)
             gathered[-1] *= last_factor
             self.per_growth.append(gathered)
-        self._worst: list[list[float]] = []
+        self._worst: dict[int, list[float]] = {}  # by number of computed steps; the sessions of all threads share it
 
     def worst(self, num_computed: int) -> list[float]:
         """Return, for each computed step, the cost of the worst stretch after it in the best plan.
@@ -81,14 +81,18 @@ class StretchCosts:
         Args:
             num_computed: number of steps after it that compute; the cost is infinite if fewer steps remain.
         """
-        while len(self._worst) <= num_computed:
-            later = self._worst[-1] if self._worst else None
-            row = [math.inf]
-            for step in range(1, self.num_steps + 1):
-                costs = [cost * self.growth[step - 1] for cost in self.per_growth[step]]
-                row.append(min(map(max, costs, later[step + 1 :]), default=math.inf) if later else costs[-1])
-            self._worst.append(row)
+        for number in range(num_computed + 1):
+            if number not in self._worst:
+                self._worst[number] = self._worst_from(self._worst[number - 1] if number else None)
         return self._worst[num_computed]
+
+    def _worst_from(self, later: list[float] | None) -> list[float]:
+        """Return `worst` for one more computed step than in `later`; for none if that is None."""
+        row = [math.inf]
+        for step in range(1, self.num_steps + 1):
+            costs = [cost * self.growth[step - 1] for cost in self.per_growth[step]]
+            row.append(min(map(max, costs, later[step + 1 :]), default=math.inf) if later else costs[-1])
+        return row
 
 
 @lru_cache(maxsize=32)

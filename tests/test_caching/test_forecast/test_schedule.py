@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations
+from threading import Barrier, Thread
 
 import pytest
 from hypothesis import given
@@ -37,6 +39,31 @@ def test_a_tolerance_by_hand():
     config = ForecastCacheConfig(tolerance=0.03)
     assert run(config, 20, lambda step, gap: 0.1 * gap**2) == [1, 2, 3, 4, 6, 9, 12, 15, 18]
     assert run(config, 20, lambda step, gap: 1.0 * gap**2) == list(range(1, 21))
+
+
+def test_threads_share_the_costs_of_a_profile():
+    """Two pipelines that begin at once: what one thread works out is not counted twice by the other."""
+    profile = [1.0 + step / 40 for step in range(40)]
+    alone = StretchCosts(profile, profile, 1.0)
+    expected = [alone.worst(number) for number in range(12)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(3):
+            shared, begin, found = StretchCosts(profile, profile, 1.0), Barrier(2), []
+
+            def work(shared=shared, begin=begin, found=found):
+                begin.wait()
+                found.append([shared.worst(number) for number in range(11, -1, -1)])
+
+            threads = [Thread(target=work) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert found == [expected[::-1]] * 2
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_errors_count_by_sensitivity():
