@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,9 +142,9 @@ def plan_costs(
     """
     if num_text_tokens is not None and num_text_tokens < 1:
         raise ValueError(f"--text-tokens must be at least 1, got {num_text_tokens}")
-    for flag, value in (("--link-gb", link), ("--tflops", rate)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{flag} must be above 0, got {value:g}")
+    for flag, value, unit in (("--link-gb", link, 1e9), ("--tflops", rate, 1e12)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{flag} must be above 0 and finite, got {value / unit:g}")
     comparisons, runs = {}, []
     for path in paths:
         if is_comparison(path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from opensora_adacache.benchmark.paper import PaperRow
+from opensora_adacache.config.section import convert
+from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.files import write_file
 
 DESCRIPTION = "comparison.json"
@@ -101,16 +103,16 @@ def read_comparison(path: Path) -> ComparisonRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         parts = {
-            "settings": tuple(_make(SettingRecord, entry) for entry in content["settings"]),
-            "paper_rows": tuple(_make(PaperRow, entry) for entry in content.get("paper_rows") or ()),
+            "settings": tuple(_make(SettingRecord, entry) for entry in _entries(content, "settings")),
+            "paper_rows": tuple(_make(PaperRow, entry) for entry in _entries(content, "paper_rows")),
         }
         return _make(ComparisonRecord, {**content, **parts})
     except FileNotFoundError:
         raise FileNotFoundError(
             f"'{path}' does not exist; name a folder that opensora-adacache compare wrote"
         ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+    except (ValueError, RecursionError) as error:
+        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError) else error
         raise ValueError(
             f"'{path}' does not describe a comparison ({reason}); run opensora-adacache compare again"
         ) from None
@@ -125,9 +127,21 @@ def write_comparison(path: Path, comparison: ComparisonRecord) -> None:
     write_file(path, (json.dumps(asdict(comparison), indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def _entries(content: Any, name: str) -> list[Any]:
+    entries = content.get(name, []) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"'{name}' must be a list, got {shown(entries)}")
+    return entries
+
+
 def _make(kind: type, content: Any) -> Any:
     """Make a dataclass from a JSON object, ignoring unknown keys."""
     if not isinstance(content, dict):
-        raise ValueError(f"expected an object, got {content!r}")
-    known = {field.name for field in fields(kind)}
-    return kind(**{key: value for key, value in content.items() if key in known})
+        raise ValueError(f"expected an object, got {shown(content)}")
+    hints, values = get_type_hints(kind), {}
+    for one in fields(kind):
+        if one.name in content:
+            values[one.name] = convert(content[one.name], hints[one.name], f"'{one.name}'")
+        elif one.default is MISSING and one.default_factory is MISSING:
+            raise ValueError(f"'{one.name}' is missing")
+    return kind(**values)

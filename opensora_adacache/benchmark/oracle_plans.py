@@ -13,6 +13,7 @@ from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.calibration.planning import plan_least_total, split_budget
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.costs.run import step_lengths
+from opensora_adacache.errors.family import RecordError
 from opensora_adacache.media.files import write_file
 
 if TYPE_CHECKING:
@@ -82,13 +83,22 @@ def measure_costs(task: Task, run: RunConfig, models: RunModels, folder: Path) -
 
     path = costs_path(folder, task)
     if path.exists():
-        return {(i, j): cost for i, j, cost in json.loads(path.read_text())}
+        return _read_costs(path)
     measured = StepMeasurements(max_gap=_LONGEST_GAP, forecasts=False)
     with record_stack(models.transformer, measured.observe):
         models.pipeline(run).denoise([task.job], models.features)
     costs = reuse_costs(measured, step_lengths(run))
     write_file(path, json.dumps([[i, j, cost] for (i, j), cost in costs.items()]).encode())
     return costs
+
+
+def _read_costs(path: Path) -> dict[tuple[int, int], float]:
+    try:
+        return {(int(i), int(j)): float(cost) for i, j, cost in json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError, RecursionError):
+        raise RecordError(
+            f"'{path}' holds no costs of reusing residuals; delete it, and they are measured again"
+        ) from None
 
 
 def _least_costs(costs: Mapping[tuple[int, int], float], num_steps: int) -> dict[int, float]:

@@ -88,6 +88,12 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be above 0, got {value!r}")
 
 
+def check_text(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is a string or None."""
+    if not isinstance(value, str | None):
+        raise ValueError(f"{name} must be a string, got {value!r}")
+
+
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Raise ValueError unless a value is one of the choices."""
     if not any(type(value) is type(choice) and value == choice for choice in choices):

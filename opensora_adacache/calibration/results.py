@@ -12,6 +12,7 @@ from typing import Any
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import type_name
 from opensora_adacache.config.calibrated import write_calibrated
+from opensora_adacache.media.files import check_writable
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 from opensora_adacache.presets.identity import ModelIdentity
 from opensora_adacache.presets.user_folder import calibration_path
@@ -64,6 +65,7 @@ class CalibratedOutput:
         digest: digest of the model's structure, if `apply_cache` is to find the settings by it.
 
     Raises:
+        OSError: the file cannot be written.
         ValueError: the path does not end in .json, or the file is for another model or number of steps.
     """
 
@@ -76,6 +78,7 @@ class CalibratedOutput:
     def __post_init__(self) -> None:
         if self.path.suffix != ".json":
             raise ValueError(f"--out must name a .json file, got '{self.path}'")
+        check_writable(self.path)
         if self.path.exists():
             old = read_calibrated(self.path)
             if (old.model, old.num_steps) != (self.model, self.num_steps):

@@ -18,6 +18,7 @@ from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.main import print_error, run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.config import load_config
+from opensora_adacache.errors.shown import counted
 
 if TYPE_CHECKING:
     from opensora_adacache.calibration.calibrator import Calibrator
@@ -81,6 +82,7 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
         progress = Progress(task, count_batch)
         calibrator = progress.calibrator = task.load(limit, progress)
         outputs.append(own_calibrations(calibrator.runs.identity, num_steps, command))
+        num_found = 0
         for name, search in task.searches(calibrator):
             try:
                 found = search()
@@ -88,9 +90,17 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
                 missed = True
                 print_error(error, name)
                 continue
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted: {counted(num_found, 'setting')} found, stored in '{outputs[0].path}'; run the "
+                    f"command again from {name} on"
+                    if num_found
+                    else "interrupted before any settings were found"
+                ) from None
             print(describe(name, found, num_steps), flush=True)
             for output in outputs:
                 output.add({name: found})
+            num_found += 1
         for start in task.starts:
             for line in calibrator.notes(start):
                 print(line)

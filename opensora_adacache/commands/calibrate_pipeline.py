@@ -11,10 +11,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count, speedup
 from opensora_adacache.config.paths import SHIPPED
+from opensora_adacache.errors.shown import shown
 
 PROMPTS = SHIPPED / "assets" / "texts" / "gallery.txt"
 
@@ -37,7 +39,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument(
         "--limit", type=count, default=24, help="largest number of prompts to use (default: %(default)s)"
     )
-    parser.add_argument("--call", type=json.loads, default={}, help="extra call arguments, such as '{\"height\": 480}'")
+    parser.add_argument("--call", type=_call, default={}, help="extra call arguments, such as '{\"height\": 480}'")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first prompt (default: %(default)s)")
     parser.add_argument(
         "--dtype", choices=("fp32", "fp16", "bf16"), help="dtype of the weights (default: bf16, on a CPU fp32)"
@@ -73,3 +75,14 @@ def calibrate_pipeline(options: argparse.Namespace) -> int:
     config = pipeline_run(section, str(options.prompt_path), options.seed)
     task = plan_task(config, tuple(options.speedup), False, options.policy)
     return run_task(task, options.limit, options.out, options.command)
+
+
+def _call(text: str) -> dict[str, Any]:
+    """Read call arguments, a JSON object."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object such as '{{\"height\": 480}}', got {shown(text)}")
+    return values

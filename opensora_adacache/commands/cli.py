@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from opensora_adacache.commands.main import run_command
 from opensora_adacache.errors.closest import closest
 
 PROGRAM = "opensora-adacache"
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        print(usage())
-        return 0
+        return run_command(print, usage())
     if given[0] == "--version":
         from opensora_adacache import __version__
 

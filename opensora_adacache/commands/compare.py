@@ -48,16 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.list:
-        from opensora_adacache.caching.registry import COMMAND_NAMES
-
-        print("\n".join(COMMAND_NAMES))
-        return 0
+        return run_command(list_policies, options)
     if options.config is None:
         parser.error("expected a benchmark config, or --list")
     if options.estimate and options.remake:
         parser.error("--estimate makes nothing again; leave out --remake")
     options.command = typed_command("scripts/compare.py", arguments)
-    return run_command(compare, options)
+    return run_command(compare, options, errors=(ImportError,))  # matplotlib may be missing
+
+
+def list_policies(options: argparse.Namespace) -> None:
+    """Print the names of the policies."""
+    from opensora_adacache.caching.registry import COMMAND_NAMES
+
+    print("\n".join(COMMAND_NAMES))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -65,6 +69,7 @@ def compare(options: argparse.Namespace) -> None:
     from opensora_adacache.benchmark.config import load_comparison
     from opensora_adacache.benchmark.remaking import forget
     from opensora_adacache.benchmark.report.bench import write_report
+    from opensora_adacache.benchmark.report.drawing import require_matplotlib
     from opensora_adacache.benchmark.results import RESULTS
     from opensora_adacache.benchmark.runner import ComparisonRun
     from opensora_adacache.generation.folder import warn
@@ -72,6 +77,8 @@ def compare(options: argparse.Namespace) -> None:
     seed = options.prompt_seed
     out = options.out or Path("outputs/compare") / (Path(options.config).stem + ("" if seed is None else f"-{seed}"))
     comparison = load_comparison(options.config, executor_overrides(options), seed)
+    if not options.estimate:
+        require_matplotlib()  # which draws the report once all videos are made
     if options.remake:
         forgotten = forget(out, options.remake)
         print(f"making {', '.join(forgotten)} again")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,13 +34,16 @@ def run_command(
         errors: exceptions besides ValueError and OSError that the user can fix.
     """
     expected: tuple[type[BaseException], ...] = (ValueError, OSError, *errors)
+    _show_any_text()
     try:
         with one_line_warnings():
-            return function(options) or 0
+            status = function(options) or 0
+        sys.stdout.flush()  # a full disk or a closed pipe is an error of the command, not of Python's exit
+        return status
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted before anything was made", INTERRUPTED)
     except expected as error:
-        return _say(f"error: {one_line(error)}", WRONG_INPUT)
+        return _say(f"error: {_error_of_stdout() or one_line(error)}", WRONG_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's class, compared by name to avoid the import
             raise
@@ -57,12 +62,28 @@ def print_error(error: BaseException, where: str = "") -> None:
 def typed_command(script: str, arguments: Sequence[str] | None) -> str:
     """Return a command as the user types it, to be stored with its results.
 
-    >>> typed_command("scripts/compare.py", ["configs/shapes/compare.py", "--limit", "2"])
-    'python scripts/compare.py configs/shapes/compare.py --limit 2'
+    >>> typed_command("scripts/compare.py", ["my configs/compare.py", "--limit", "2"])
+    "python scripts/compare.py 'my configs/compare.py' --limit 2"
     """
     given = sys.argv[1:] if arguments is None else arguments
     program = Path(sys.argv[0]).name  # set by `commands.cli`
-    return " ".join([program if program.startswith("opensora-adacache") else f"python {script}", *given])
+    return f"{program if program.startswith('opensora-adacache') else f'python {script}'} {shlex.join(given)}"
+
+
+def _show_any_text() -> None:
+    """Print characters that the terminal's encoding lacks as escapes; they would end a run that has made videos."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _error_of_stdout() -> str | None:
+    """Return why stdout cannot be written to, and give it up; None if it can."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
+        return f"the output cannot be written: {error.strerror}; write it to a file on a disk with free space"
+    return None
 
 
 def _say(message: str, status: int) -> int:

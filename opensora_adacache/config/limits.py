@@ -9,6 +9,12 @@ from opensora_adacache.errors.shown import shown
 MOST = 10_000
 
 
+def check_size(settings: object, name: str) -> None:
+    """Raise ConfigError unless the named setting lies in -MOST..MOST; tensors of 32 bits cannot hold any float."""
+    if not -MOST <= getattr(settings, name) <= MOST:
+        raise ConfigError(f"{name} must lie in -{MOST}..{MOST}, got {shown(getattr(settings, name))}")
+
+
 def check_counts(settings: object, *names: str) -> None:
     """Raise ConfigError unless the named settings lie in 1..MOST."""
     for name in names:

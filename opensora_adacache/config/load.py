@@ -211,7 +211,7 @@ def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
     if isinstance(name, str):
         refuse_url(name, f"{where}.from_pretrained")
         path = locate(name)
-        exists = os.path.exists(path)  # also False for names that no file can have
+        exists = bool(name.strip()) and os.path.exists(path)  # False for "", and for names that no file can have
         if not exists and (not _HUB_NAME.fullmatch(name) or path.suffix in _CHECKPOINT_SUFFIXES):
             raise MissingFileError(
                 f"{where}.from_pretrained '{name}' does not exist; "

@@ -12,7 +12,7 @@ from typing import Literal
 
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.config.executor import ExecutorSettings
-from opensora_adacache.config.limits import check_counts
+from opensora_adacache.config.limits import check_counts, check_size
 from opensora_adacache.config.parallel import ParallelSettings
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
@@ -151,6 +151,7 @@ class SchedulerSettings:
 
     def __post_init__(self) -> None:
         check_counts(self, "num_sampling_steps", "num_timesteps")
+        check_size(self, "cfg_scale")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,17 @@ def write_unfinished(path: Path, data: bytes | memoryview) -> Path:
     return unfinished
 
 
+def check_writable(path: Path) -> None:
+    """Check, before the work that finds its content, that a file can be written. A missing folder is created.
+
+    Raises:
+        WriteError: see `write_file`.
+    """
+    write_unfinished(path, b"").unlink()
+    if path.is_dir():
+        raise WriteError(f"cannot write '{path}': it is a folder; choose another name")
+
+
 def rename(unfinished: Path, path: Path) -> None:
     """Rename a file that `write_unfinished` wrote to its final name, replacing any existing file.
 

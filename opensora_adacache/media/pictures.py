@@ -26,7 +26,9 @@ def plain_picture(image: Image) -> Image:
     from PIL import ImageOps
 
     image = _eight_bits(image)
-    # Cameras store pictures unrotated and record the orientation in EXIF.
+    # Cameras store pictures unrotated and record the orientation in EXIF, which Pillow would also write anew.
+    image.getexif()
+    image.info.pop("exif", None)
     image = ImageOps.exif_transpose(image)
     has_alpha = image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
     return _on_ground(image.convert("RGBA")) if has_alpha else image.convert("RGB")
@@ -70,7 +72,12 @@ def upright(frame: VideoFrame) -> Image:
         image = _on_ground(fromarray(frame.to_ndarray(format="rgba")))
     else:
         image = frame.to_image()
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV has no name for other side data of the frame, such as EXIF, but knows the angle
+        anticlockwise = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}
+        by_angle = anticlockwise.get(frame.rotation % 360)
+        return image if by_angle is None else image.transpose(by_angle)
     if matrix is None:
         return image
     # A point (x, y) of the picture appears at (a·x + c·y, b·x + d·y), with y downwards; see ISO/IEC 14496-12, 8.2.2.

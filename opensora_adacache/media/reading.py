@@ -6,6 +6,7 @@ only requested frames are kept.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import count, islice
@@ -155,7 +156,10 @@ def _read_image(path: Path) -> Image:
             return plain_picture(image)
     except MediaError as error:
         raise MediaError(f"image '{path}' cannot be read: {error}") from None
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise MediaError(f"image '{path}' has more than {most} pixels; save it again at a smaller size") from None
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error) as error:
         raise MediaError(f"image '{path}' cannot be read: {one_line(error)}; save it again as png") from None
 
 

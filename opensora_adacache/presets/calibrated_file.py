@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from opensora_adacache.caching.checks import check_counts, check_positive, check_text, is_number
+from opensora_adacache.errors.shown import shown
 
 FORMAT_VERSION = 1
 
@@ -38,8 +41,13 @@ class CalibratedSetting:
     speedup: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("date", "command", "source"):
+            check_text(name, getattr(self, name))
+        for name in ("computed_steps", "psnr", "speedup"):  # a PSNR of very different videos may be below 0
+            if getattr(self, name) is not None and not (name == "psnr" and is_number(self.psnr)):
+                check_positive(name, getattr(self, name))
         if not isinstance(self.section, Mapping) or not isinstance(self.section.get("type"), str):
-            raise ValueError(f"a section must be an object with a type, got {self.section!r}")
+            raise ValueError(f"a section must be an object with a type, got {shown(self.section)}")
         if (self.command is None) == (self.source is None):
             raise ValueError("expected either the command that found it or the source that it is quoted from")
 
@@ -64,7 +72,10 @@ class CalibratedFile:
 
     def __post_init__(self) -> None:
         if self.version != FORMAT_VERSION:
-            raise ValueError(f"its format has version {self.version}, this package reads version {FORMAT_VERSION}")
+            raise ValueError(f"its format has version {self.version!r}, this package reads version {FORMAT_VERSION}")
+        check_text("model", self.model)
+        check_text("digest", self.digest)
+        check_counts(self, "num_steps")
 
 
 def read_calibrated(path: Path) -> CalibratedFile:
@@ -76,12 +87,12 @@ def read_calibrated(path: Path) -> CalibratedFile:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
-        settings = {name: _make(CalibratedSetting, entry) for name, entry in content["settings"].items()}
+        settings = {name: _make(CalibratedSetting, entry) for name, entry in _settings(content).items()}
         return _make(CalibratedFile, {**content, "settings": settings})
     except FileNotFoundError:
         raise FileNotFoundError(f"calibrated file '{path}' does not exist") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = "not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+    except (ValueError, RecursionError) as error:
+        reason = error if type(error) is ValueError else "not JSON"
         raise ValueError(
             f"'{path}' holds no calibrated settings ({reason}); write it with opensora-adacache calibrate"
         ) from None
@@ -95,9 +106,19 @@ def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
         return content
 
 
+def _settings(content: Any) -> dict[str, Any]:
+    settings = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings must be an object of names and settings, got {shown(settings)}")
+    return settings
+
+
 def _make(kind: type, content: Any) -> Any:
     """Make a dataclass from a JSON object, ignoring unknown keys."""
     if not isinstance(content, dict):
-        raise ValueError(f"expected an object, got {content!r}")
+        raise ValueError(f"expected an object, got {shown(content)}")
     known = {field.name for field in fields(kind)}
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in content:
+            raise ValueError(f"'{field.name}' is missing")
     return kind(**{key: value for key, value in content.items() if key in known})

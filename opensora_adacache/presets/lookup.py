@@ -11,6 +11,7 @@ from typing import Any
 from opensora_adacache.caching.checks import check_choice, is_number, plain
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import config_class
+from opensora_adacache.errors.shown import one_line
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 from opensora_adacache.presets.identity import ModelIdentity
 from opensora_adacache.presets.user_folder import calibrations_folder
@@ -126,7 +127,14 @@ def find_settings(model: ModelIdentity, speedup: float, policy: str | None = Non
 
 
 def _config(section: Mapping[str, Any]) -> CacheConfig:
-    return config_class(section["type"])(**{key: value for key, value in section.items() if key != "type"})
+    values = {key: value for key, value in section.items() if key != "type"}
+    try:
+        return config_class(section["type"])(**values)
+    except TypeError as error:  # a key or a type that no calibration writes
+        raise ValueError(
+            f"calibrated settings of {section['type']} cannot be used ({one_line(error)}): calibrate again, or remove "
+            f"their file from '{calibrations_folder()}'"
+        ) from None
 
 
 def _files(folder: Path, model: ModelIdentity) -> Iterator[CalibratedFile]:

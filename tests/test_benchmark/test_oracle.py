@@ -9,6 +9,12 @@ from statistics import fmean
 
 import pytest
 
+from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.oracle_plans import costs_path, measure_costs
+from opensora_adacache.benchmark.tasks import plan_tasks
+from opensora_adacache.errors.family import RecordError
+from opensora_adacache.generation.loading import LoadedModels
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 _profile = dict(type="ForecastCache", sensitivity=(2.0, 1.0, 0.5), growth=(8.0, 2.0, 4.0), decision="sample")
@@ -42,3 +48,15 @@ def test_no_schedule_found_is_worse_than_what_it_began_with(oracle, write_compar
 def test_without_a_budget_there_is_nothing_to_search(oracle, write_comparison, capsys):
     assert oracle([str(write_comparison('settings = {"e": dict(cache=dict(type="Static", interval=2))}\n'))]) == 2
     assert "has no ForecastCache with a speedup or computed_steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[[1, 2, 0.5], [1", "[[1, 2]]", '[[1, 2, "x"]]', "{", "3", "[" * 100_000])
+def test_a_damaged_file_of_costs_is_named(write_comparison, tmp_path, content):
+    comparison, (task, *_) = plan_tasks(load_comparison(write_comparison(SETTINGS)))
+    path = costs_path(tmp_path, task)
+    path.parent.mkdir()
+    path.write_text(content)
+    models = LoadedModels.__new__(LoadedModels)  # nothing is measured
+    with pytest.raises(RecordError, match=f"^'{path}' holds no costs .*; delete it") as error:
+        measure_costs(task, comparison.run, models, tmp_path)
+    assert "\n" not in str(error.value)

@@ -163,9 +163,13 @@ def test_files_from_before_the_version_field_are_read(tmp_path, comparison, make
     [
         ("{", "not JSON"),
         ("[]", "does not describe a comparison"),
-        ('{"settings": []}', "missing .* 'config'"),
-        ('{"settings": [{"name": "a"}]}', "missing .* 'title'"),
+        ('{"settings": []}', "'config' is missing"),
+        ('{"settings": [{"name": "a"}]}', "'title' is missing"),
         ('{"settings": [1]}', "expected an object, got 1"),
+        ('{"settings": {}}', r"'settings' must be a list, got \{\}"),
+        ('{"settings": [{"name": ["a"], "title": "A", "policy": "pab"}]}', r"'name' must be a string, got \['a'\]"),
+        ('{"settings": [], "paper_rows": [{"method": "PAB", "speedup": "2x"}]}', "'speedup' must be .*, got '2x'"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_comparison_of_another_kind(tmp_path, content, message):

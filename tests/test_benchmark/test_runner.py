@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_ctrl_c_leaves_what_is_made(compare, write_comparison, tmp_path, monkeyp
     assert "interrupted: 1 of 2 missing videos" in capsys.readouterr().err
     assert compare([str(config), "--limit", "1", "--out", str(out)]) == 0
     assert [row.setting for row in read_results(out / "results.jsonl")] == ["baseline", "every2"]
+
+
+def test_without_matplotlib_nothing_is_made(compare, write_comparison, tmp_path, monkeypatch, capsys):
+    """The report is drawn last, so a package that is missing would be noticed once all videos are made."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert compare([str(write_comparison(SETTINGS)), "--out", str(tmp_path / "out")]) == 2
+    error = "error: drawing needs matplotlib: pip install 'opensora-adacache[eval]'\n"
+    assert capsys.readouterr().err == error and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

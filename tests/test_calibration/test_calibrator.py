@@ -24,9 +24,11 @@ from opensora_adacache.caching.replay import record, replay
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration import forecasts, schedule_searches
 from opensora_adacache.calibration.bayesian import FIRST_POINTS
+from opensora_adacache.calibration.calibrator import Calibrator
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.reinforce import learn
+from opensora_adacache.calibration.results import Found
 from opensora_adacache.calibration.stdit3_runs import STDiT3Runs
 from opensora_adacache.calibration.thresholds import Thresholds
 from opensora_adacache.config import load_config
@@ -175,6 +177,34 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("out", ["file/found.json", "folder.json"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_loaded(
+    calibrate, write_config, tmp_path, monkeypatch, capsys, out
+):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folder.json").mkdir()
+    monkeypatch.setattr("opensora_adacache.generation.loading.load_models", lambda *_: pytest.fail("models are loaded"))
+    assert calibrate([write_config(ADACACHE), "--speedup", "2", "--out", str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: cannot write '{tmp_path / out}': ") and error.count("\n") == 1
+
+
+def test_an_interrupt_says_what_was_found(calibrate, write_config, tmp_path, monkeypatch, capsys):
+    found = Found(PlannedConfig((1, 2, 4)), 3)
+
+    def search(calibrator, start, target):
+        if target == 3:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Calibrator, "for_speedup", search)
+    config, out = write_config(ADACACHE), tmp_path / "found.json"
+    assert calibrate([config, "--speedup", "2", "2.7", "3", "4", "--limit", "1", "--out", str(out)]) == 130
+    assert list(read_calibrated(out).settings) == ["adacache-2x", "adacache-2.7x"]
+    error = f"interrupted: 2 settings found, stored in '{out}'; run the command again from adacache-3x on\n"
+    assert capsys.readouterr().err == error
+
+
 def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config, tmp_path):
     config = write_config('cache = dict(type="ForecastCache", tolerance=1.0, order=1)\n')
     out = tmp_path / "found.json"

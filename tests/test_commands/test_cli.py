@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -63,6 +64,8 @@ def test_a_command_is_recorded_as_it_was_typed(monkeypatch):
     assert typed_command("scripts/compare.py", None) == "opensora-adacache compare a.py"
     monkeypatch.setattr(sys, "argv", ["scripts/compare.py", "a.py"])
     assert typed_command("scripts/compare.py", None) == "python scripts/compare.py a.py"
+    arguments = ["a.py", "--out", "it's here", "--remake", "static-*"]
+    assert shlex.split(typed_command("scripts/compare.py", arguments))[2:] == arguments
 
 
 def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch, capsys):

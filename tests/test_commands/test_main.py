@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,33 @@ def test_a_status_and_other_errors_pass_through():
     with pytest.raises(ImportError):
         run_command(raising(ImportError("no matplotlib")), None)
     assert run_command(raising(ImportError("no matplotlib")), None, errors=(ImportError,)) == 2
+
+
+class Terminal(io.TextIOWrapper):
+    """A stdout of a given encoding."""
+
+    def __init__(self, encoding):
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", rb"\u2026 \xe9"), ("latin-1", b"\\u2026 \xe9")])
+def test_characters_that_the_terminal_lacks_end_no_run(monkeypatch, capsys, encoding, printed):
+    terminal = Terminal(encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert run_command(print, "… é") == 0
+    assert terminal.buffer.getvalue() == printed + b"\n" and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_an_output_that_cannot_be_written_is_one_line(monkeypatch, capsys, flush):
+    """Whether the text is printed at once or only when the command ends."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_command(lambda options: print("a row", flush=flush), None) == 2
+        assert capsys.readouterr().err == (
+            "error: the output cannot be written: No space left on device; write it to a file on a disk with free "
+            "space\n"
+        )
 
 
 def test_only_rank_0_speaks(monkeypatch, capsys):

@@ -101,6 +101,14 @@ def test_the_file_is_wrong_and_all_else_is_given(mains, script, argument, folder
             "expected a whole number of at least 1, got '0'",
         ),
         ("calibrate_pipeline.py", ["m", "--num-sampling-steps", "8", "--speedup", "2", "--limit", "0"], "got '0'"),
+        *(
+            (
+                "calibrate_pipeline.py",
+                ["m", "--num-sampling-steps", "8", "--speedup", "2", "--call", text],
+                f"argument --call: expected a JSON object such as '{{\"height\": 480}}', got {text!r}",
+            )
+            for text in ("null", "height=480", '["height"]')
+        ),
         ("compare.py", ["a.py", "--limit", "0"], "argument --limit: expected a whole number of at least 1, got '0'"),
     ],
 )

@@ -90,6 +90,15 @@ def test_a_config_takes_codebook_and_motion_from_files():
         ('{"settings": {"a": {"section": {"type": "Static"}, "date": "d"}}}', "either the command .* or the source"),
         ('{"settings": {"a": {"section": {}, "date": "d", "command": "c"}}}', "an object with a type"),
         ('{"version": 2, "model": "m", "num_steps": 1, "settings": {}}', "format has version 2, this package reads"),
+        ('{"model": ["m"], "num_steps": 1, "settings": {}}', r"model must be a string, got \['m'\]"),
+        ('{"model": "m", "num_steps": "50", "settings": {}}', "num_steps must be a whole number .*, got '50'"),
+        ('{"model": "m", "settings": {}}', "'num_steps' is missing"),
+        ('{"settings": ["a"]}', r"settings must be an object of names and settings, got \['a'\]"),
+        (
+            '{"settings": {"a": {"section": {"type": "PAB"}, "date": "d", "command": "c", "speedup": 0}}}',
+            "speedup must be above 0, got 0",
+        ),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_file_of_another_kind(tmp_path, content, message):

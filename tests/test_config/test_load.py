@@ -319,6 +319,11 @@ ADACACHE = {"cache.type": "AdaCache", "cache.codebook": {0.1: 2, 1.0: 1}}
         ({"prompt": ["a"], "start_index": 1, "end_index": 1}, "no prompt left"),
         ({"model.from_pretrained": "./nowhere"}, "model.from_pretrained './nowhere' does not exist"),
         ({"vae.from_pretrained": "nowhere/vae.safetensors"}, "vae.from_pretrained .* does not exist"),
+        (
+            {"vae.from_pretrained": " "},
+            "vae.from_pretrained ' ' does not exist; expected a local folder or file, or a hub name",
+        ),
+        ({"scheduler.cfg_scale": -1e39}, r"scheduler: cfg_scale must lie in -10000\.\.10000, got -1e\+39"),
         ({"model": None}, "needs a section model"),
         ({**ADACACHE, "cache.codebook": {0.2: 2, 0.1: 1}}, "cache: codebook thresholds must rise"),
         ({**ADACACHE, "cache.cache_loc": [28]}, r"cache_loc must name layers of 0\.\.27, got 28"),

@@ -76,4 +76,4 @@ def test_the_plan_beside_the_papers_latencies(capsys):
 def test_rates_must_be_positive(capsys):
     plan = runpy.run_path(str(ROOT / "scripts" / "plan.py"))["main"]
     assert plan([str(ROOT / "configs" / "paper" / "multi_gpu.py"), "--link-gb", "0"]) == 2
-    assert capsys.readouterr().err == "error: --link-gb must be above 0, got 0\n"
+    assert capsys.readouterr().err == "error: --link-gb must be above 0 and finite, got 0\n"

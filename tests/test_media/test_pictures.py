@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -143,6 +144,47 @@ def test_every_display_matrix(tmp_path, matrix, expected):
     frames = read_video(turned_video(tmp_path / "a.mp4", matrix))
     assert corners(frames) == expected
     assert frames.shape[2:] == ((64, 48) if matrix[0] == 0 else (48, 64))
+
+
+@pytest.mark.parametrize(("orientation", "expected"), [(1, [BLACK, RED]), (3, [RED, BLACK]), (8, [RED, BLACK])])
+def test_frames_of_a_camera_hold_exif(tmp_path, orientation, expected):
+    """FFmpeg passes on the EXIF of each picture of a motion JPEG, side data for which PyAV has no name."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.new("RGB", (64, 32))
+    picture.paste((255, 0, 0), (32, 0, 64, 32))
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", exif=exif)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuvj420p"
+        for number in range(2):
+            packet = av.Packet(encoded.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            container.mux(packet)
+    found = corners(read_video(tmp_path / "a.avi"))
+    # on its side, the right half of the file is the upper one
+    assert [found[0], found[2 if orientation == 8 else 1]] == expected
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(0x010F, 11), (0x0103, 4)])
+@pytest.mark.parametrize("name", ["a.webp", "a.jpg"])
+def test_exif_that_pillow_reads_and_cannot_write(tmp_path, name, tag, kind):
+    """A make that is a float, or a compression of 32 bits: the orientation beside it is still good."""
+    entries = sorted([(0x0112, 3, 1, b"\0\6\0\0"), (tag, kind, 1, b"\x3f\x80\0\0")])
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2)
+    exif += b"".join(struct.pack(">HHI4s", *entry) for entry in entries) + bytes(4)
+    picture = Image.new("RGB", (64, 32))
+    picture.paste((255, 0, 0), (32, 0, 64, 32))
+    picture.save(tmp_path / name, exif=exif)
+    assert corners(read_reference(tmp_path / name, (64, 32))) == [BLACK, BLACK, RED, RED]
+
+
+def test_a_picture_of_too_many_pixels_says_what_to_do(tmp_path, monkeypatch):
+    Image.new("L", (40, 30)).save(tmp_path / "scan.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(MediaError, match=r"scan.tif' has more than 1000 pixels; save it again at a smaller size$"):
+        read_reference(tmp_path / "scan.tif", (16, 16))
 
 
 def test_the_index_of_a_video_comes_first(tmp_path):

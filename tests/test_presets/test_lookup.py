@@ -139,6 +139,15 @@ def test_a_damaged_file_is_named():
         find_settings(OTHER, 2)
 
 
+def test_settings_that_the_policy_does_not_take_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENSORA_ADACACHE_CALIBRATIONS", str(tmp_path))
+    add(forecast=found({**PROFILE, "of_a_later_version": 1}))
+    with pytest.raises(
+        ValueError, match=f"of_a_later_version.*: calibrate again, or remove their file from '{tmp_path}"
+    ):
+        find_settings(OTHER, 2).at(20)
+
+
 def test_the_folder_of_calibrations(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENSORA_ADACACHE_CALIBRATIONS", str(tmp_path))
     assert calibrations_folder() == tmp_path

@@ -63,16 +63,23 @@ def policy_style(policy: str) -> PolicyStyle:
     return POLICY_STYLES.get(policy, _OTHER)
 
 
+def require_matplotlib() -> None:
+    """Raise ImportError, with what to do, if matplotlib is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise ImportError("drawing needs matplotlib: pip install 'opensora-adacache[eval]'") from None
+
+
 def make_figure(width: float, height: float) -> Figure:
     """Return an empty figure of the given size in inches that is not registered with pyplot.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("drawing needs matplotlib: pip install 'opensora-adacache[eval]'") from None
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
