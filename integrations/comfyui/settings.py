@@ -9,7 +9,7 @@ from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS
 from opensora_adacache.presets.identity import ModelIdentity, short_name
 from opensora_adacache.presets.lookup import find_settings
 
-POLICIES = {"ForecastCache": "forecast", "AdaCache": "adacache"}
+POLICIES = {"ForecastCache": "forecastcache", "AdaCache": "adacache"}
 """Choices of the node → names for a calibrated speedup."""
 PUBLISHED = OPEN_SORA_CODEBOOKS["fast"]
 

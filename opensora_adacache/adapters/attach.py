@@ -45,7 +45,7 @@ def apply_cache(
             that share the steps it must be omitted.
         speedup: n / computed steps, in place of `config`. The settings come from a preset of the model, or else from a
             calibration of your own (docs/guide/calibration.md).
-        policy: "forecast" or "adacache", with `speedup`. None takes the first of them that has settings.
+        policy: "forecastcache" or "adacache", with `speedup`. None takes the first of them that has settings.
         scheduler: the scheduler of the run, which a `corrector` must know of a diffusers transformer: a scheduler of
             diffusers, or "rectified flow" for Euler steps along one. A pipeline has its own, and Open-Sora's models are
             sampled by Euler steps along a rectified flow unless you say otherwise.

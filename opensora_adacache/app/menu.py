@@ -147,10 +147,10 @@ def _calibrated(config: RunConfig, model: ModelIdentity) -> dict[str, Offer]:
     offers = {name: Offer(name, found) for name, found in sections.items()}
     steps = config.num_sampling_steps
     try:
-        find_settings(model, FASTEST, "forecast").section(steps)
+        find_settings(model, FASTEST, "forecastcache").section(steps)
     except ValueError:
         return offers
-    anything = Offer("forecastcache", {}, lambda speedup: find_settings(model, speedup, "forecast").section(steps))
+    anything = Offer("forecastcache", {}, lambda speedup: find_settings(model, speedup, "forecastcache").section(steps))
     return {**offers, "forecastcache": anything}
 
 

@@ -16,7 +16,11 @@ from opensora_adacache.errors.shown import one_line
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An `argparse.ArgumentParser` that does not print its usage before an error."""
+    """An `argparse.ArgumentParser` that does not print its usage before an error, nor the markup of docstrings."""
+
+    def format_help(self) -> str:
+        """Return the help, whose description is often a docstring, with its code in single quotes."""
+        return super().format_help().replace("``", "'")
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 after one line on stderr."""

@@ -1,4 +1,4 @@
-"""The cache section that names a speedup, ``dict(policy="forecast", speedup=2.2)``, and the settings it stands for."""
+"""The cache section that names a speedup, ``dict(policy="adacache", speedup=2.2)``, and the settings it stands for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from opensora_adacache.presets.calibrated_file import CalibratedFile, Calibrated
 from opensora_adacache.presets.identity import ModelIdentity
 from opensora_adacache.presets.user_folder import calibrations_folder
 
-POLICIES = {"forecast": "ForecastCache", "adacache": "AdaCache"}
+POLICIES = {"forecastcache": "ForecastCache", "adacache": "AdaCache"}
 """Policies that a speedup can be given for → their names in configs; the first one that has settings is used."""
 PRESETS = Path(__file__).parent / "data"
 
@@ -47,7 +47,7 @@ class SpeedupSettings:
     Attributes:
         model: the model.
         speedup: n / computed steps.
-        policy: "forecast" or "adacache".
+        policy: "forecastcache" or "adacache".
         candidates: settings of that policy for the model, presets before the user's own.
     """
 
@@ -78,7 +78,7 @@ class SpeedupSettings:
         return _config(self._section(min(self.candidates, key=self._speedup_distance)))
 
     def _allows(self, one: Candidate, num_steps: int) -> bool:
-        if self.policy == "forecast":
+        if self.policy == "forecastcache":
             return _distance(one.num_steps, num_steps) <= math.log(_PROFILE_RANGE) + 1e-9
         return one.num_steps == num_steps
 
@@ -86,7 +86,7 @@ class SpeedupSettings:
         return 0.0 if one.setting.speedup is None else _distance(one.setting.speedup, self.speedup)
 
     def _section(self, one: Candidate) -> dict[str, Any]:
-        if self.policy == "forecast":
+        if self.policy == "forecastcache":
             return {**one.setting.section, "speedup": self.speedup, "computed_steps": None, "tolerance": None}
         return dict(one.setting.section)
 
@@ -99,7 +99,7 @@ def find_settings(model: ModelIdentity, speedup: float, policy: str | None = Non
     Args:
         model: the model.
         speedup: n / computed steps, at least 1.
-        policy: "forecast" or "adacache"; None for the first of them that has settings.
+        policy: "forecastcache" or "adacache"; None for the first of them that has settings.
 
     Raises:
         ValueError: there are none, or a file in the folder of calibrations is damaged.
@@ -118,7 +118,7 @@ def find_settings(model: ModelIdentity, speedup: float, policy: str | None = Non
             for setting in file.settings.values()
             if setting.section["type"] == POLICIES[name]
         )
-        kept = tuple(one for one in ones if name == "forecast" or _is_for(one.setting, speedup))
+        kept = tuple(one for one in ones if name == "forecastcache" or _is_for(one.setting, speedup))
         if kept:
             return SpeedupSettings(model, speedup, name, kept)
         others += ones
@@ -156,7 +156,7 @@ def _listed(candidates: Iterable[Candidate]) -> str:
     steps: dict[str, set[int]] = {}
     for one in candidates:
         kind, speedup = one.setting.section["type"], one.setting.speedup
-        serves_any = kind == POLICIES["forecast"] or speedup is None  # a profile serves other speedups too
+        serves_any = kind == POLICIES["forecastcache"] or speedup is None  # a profile serves other speedups too
         what = f"{kind} {'for any speedup' if serves_any else f'at {speedup:g}x'}"
         steps.setdefault(what, set()).add(one.num_steps)
     return ", ".join(f"{what} with {'/'.join(map(str, sorted(steps[what])))} steps" for what in sorted(steps))
@@ -166,7 +166,7 @@ def _missing(model: ModelIdentity, speedup: float, policy: str | None, num_steps
     kind = f"{POLICIES[policy]} " if policy else ""
     steps = f" with {num_steps} steps" if num_steps else ""
     number = num_steps or "N"
-    command = model.command.format(policy="adacache" if policy == "adacache" else "forecastcache", steps=number)
+    command = model.command.format(policy=policy or "forecastcache", steps=number)
     return (
         f"no {kind}settings of {model.shown} for speedup {speedup:g}{steps}{there}: run {command} --speedup {speedup:g}"
     )

@@ -54,7 +54,7 @@ def compare(options: argparse.Namespace) -> None:
     for title in SCHEDULERS:
         uncached = videos(config, models, jobs, title, None)
         for speedup in options.speedups:
-            preset = replace(find_settings(identity, speedup, "forecast").at(STEPS), decision="sample")
+            preset = replace(find_settings(identity, speedup, "forecastcache").at(STEPS), decision="sample")
             found = [
                 fmean(map(psnr, videos(config, models, jobs, title, cache, known), uncached))
                 for cache, known in ((replace(preset, corrector=0.0), True), (preset, True), (preset, False))

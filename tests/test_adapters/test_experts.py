@@ -255,6 +255,6 @@ def test_by_speedup(pipeline):
         with pytest.raises(ValueError, match="no AdaCache settings .* with 7 steps; there are AdaCache at 2x with 10"):
             generate(pipeline, 7)
     with pytest.raises(ValueError, match="two transformers, for which no profile of ForecastCache is calibrated"):
-        apply_cache(pipeline, speedup=2, policy="forecast")
+        apply_cache(pipeline, speedup=2, policy="forecastcache")
     with apply_cache(pipeline, ForecastCacheConfig(speedup=1.25)), pytest.warns(UserWarning, match="has no profile"):
         generate(pipeline, 16)

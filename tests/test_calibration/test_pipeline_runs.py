@@ -169,7 +169,7 @@ def test_a_config_of_a_pipeline(saved, prompts, calibrations, tmp_path, capsys):
     (path,) = calibrations.glob("*.json")
     (found,) = read_calibrated(path).settings.values()
     assert found.section["tolerance"] > 0
-    config.write_text(text + 'cache = dict(policy="forecast", speedup=1.6)\n')
+    config.write_text(text + 'cache = dict(policy="forecastcache", speedup=1.6)\n')
     assert load_config(config).cache.sensitivity == tuple(found.section["sensitivity"])
 
 

@@ -28,7 +28,7 @@ def status_of(main, arguments):
 def test_help(mains, script, capsys):
     assert status_of(mains[script], ["--help"]) == 0
     out, errors = capsys.readouterr()
-    assert not errors and out.startswith("usage: ")
+    assert not errors and out.startswith("usage: ") and "``" not in out
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_a_profile_is_not_stretched_too_far():
     ):
         find_settings(BUNDLED, 2.2).at(5)
     with pytest.raises(ValueError, match="with 500 steps"):
-        find_settings(BUNDLED, 2.2, "forecast").at(500)
+        find_settings(BUNDLED, 2.2, "forecastcache").at(500)
 
 
 def test_codebooks_are_for_their_own_speedup_and_steps():
@@ -90,7 +90,7 @@ def test_codebooks_are_for_their_own_speedup_and_steps():
     config = find_settings(PUBLISHED, 2.2).at(30)
     assert isinstance(config, AdaCacheConfig) and config.cache_loc == (13,)
     with pytest.raises(ValueError, match="no ForecastCache settings of an STDiT3 of depth 28 and width 1152"):
-        find_settings(PUBLISHED, 2.2, "forecast")
+        find_settings(PUBLISHED, 2.2, "forecastcache")
 
 
 def test_without_any_the_command_is_named():
@@ -105,7 +105,7 @@ def test_without_any_the_command_is_named():
     for wrong, message in ((0.5, "at least 1, got 0.5"), (math.inf, "got inf"), ("2", "got '2'")):
         with pytest.raises(ValueError, match=message):
             find_settings(BUNDLED, wrong)
-    with pytest.raises(ValueError, match="policy must be one of forecast, adacache, got 'teacache'"):
+    with pytest.raises(ValueError, match="policy must be one of forecastcache, adacache, got 'teacache'"):
         find_settings(BUNDLED, 2, "teacache")
 
 
@@ -167,7 +167,7 @@ def test_apply_cache_with_a_speedup():
     for arguments, message in (
         ({}, "either settings or speedup=X, got neither"),
         ({"config": AdaCacheConfig({1.0: 1}), "speedup": 2}, "got both"),
-        ({"config": AdaCacheConfig({1.0: 1}), "policy": "forecast"}, "policy goes with speedup"),
+        ({"config": AdaCacheConfig({1.0: 1}), "policy": "forecastcache"}, "policy goes with speedup"),
         ({"config": 2.2}, "an instance of a CacheConfig, got float"),
         ({"speedup": 2.2, "num_sampling_steps": None}, "needs num_sampling_steps"),
     ):
@@ -202,9 +202,9 @@ def test_a_pipeline_takes_the_number_of_steps_of_each_call():
 def test_a_config_names_a_speedup(tmp_path):
     path = tmp_path / "config.py"
     base = ROOT / "configs" / "shapes" / "sample.py"
-    path.write_text(f'_base_ = ["{base}"]\ncache = dict(policy="forecast", speedup=2.2, decision="sample")\n')
+    path.write_text(f'_base_ = ["{base}"]\ncache = dict(policy="forecastcache", speedup=2.2, decision="sample")\n')
     config = load_config(path, {"prompt": ["a red circle"]})
     assert config.cache == replace(find_settings(BUNDLED, 2.2).at(30), decision="sample")
-    path.write_text(f'_base_ = ["{base}"]\ncache = dict(policy="forecast", speedup=2.2, type="AdaCache")\n')
+    path.write_text(f'_base_ = ["{base}"]\ncache = dict(policy="forecastcache", speedup=2.2, type="AdaCache")\n')
     with pytest.raises(ValueError, match="cache.policy goes with cache.speedup alone, got type too"):
         load_config(path, {"prompt": ["a red circle"]})

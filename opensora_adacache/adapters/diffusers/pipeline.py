@@ -101,7 +101,7 @@ def _found(pipeline: Any, requested: Requested) -> SpeedupSettings:
     """
     transformers: list[Any] = list(transformers_of(pipeline).values())
     if len(transformers) > 1:
-        if requested.policy == "forecast":
+        if requested.policy == "forecastcache":
             raise ValueError(
                 f"{type(pipeline).__name__} has two transformers, for which no profile of ForecastCache is calibrated: "
                 "set policy='adacache', or pass ForecastCacheConfig(speedup=X) to run without a profile"
