@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.scenes.accuracy import report
 from opensora_adacache.scenes.evaluate import SOURCES, Settings, digest, evaluate, maker
 
@@ -24,19 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="folder with transformer, vae, text_encoder and tokenizer")
     parser.add_argument(
-        "--num-prompts", type=int, default=256, help="number of held-out prompts (default: %(default)s)"
+        "--num-prompts", type=count, default=256, help="number of held-out prompts (default: %(default)s)"
     )
     parser.add_argument(
         "--source", choices=SOURCES, default="model", help="sampled clips, drawn ones, or through the VAE"
     )
-    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: %(default)s)")
+    parser.add_argument("--steps", type=count, default=30, help="denoising steps (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first clip; each further clip has the next seed"
     )
     parser.add_argument("--prompt-seed", type=int, default=0, help="seed that the held-out prompts are drawn with")
-    parser.add_argument("--batch", type=int, default=8, help="clips to make together (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--batch", type=count, default=8, help="clips to make together (default: %(default)s)")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--results", type=Path, default=Path("outputs/evaluate_bundled/results.jsonl"), help="file of the results"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 from opensora_adacache.shapes.dataset import heldout_prompts
 from opensora_adacache.shapes.evaluate import WEIGHTS, ShapesModel, accuracy_table, check_clips, failure_lines
@@ -24,14 +24,16 @@ from opensora_adacache.shapes.evaluate import WEIGHTS, ShapesModel, accuracy_tab
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-prompts", type=int, default=64, help="number of held-out prompts (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=30, help="denoising steps (default: %(default)s)")
+    parser.add_argument(
+        "--num-prompts", type=count, default=64, help="number of held-out prompts (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=count, default=30, help="denoising steps (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first clip; each further clip has the next seed"
     )
     parser.add_argument("--prompt-seed", type=int, default=0, help="seed that the held-out prompts are drawn with")
-    parser.add_argument("--batch", type=int, default=8, help="clips to make together (default: %(default)s)")
+    parser.add_argument("--batch", type=count, default=8, help="clips to make together (default: %(default)s)")
     parser.add_argument(
         "--weights", type=Path, default=WEIGHTS, help="folder of the weights (default: those of the package)"
     )

@@ -20,7 +20,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 from opensora_adacache.commands.main import run_command  # noqa: E402
-from opensora_adacache.commands.parser import OneLineParser  # noqa: E402
+from opensora_adacache.commands.parser import OneLineParser, count  # noqa: E402
 from opensora_adacache.scenes.recipe import STAGES, Recipe, train  # noqa: E402
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_bundled"))
-    parser.add_argument("--size", type=int, default=96, help="height and width in pixels")
+    parser.add_argument("--size", type=count, default=96, help="height and width in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eager", action="store_true", help="do not compile the transformer's blocks")
     parser.add_argument(

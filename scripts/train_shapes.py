@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.shapes.train import STAGES, Recipe, spatial_stage, temporal_stage, transformer_stage
 
 
@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="last stage to train")
     parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--steps", type=int, help="number of steps of the stage (default: the recipe's)")
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=count, help="number of steps of the stage (default: the recipe's)")
     return run_command(train, parser.parse_args(arguments))
 
 

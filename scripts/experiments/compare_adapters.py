@@ -26,7 +26,7 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.metrics.quality import psnr
 from opensora_adacache.testing.pipelines import call_arguments, make_pipeline
 
@@ -329,9 +329,11 @@ def efficiency(num_steps: int, repeats: int) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description="Compare our caches with those of diffusers and cache-dit.")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--computed", type=int, default=11, help="computed steps to aim for (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs; reports the fastest (default: %(default)s)")
+    parser.add_argument("--steps", type=count, default=20, help="denoising steps (default: %(default)s)")
+    parser.add_argument("--computed", type=count, default=11, help="computed steps to aim for (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=count, default=3, help="timed runs; reports the fastest (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
     return run_command(compare_adapters, parser.parse_args(arguments))
 

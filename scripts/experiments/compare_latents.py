@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAEConfig
 from opensora_adacache.scenes.fidelity import outlines_of, psnr
 from opensora_adacache.scenes.halved import Halved
@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", nargs="+", choices=structures(), default=list(structures()))
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--num-prompts", type=int, default=12)
+    parser.add_argument("--steps", type=count, default=300)
+    parser.add_argument("--num-prompts", type=count, default=12)
     parser.add_argument("--folder", type=Path, default=Path("outputs/compare_latents"))
     return run_command(compare_latents, parser.parse_args(arguments))
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.models.temporal_vae import TemporalVAE
 from opensora_adacache.models.vae import SPATIAL_SCALE
 from opensora_adacache.scenes.fidelity import outlines_of, psnr
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spatial", type=Path, help="checkpoint of the spatial stage")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=count, default=100)
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--random-start", action="store_true", help="do not start by keeping every fourth frame")
     parser.add_argument("--folder", type=Path, default=Path("outputs/fit_few_clips"))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.metrics.bootstrap import bootstrap_interval
 from opensora_adacache.scenes.outline_error import Outline, read_outlines
 from opensora_adacache.schedulers.rectified_flow import RFLOW
@@ -28,12 +28,12 @@ from opensora_adacache.shapes.scene import SHAPES, SceneSpec
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-prompts", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--num-prompts", type=count, default=64)
+    parser.add_argument("--steps", type=count, default=30)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=9000)
     parser.add_argument("--prompt-seed", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=count, default=8)
     return run_command(measure_outlines, parser.parse_args(arguments))
 
 

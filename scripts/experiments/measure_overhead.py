@@ -16,7 +16,7 @@ from statistics import median
 from unittest.mock import patch
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 # The parts to measure, and the methods of the session and its run that they consist of.
 PARTS = {
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="run config, as for run_sample_video.sh")
     parser.add_argument("--speedup", type=float, default=2.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=count, default=3)
     return run_command(measure_overhead, parser.parse_args(arguments))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.scenes.fidelity import outlines_of, psnr, without_channels
 from opensora_adacache.scenes.prompts import heldout_prompts, render_clip
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="folder with vae")
-    parser.add_argument("--num-prompts", type=int, default=12)
+    parser.add_argument("--num-prompts", type=count, default=12)
     return run_command(measure_vae, parser.parse_args(arguments))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 KINDS = {
     "spatial attention": {("s", "attn")},
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="benchmark config")
-    parser.add_argument("--limit", type=int, default=8, help="number of prompts to use (default: %(default)s)")
+    parser.add_argument("--limit", type=count, default=8, help="number of prompts to use (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
     return run_command(site_schedules, parser.parse_args(arguments))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 LATENTS, NUM_TOKENS = (4, 18, 32), 30
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, metavar="DIR", help="source tree of an older version of the package")
-    parser.add_argument("--depth", type=int, default=2, help="pairs of blocks (2)")
-    parser.add_argument("--repeats", type=int, default=9, help="turns that are timed (9)")
+    parser.add_argument("--depth", type=count, default=2, help="pairs of blocks (2)")
+    parser.add_argument("--repeats", type=count, default=9, help="turns that are timed (9)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
     return run_command(time_changes, parser.parse_args(arguments))
 

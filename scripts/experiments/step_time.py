@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 LATENTS = (4, 18, 32)
 TOKENS = (30, 300)
@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", type=Path, metavar="DIR", help="source tree of Open-Sora v1.2.0")
-    parser.add_argument("--depth", type=int, default=4, help="pairs of blocks (4)")
-    parser.add_argument("--repeats", type=int, default=30, help="turns that are timed (30)")
+    parser.add_argument("--depth", type=count, default=4, help="pairs of blocks (4)")
+    parser.add_argument("--repeats", type=count, default=30, help="turns that are timed (30)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
     return run_command(time_steps, parser.parse_args(arguments))
 

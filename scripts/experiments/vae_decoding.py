@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, count
 
 BUNDLED = "opensora_adacache/shapes/weights/vae"
 
@@ -23,7 +23,7 @@ BUNDLED = "opensora_adacache/shapes/weights/vae"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=8, help="number of videos (default: %(default)s)")
+    parser.add_argument("--limit", type=count, default=8, help="number of videos (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     options = parser.parse_args(arguments)
     options.command = typed_command("scripts/experiments/vae_decoding.py", arguments)

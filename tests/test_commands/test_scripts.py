@@ -110,6 +110,8 @@ def test_the_file_is_wrong_and_all_else_is_given(mains, script, argument, folder
             for text in ("null", "height=480", '["height"]')
         ),
         ("compare.py", ["a.py", "--limit", "0"], "argument --limit: expected a whole number of at least 1, got '0'"),
+        ("evaluate_bundled.py", ["folder", "--batch", "-1"], "expected a whole number of at least 1, got '-1'"),
+        ("evaluate_shapes.py", ["--num-prompts", "1.5"], "expected a whole number of at least 1, got '1.5'"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_before_anything_is_read(mains, capsys, script, arguments, message):
