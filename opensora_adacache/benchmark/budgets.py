@@ -118,7 +118,8 @@ def further_settings(
 
 
 def next_factor(found: Sequence[Point], budget: float) -> float | None:
-    """Return the factor to try next; None if a setting is close enough or the budget lies between two.
+    """Return the factor to try next; None if a setting is close enough, the budget lies between two, or there is no new
+    one to try.
 
     >>> next_factor([Point("a", 1.0, 12.0)], 10)  # aims at 9.2 steps
     1.701
@@ -136,7 +137,9 @@ def next_factor(found: Sequence[Point], budget: float) -> float | None:
     gap = nearest.steps - budget
     aim = budget - math.copysign(MARGIN + OVERSHOOT * abs(gap), gap)
     rise = math.log(max(aim, 1.0) / nearest.steps)
-    return float(f"{nearest.factor * math.exp(rise / _slope(found, nearest)):.4g}")
+    factor = float(f"{nearest.factor * math.exp(rise / _slope(found, nearest)):.4g}")
+    # an exact setting does not count as a side of the budget, so that its factor can come up again
+    return None if any(point.factor == factor for point in found) else factor
 
 
 def _slope(found: Sequence[Point], nearest: Point) -> float:

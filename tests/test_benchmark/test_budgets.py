@@ -65,6 +65,8 @@ def test_thresholds_are_added_until_the_budget_lies_between_two(write_comparison
         ([Point("a", 1.0, 9.6), Point("b", 2.0, 9.6)], None),
         # exact videos are no end of a draw
         ([Point("a", 1.0, 30.0, is_exact=True), Point("b", 2.0, 8.0)], 1.818),
+        # nor is the same threshold tried twice
+        ([Point("a", 1.0, 7.0), Point("b", 0.9, 8.0), Point("c", 0.7794, 30.0, is_exact=True)], None),
     ],
 )
 def test_the_next_threshold_for_nine_steps(found, factor):
