@@ -11,6 +11,14 @@ import pytest
 from opensora_adacache.generation.interrupts import Interrupts
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Python's own handler of Ctrl-C: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_signals_interrupt_and_the_handlers_come_back(number):
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
