@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,6 +12,7 @@ from opensora_adacache.benchmark.paper import PaperRow
 from opensora_adacache.config.section import convert
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.files import write_file
+from opensora_adacache.presets.json_object import known_fields
 
 DESCRIPTION = "comparison.json"
 FORMAT_VERSION = 1
@@ -136,12 +137,6 @@ def _entries(content: Any, name: str) -> list[Any]:
 
 def _make(kind: type, content: Any) -> Any:
     """Make a dataclass from a JSON object, ignoring unknown keys."""
-    if not isinstance(content, dict):
-        raise ValueError(f"expected an object, got {shown(content)}")
-    hints, values = get_type_hints(kind), {}
-    for one in fields(kind):
-        if one.name in content:
-            values[one.name] = convert(content[one.name], hints[one.name], f"'{one.name}'")
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise ValueError(f"'{one.name}' is missing")
-    return kind(**values)
+    hints = get_type_hints(kind)
+    found = known_fields(kind, content)
+    return kind(**{name: convert(value, hints[name], f"'{name}'") for name, value in found.items()})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opensora_adacache.caching.checks import check_counts, check_positive, check_text, is_number
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.presets.json_object import known_fields
 
 FORMAT_VERSION = 1
 
@@ -87,8 +88,11 @@ def read_calibrated(path: Path) -> CalibratedFile:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
-        settings = {name: _make(CalibratedSetting, entry) for name, entry in _settings(content).items()}
-        return _make(CalibratedFile, {**content, "settings": settings})
+        settings = {
+            name: CalibratedSetting(**known_fields(CalibratedSetting, entry))
+            for name, entry in _settings(content).items()
+        }
+        return CalibratedFile(**known_fields(CalibratedFile, {**content, "settings": settings}))
     except FileNotFoundError:
         raise FileNotFoundError(f"calibrated file '{path}' does not exist") from None
     except (ValueError, RecursionError) as error:
@@ -111,14 +115,3 @@ def _settings(content: Any) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"settings must be an object of names and settings, got {shown(settings)}")
     return settings
-
-
-def _make(kind: type, content: Any) -> Any:
-    """Make a dataclass from a JSON object, ignoring unknown keys."""
-    if not isinstance(content, dict):
-        raise ValueError(f"expected an object, got {shown(content)}")
-    known = {field.name for field in fields(kind)}
-    for field in fields(kind):
-        if field.default is MISSING and field.name not in content:
-            raise ValueError(f"'{field.name}' is missing")
-    return kind(**{key: value for key, value in content.items() if key in known})
