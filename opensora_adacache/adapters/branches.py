@@ -178,8 +178,7 @@ class BranchedSession:
         if not name:
             name = self._twins.name_of(latents, timestep)
         session = self.branches.get(name) or self._new_branch(name)
-        session.leave_unfinished(timestep, step_index)
-        if not session.is_unfinished:
+        if session.begins_run(timestep, step_index):
             self._begin_run(name)
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
             self._join(name, session)

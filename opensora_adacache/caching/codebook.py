@@ -1,6 +1,6 @@
 """Codebook: maps the distance between two residuals to a rate.
 
-At a rate of r, one step computes, and the next r − 1 steps reuse its residuals.
+A rate of r means: compute one step, then reuse its residuals for r − 1 steps.
 """
 
 from __future__ import annotations

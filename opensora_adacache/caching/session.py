@@ -168,8 +168,9 @@ class CacheSession:
         """
         self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
         try:
-            self.leave_unfinished(timestep, step_index)
-            run = self._run_of(latents)
+            run = self._run
+            if run is None or self.begins_run(timestep, step_index):
+                run = self._new_run(latents)
             rows = run.rows_to_run(len(latents), self.prompts_last)
             held, times = latents, timestep
             if rows is not None:
@@ -277,11 +278,13 @@ class CacheSession:
             run.policy.observe_probe(step.number, run.store.get(site, step.rows), residual, num_frames)
         run.store.put(site, residual, step.rows)
 
-    def leave_unfinished(self, timestep: Tensor, step_index: int | None = None) -> None:
-        """End an unfinished run, with a warning, if a call with this timestep [R] is known to begin another one."""
+    def begins_run(self, timestep: Tensor, step_index: int | None = None) -> bool:
+        """Return whether a call with this timestep [R] begins a run; if it ends an unfinished one, warn."""
         run = self._run
-        if run is None or not run.is_unfinished or not run.timesteps.begins_anew(timestep, step_index):
-            return
+        if run is None or not run.is_unfinished:
+            return True
+        if not run.timesteps.begins_anew(timestep, step_index):
+            return False
         self.end_run()
         warnings.warn(
             f"the sampler begins a new run after {len(run.steps)} of {self.num_sampling_steps} steps, so the "
@@ -289,6 +292,7 @@ class CacheSession:
             AdaCacheWarning,
             stacklevel=4,
         )
+        return True
 
     def end_run(self) -> None:
         """Record that the sampler has ended, even if steps are left: the next call begins a new run."""
@@ -353,12 +357,9 @@ class CacheSession:
             raise RuntimeError("no step is open: the blocks ran outside a call of the model")
         return self._run, self._run.open
 
-    def _run_of(self, latents: Tensor) -> Run:
-        """Return the run that a call belongs to: the current one or a new one."""
-        run = self._run
-        if run is not None and run.is_unfinished:
-            return run
-        end_of_previous = None
+    def _new_run(self, latents: Tensor) -> Run:
+        """Begin the run of a call, and return it."""
+        run, end_of_previous = self._run, None
         if run is not None and self.has_run_through:
             end_of_previous = run.timesteps.last
             self._runs_before.append((run.steps, len(run.policy.groups)))

@@ -123,8 +123,7 @@ def _call(session: CacheSession, stack: BlockStack, model: Any, original: Callab
         latents = arguments["img"]
         grid = layout.grid(arguments["img_ids"]) if stack.needs_grid else None
         timestep = TIMESTEP_RANGE * arguments["timesteps"]
-        session.leave_unfinished(timestep)
-        if not session.is_unfinished:
+        if session.begins_run(timestep):
             session.branches_in_batch = _count_branches(session.config, latents)
         with session.model_call(latents, timestep):
             out = stack.run(session, latents.shape[0], grid, lambda: original(*args, **kwargs))
