@@ -12,7 +12,7 @@ from typing import Any
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.registry import type_name
 from opensora_adacache.config.calibrated import write_calibrated
-from opensora_adacache.media.files import check_writable
+from opensora_adacache.media.files import check_writable, one_writer
 from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 from opensora_adacache.presets.identity import ModelIdentity
 from opensora_adacache.presets.user_folder import calibration_path
@@ -93,7 +93,6 @@ class CalibratedOutput:
         Raises:
             OSError: the file cannot be written.
         """
-        old = read_calibrated(self.path).settings if self.path.exists() else {}
         new = {
             name: CalibratedSetting(
                 cache_section(one.cache),
@@ -105,7 +104,9 @@ class CalibratedOutput:
             )
             for name, one in found.items()
         }
-        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}, digest=self.digest))
+        with one_writer(self.path.parent):  # calibrations of other policies may add to the file, too
+            old = read_calibrated(self.path).settings if self.path.exists() else {}
+            write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}, digest=self.digest))
 
 
 def own_calibrations(model: ModelIdentity, num_steps: int, command: str) -> CalibratedOutput:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from opensora_adacache.errors.family import WriteError
@@ -61,6 +62,26 @@ def check_writable(path: Path) -> None:
     write_unfinished(path, b"").unlink()
     if path.is_dir():
         raise WriteError(f"cannot write '{path}': it is a folder; choose another name")
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads out of the same block for this folder, so that none loses what another adds.
+
+    A process that ends, however it does, lets the next one in. On a file system without locks this does nothing.
+
+    Raises:
+        WriteError: the folder cannot be made or read.
+    """
+    with _explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def rename(unfinished: Path, path: Path) -> None:
