@@ -18,8 +18,15 @@ from opensora_adacache.shapes.train import Recipe
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--target", type=Path, default=WEIGHTS)
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("outputs/train_shapes"),
+        help="folder of the checkpoints (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target", type=Path, default=WEIGHTS, help="folder to write the weights to (default: %(default)s)"
+    )
     return run_command(export_weights, parser.parse_args(arguments))
 
 

@@ -31,8 +31,15 @@ def read_losses(path: Path) -> tuple[list[int], list[float], float]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--target", type=Path, default=Path("docs/results/bundled_model"))
+    parser.add_argument(
+        "--folder", type=Path, default=Path("outputs/train_shapes"), help="folder of the logs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--target",
+        type=Path,
+        default=Path("docs/results/bundled_model"),
+        help="folder to copy the losses to (default: %(default)s)",
+    )
     return run_command(plot_training, parser.parse_args(arguments), errors=(ImportError,))  # matplotlib may be missing
 
 

@@ -28,15 +28,27 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--minutes", type=float, default=Recipe.minutes, help="time limit of all stages, including earlier runs"
+        "--minutes",
+        type=float,
+        default=Recipe.minutes,
+        help="time limit of all stages, including earlier runs (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/train_bundled"))
-    parser.add_argument("--size", type=count, default=96, help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="device to train on (default here: %(default)s)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("outputs/train_bundled"),
+        help="folder of the checkpoints, from which a run resumes, and of the weights (default: %(default)s)",
+    )
+    parser.add_argument("--size", type=count, default=96, help="height and width in pixels (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and clips (default: %(default)s)")
     parser.add_argument("--eager", action="store_true", help="do not compile the transformer's blocks")
     parser.add_argument(
-        "--shares", type=float, nargs=2, default=Recipe.shares, help="fractions of the time per VAE part"
+        "--shares", type=float, nargs=2, default=Recipe.shares, help="fractions of the time for the two VAE parts"
     )
     parser.add_argument("--steps", type=int, nargs=3, help="steps of the stages instead of a time limit")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run")

@@ -24,9 +24,18 @@ from opensora_adacache.shapes.train import STAGES, Recipe, spatial_stage, tempor
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=STAGES, default=STAGES[-1], help="last stage to train")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/train_shapes"))
-    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
+    parser.add_argument(
+        "--stage", choices=STAGES, default=STAGES[-1], help="last stage to train (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("outputs/train_shapes"),
+        help="folder of the checkpoints, from which a run resumes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=count, default=torch.get_num_threads(), help="CPU threads (default: as many as torch takes)"
+    )
     parser.add_argument("--steps", type=count, help="number of steps of the stage (default: the recipe's)")
     return run_command(train, parser.parse_args(arguments))
 
