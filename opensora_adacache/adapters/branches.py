@@ -129,7 +129,7 @@ class BranchedSession:
         return next((session.runs for session in self.branches.values()), [])
 
     def cache_bytes(self) -> int:
-        """Return the number of bytes that cached residuals of all branches hold now."""
+        """Return the number of bytes that cached residuals of all branches hold; see `CacheSession.cache_bytes`."""
         return sum(session.cache_bytes() for session in self.branches.values())
 
     @property

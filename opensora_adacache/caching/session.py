@@ -138,7 +138,7 @@ class CacheSession:
         return traces[0] if traces else []
 
     def cache_bytes(self) -> int:
-        """Return the number of bytes that cached residuals hold now."""
+        """Return the number of bytes that cached residuals hold now; 0 after the last step of a run."""
         return self._run.num_bytes() if self._run else 0
 
     @property
@@ -186,6 +186,8 @@ class CacheSession:
             distances = tuple(one.distance if one else None for one in found)
             motions = tuple(one.motion if one else None for one in found)
             self.on_step(ObservedStep(step.number - 1, timestep, latents, tuple(step.computed), distances, motions))
+            if len(run.steps) == self.num_sampling_steps:
+                run.clear()  # nothing reads it again, and the VAE decodes next, which takes much memory
         except BaseException:
             self.reset()
             raise
@@ -298,6 +300,7 @@ class CacheSession:
         """Record that the sampler has ended, even if steps are left: the next call begins a new run."""
         if self._run:
             self._run.has_ended = True
+            self._run.clear()
 
     @property
     def is_unfinished(self) -> bool:

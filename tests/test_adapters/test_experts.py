@@ -84,8 +84,8 @@ def test_one_session_for_both(pipeline):
     assert torch.equal(generate(pipeline), cached) and schedules(session) == both(computed)
     parts = [len(part.trace) for part in session.sessions.values()]
     assert parts == [first, 10 - first]
-    num_bytes = [part.cache_bytes() for part in session.sessions.values()]
-    assert num_bytes[0] == num_bytes[1] > 0 and session.peak_cache_bytes == session.cache_bytes() == sum(num_bytes)
+    num_bytes = [part.peak_cache_bytes for part in session.sessions.values()]
+    assert num_bytes[0] == num_bytes[1] == session.peak_cache_bytes > 0
     trace = session.trace
     session.detach()
     assert session.cache_bytes() == 0 and session.trace == trace
@@ -110,13 +110,12 @@ def test_another_number_of_steps_per_call(pipeline):
     [(1.1, 1), pytest.param(0.0, 0, marks=pytest.mark.slow), pytest.param(None, 0, marks=pytest.mark.slow)],
 )
 def test_one_of_them_takes_no_step(pipeline, boundary, index):
-    """A call after one in which both took some: nothing of the other's earlier run is shown, or kept."""
+    """A call after one in which both took some: nothing of the other's earlier run is shown."""
     session = apply_cache(pipeline, RATE_2)
     generate(pipeline)
-    bytes_of_both = session.cache_bytes()
     pipeline.register_to_config(boundary_ratio=boundary)
     generate(pipeline)
-    assert schedules(session)["cond"] == [1, 2, 4, 6, 8, 9, 10] and session.cache_bytes() == bytes_of_both / 2
+    assert schedules(session)["cond"] == [1, 2, 4, 6, 8, 9, 10]
     traces = [part.trace for part in session.sessions.values()]
     assert len(traces[index]) == 10 and traces[1 - index] == []
     pipeline.register_to_config(boundary_ratio=0.875)

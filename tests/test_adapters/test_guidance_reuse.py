@@ -102,13 +102,19 @@ def test_every_policy(golden_model, sample, policy_settings, name, decision):
 
 @torch.no_grad()
 def outputs_on_given_latents(model, config):
-    """Return the outputs [step, branch, …], the trace and the bytes held at the end; no output moves the latents."""
+    """Return the outputs [step, branch, …], the trace, and the bytes held before the last step.
+
+    No output moves the latents.
+    """
     x = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1, -1)
     y = torch.randn(2, 1, 12, 32, generator=torch.Generator().manual_seed(1))
     size = {"fps": torch.full((1,), 8.0), "height": torch.full((1,), 64.0), "width": torch.full((1,), 64.0)}
     with apply_cache(model, config, STEPS) as session:
-        outs = [model(x * (1 - i / 20), torch.full((2,), 1000.0 - 80 * i), y, **size) for i in range(STEPS)]
-        return torch.stack(outs), session.trace, session.cache_bytes()
+        outs = []
+        for i in range(STEPS):
+            held = session.cache_bytes()
+            outs.append(model(x * (1 - i / 20), torch.full((2,), 1000.0 - 80 * i), y, **size))
+        return torch.stack(outs), session.trace, held
 
 
 def test_the_conditional_rows_go_on_as_they_would_with_all_rows(golden_model):

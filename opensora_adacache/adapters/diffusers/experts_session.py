@@ -128,13 +128,16 @@ class ExpertsSession:
         return [traces] if traces else []
 
     def cache_bytes(self) -> int:
-        """Return the number of bytes that cached residuals of both transformers hold now."""
+        """Return the number of bytes that cached residuals hold now; see `CacheSession.cache_bytes`."""
         return sum(session.cache_bytes() for session in self.sessions.values())
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The largest number of bytes that cached residuals held, summed over transformers and branches."""
-        return sum(session.peak_cache_bytes for session in self.sessions.values())
+        """The largest number of bytes that cached residuals of one transformer held, summed over its branches.
+
+        Those of the first transformer are freed before the second one takes its first step.
+        """
+        return max(session.peak_cache_bytes for session in self.sessions.values())
 
     def _check_idle(self) -> None:
         for session in self.sessions.values():

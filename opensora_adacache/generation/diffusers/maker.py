@@ -162,8 +162,9 @@ class PipelineMaker:
             traces=list(traces.values()),
             denoising_seconds=calls.denoising_seconds,
             decoding_seconds=calls.decoding_seconds / num_videos,
-            peak_cache_bytes=sum(
-                branch.run_peak_bytes for session in self._sessions.values() for branch in session.branches.values()
+            peak_cache_bytes=max(  # transformers run one after the other
+                (sum(branch.run_peak_bytes for branch in one.branches.values()) for one in self._sessions.values()),
+                default=0,
             ),
             num_steps=sum(map(len, traces.values())) if traces else calls.num_steps,
             defect=None if finite else "the pipeline returned values that are not finite (NaN or infinity)",

@@ -12,9 +12,14 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.session import CacheSession
 
 
-def drive(config, blocks, num_rows=1):
-    """Run a policy over the outputs of blocks, numbers [steps][blocks][rows]; return its session."""
+def drive(config, blocks, num_rows=1, held=None):
+    """Run a policy over the outputs of blocks, numbers [steps][blocks][rows]; return its session.
+
+    The bytes that are held at the end of each step are added to a list.
+    """
     session = CacheSession(config, len(blocks), branches_in_batch=1)
+    if held is not None:
+        session.on_step = lambda step: held.append(session.cache_bytes())
     x = torch.ones(num_rows, 1, 1)
     for step, outputs in enumerate(blocks, start=1):
         time = torch.full((num_rows,), 1000.0 - step)
@@ -47,11 +52,14 @@ def test_by_hand():
     # mean changes of the two blocks: 0.2 and 0.15 at steps 2 and 3, 0.1 at step 4, which is below 0.14. Of 20 steps two
     # in a row are skipped, 5 and 6, and every third computes; the last two (half of four) compute too.
     config = BWCacheConfig(threshold=0.14)
-    session = drive(config, steps_of([0.4, 0.3, 0.2, *[9.0] * 16]))
+    held = []
+    session = drive(config, steps_of([0.4, 0.3, 0.2, *[9.0] * 16]), held=held)
     assert schedule(session) == [1, 2, 3, 4, 7, 10, 13, 16, 19, 20]
     distances = [record.distance for record in session.trace]
     assert distances[:4] == [None, *map(pytest.approx, (0.2, 0.15, 0.1))] and distances[4:] == [None] * 16
-    assert session.cache_bytes() == 4  # the residual; the outputs are dropped after the trigger
+    # the residual and two outputs, which the first computed step after the trigger drops
+    assert held == [12] * 6 + [4] * 14
+    assert session.cache_bytes() == 0
 
 
 def test_every_step_computes_until_the_trigger():
