@@ -287,7 +287,7 @@ class Run:
         return out if corrected is moving else torch.cat([corrected, others], dim=1)
 
     def close_step(self, step: OpenStep, timer: Timer) -> None:
-        """Read the measurements of a computed step and let the policy decide."""
+        """Read the measurements of a computed step and let the policy decide. The last step frees the residuals."""
         self.residual.observe_first(None)
         rows = self.policy.rows_of(step.computed)
         decisions: list[Decision | None] = [None] * len(self.policy.groups)
@@ -314,6 +314,8 @@ class Run:
         finished = FinishedStep(step.number, step.computed, decisions, rates, num_rows, timer, share, left_out)
         self.steps.append(finished)
         self.open = None
+        if len(self.steps) == self.num_sampling_steps:
+            self.clear()  # nothing reads it again, and the VAE decodes next, which takes much memory
 
     def _keep_half(self, second: bool) -> None:
         """Continue with half of the rows after guidance was switched off during the run."""

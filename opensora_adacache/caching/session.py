@@ -186,8 +186,6 @@ class CacheSession:
             distances = tuple(one.distance if one else None for one in found)
             motions = tuple(one.motion if one else None for one in found)
             self.on_step(ObservedStep(step.number - 1, timestep, latents, tuple(step.computed), distances, motions))
-            if len(run.steps) == self.num_sampling_steps:
-                run.clear()  # nothing reads it again, and the VAE decodes next, which takes much memory
         except BaseException:
             self.reset()
             raise

@@ -41,6 +41,14 @@ class RecordedCalls:
 
     steps: list[list[Any]] = field(repr=False)
 
+    @classmethod
+    def of(cls, calls: Sequence[tuple[float, Any]]) -> RecordedCalls:
+        """Return the calls of a run, of which those of one step have the same timestep."""
+        steps: dict[float, list[Any]] = {}
+        for timestep, output in calls:
+            steps.setdefault(timestep, []).append(output)
+        return cls(list(steps.values()))
+
 
 class PipelineRuns(CalibrationRuns):
     """A loaded pipeline and the videos to calibrate on, each made by a call of its own.
@@ -106,7 +114,7 @@ class PipelineRuns(CalibrationRuns):
         return torch.cat(latents), traces
 
     def record(self, cache: CacheConfig | None, jobs: Sequence[VideoJob]) -> RecordedRun:
-        """Make some videos with settings that compute every step, and record the outputs of the transformer.
+        """Make some videos and record the outputs of the transformer.
 
         Raises:
             ValueError: the pipeline has two transformers.
@@ -116,22 +124,24 @@ class PipelineRuns(CalibrationRuns):
             with self._attached(cache) as session, record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
             traces += _traces(session)
-            steps: dict[float, list[Any]] = {}
-            for timestep, output in calls:
-                steps.setdefault(timestep, []).append(output)
-            outputs.append(RecordedCalls(list(steps.values())))
+            outputs.append(RecordedCalls.of(calls))
         return RecordedRun(torch.cat(latents), traces, outputs)
 
     def denoise_from(
         self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
-    ) -> Tensor:
-        """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
-        latents, model = [], self._only_transformer()
+    ) -> RecordedRun:
+        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
+        latents, all_outputs, model = [], [], self._only_transformer()
         for job, recorded in zip(jobs, outputs, strict=True):
             first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
-            with apply_cache(self.pipeline, cache, self.num_steps - step + 1), play_back(model, first):
+            with (
+                apply_cache(self.pipeline, cache, self.num_steps - step + 1),
+                play_back(model, first),
+                record_calls(model) as calls,
+            ):
                 latents.append(self._make(job, "latent"))
-        return torch.cat(latents)
+            all_outputs.append(RecordedCalls.of(calls))
+        return RecordedRun(torch.cat(latents), [], all_outputs)
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
         """Return for each job the recordings of the probe in an uncached run, for each transformer and branch."""

@@ -73,11 +73,11 @@ class CalibrationRuns(ABC):
 
     @abstractmethod
     def record(self, cache: CacheConfig | None, jobs: Sequence[Any]) -> RecordedRun:
-        """Make the videos of some jobs with settings that compute every step, and record the model's outputs."""
+        """Make the videos of some jobs, which decide together, and record the model's outputs."""
 
     @abstractmethod
-    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[Any]) -> Tensor:
-        """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
+    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[Any]) -> RecordedRun:
+        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
 
     @abstractmethod
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.calibration.annealing import ANNEALING_ROUNDS, CLIMBING_ROUNDS, Schedule, anneal
+from opensora_adacache.calibration.planned_runs import PlannedRuns
 from opensora_adacache.calibration.reinforce import GROUP, UPDATES, SchedulePolicy, learn
 from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.weighted_reuse import ROUNDS, reuse_errors, search_weights
@@ -46,11 +47,12 @@ class ScheduleSearches:
     def num_runs(self, planner: str, num_targets: int) -> float:
         """Return about how many uncached runs of one video the planner costs; cached ones take about half as long.
 
-        It is the largest cost, since schedules that come up again are not run again.
+        It is the largest cost, since schedules that come up again are not run again and searches may end early.
         """
         match planner:
             case "BudCache":
-                return num_targets * len(self.jobs) * (ANNEALING_ROUNDS + CLIMBING_ROUNDS * self.runs.num_steps) / 2
+                # runs that begin where they depart from an earlier one take about a quarter as long
+                return num_targets * len(self.jobs) * (ANNEALING_ROUNDS + CLIMBING_ROUNDS * self.runs.num_steps) / 4
             case "GCache":
                 return num_targets * len(self.jobs) * ROUNDS / 2
             case "ReCache":
@@ -61,8 +63,12 @@ class ScheduleSearches:
         if planner == "ReCache":
             return self._learned(predictor).schedule(num_computed)
 
+        planned = PlannedRuns(self.runs, self.jobs)
+
         def loss(steps: Schedule) -> float:
-            return self._harm(PlannedConfig(steps=steps, predictor=predictor))
+            if predictor is not None:  # forecasts depend on more than the last computed step
+                return self._harm(PlannedConfig(steps=steps, predictor=predictor))
+            return self._distance(planned.latents(steps))
 
         if planner == "BudCache":
             return anneal(self.runs.num_steps, num_computed, loss)
@@ -83,7 +89,9 @@ class ScheduleSearches:
 
     def _harm(self, cache: PlannedConfig, chosen: slice = slice(None)) -> float:
         """Return the mean squared error of the final latents of some jobs."""
-        latents, _ = self.runs.denoise(cache, self.jobs[chosen])
+        return self._distance(self.runs.denoise(cache, self.jobs[chosen])[0], chosen)
+
+    def _distance(self, latents: Tensor, chosen: slice = slice(None)) -> float:
         return (latents - self._uncached_latents[chosen]).square().mean().item()
 
     @cached_property

@@ -103,7 +103,7 @@ class STDiT3Runs(CalibrationRuns):
         return result
 
     def record(self, cache: CacheConfig | None, jobs: Sequence[VideoJob]) -> RecordedRun:
-        """Make some videos with settings that compute every step, and record the model's outputs.
+        """Make some videos and record the model's outputs.
 
         One decision for the batch, so that there is one trace, whose errors are those of all videos together.
         """
@@ -114,13 +114,16 @@ class STDiT3Runs(CalibrationRuns):
                 latents, _ = self.denoise(None, jobs)
         return RecordedRun(latents, session.traces, outputs)
 
-    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[VideoJob]) -> Tensor:
-        """Return the latents of runs that replay recorded outputs before `step` and use the cache from there on."""
+    def denoise_from(
+        self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[VideoJob]
+    ) -> RecordedRun:
+        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
         with (
             apply_cache(self.models.transformer, cache, self.num_steps - step + 1),
             play_back(self.models.transformer, outputs[: step - 1]),
+            record_outputs(self.models.transformer) as all_outputs,
         ):
-            return self.denoise(None, jobs)[0]
+            return RecordedRun(self.denoise(None, jobs)[0], [], all_outputs)
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
         """Return for each job the recording of the probe, which holds both guidance branches."""

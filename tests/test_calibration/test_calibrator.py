@@ -26,6 +26,7 @@ from opensora_adacache.calibration import forecasts, schedule_searches
 from opensora_adacache.calibration.bayesian import FIRST_POINTS
 from opensora_adacache.calibration.calibrator import Calibrator
 from opensora_adacache.calibration.forecasts import Forecasts
+from opensora_adacache.calibration.planned_runs import PlannedRuns
 from opensora_adacache.calibration.plans import Plans
 from opensora_adacache.calibration.reinforce import learn
 from opensora_adacache.calibration.results import Found
@@ -274,6 +275,23 @@ def test_costs_of_segments_are_those_of_whole_runs(write_config):
         steps = [step for step in range(1, 6) if not i < step < j]
         expected = (latents(PlannedConfig(steps=steps)) - uncached).abs().mean().item()
         assert cost == pytest.approx(expected, abs=1e-6) and cost > 0
+
+
+def test_a_run_that_begins_where_it_departs_from_an_earlier_one_gives_the_same_latents(write_config):
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 6})
+    jobs = plan_jobs(config)
+    models = load_models(config, [text for job in jobs for text in job.texts])
+    runs, calls = STDiT3Runs(config, models, jobs), []
+    planned = PlannedRuns(runs, jobs)
+    models.transformer.spatial_blocks[0].register_forward_pre_hook(lambda *args: calls.append(1))
+    # The blocks run at steps that are computed again. The second schedule begins at step 2, which it shares with the
+    # first; the third begins at 4. The next two share step 1 alone; the last one begins at 4, as the fourth goes on.
+    expected = {(1, 2, 4, 6): 4, (1, 2, 3, 6): 3, (1, 2, 4, 5): 2, (1, 4, 5): 3, (1, 5, 6): 3, (1, 4, 6): 2}
+    for steps, number in expected.items():
+        calls.clear()
+        latents = planned.latents(steps)
+        assert len(calls) == number, steps
+        assert torch.equal(latents, runs.denoise(PlannedConfig(steps=steps))[0])
 
 
 def test_budcache_plans_by_the_final_latents_of_whole_runs(write_config):

@@ -206,7 +206,9 @@ def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     assert runs.identity.name == "tiny-wan"
     skipping = PlannedForecastConfig(steps=(1, 2, 3, 4, 6), corrector=0.5)
     whole, _ = runs.denoise(skipping, jobs)
-    late = runs.denoise_from(2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs)
+    late = runs.denoise_from(
+        2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs
+    ).latents
     torch.testing.assert_close(late, whole, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(late, recorded.latents, atol=1e-5)
 
