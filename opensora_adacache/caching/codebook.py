@@ -1,6 +1,6 @@
 """Codebook: maps the distance between two residuals to a rate.
 
-A rate of r means: compute one step, then reuse its residuals for r − 1 steps.
+The rate is the distance to the next computed step: at a rate of 4, three steps reuse residuals before one computes.
 """
 
 from __future__ import annotations

@@ -66,8 +66,13 @@ def test_one_session_for_both(pipeline):
     assert isinstance(session, ExpertsSession) and session.trace == session.runs == []
     with pytest.raises(ValueError, match="has a cache attached already"):
         apply_cache(pipeline, RATE_2)
-    seen, blocks = [], []
-    session.on_step = lambda name, step: seen.append((name, step.index, step.computed[0]))
+    seen, held, blocks = [], [], []
+
+    def on_step(name, step):
+        seen.append((name, step.index, step.computed[0]))
+        held.append(session.cache_bytes())
+
+    session.on_step = on_step
     handles = [
         model.blocks[0].register_forward_pre_hook(lambda module, inputs, name=name: blocks.append(name))
         for name, model in (("first", pipeline.transformer), ("second", pipeline.transformer_2))
@@ -85,7 +90,8 @@ def test_one_session_for_both(pipeline):
     parts = [len(part.trace) for part in session.sessions.values()]
     assert parts == [first, 10 - first]
     num_bytes = [part.peak_cache_bytes for part in session.sessions.values()]
-    assert num_bytes[0] == num_bytes[1] == session.peak_cache_bytes > 0
+    assert num_bytes[0] == num_bytes[1] == session.peak_cache_bytes == max(held) > 0
+    assert held[2 * first - 1] == held[-1] == 0  # each transformer's are freed with its last step
     trace = session.trace
     session.detach()
     assert session.cache_bytes() == 0 and session.trace == trace
@@ -110,12 +116,12 @@ def test_another_number_of_steps_per_call(pipeline):
     [(1.1, 1), pytest.param(0.0, 0, marks=pytest.mark.slow), pytest.param(None, 0, marks=pytest.mark.slow)],
 )
 def test_one_of_them_takes_no_step(pipeline, boundary, index):
-    """A call after one in which both took some: nothing of the other's earlier run is shown."""
+    """A call after one in which both took some: nothing of the other's earlier run is shown, or kept."""
     session = apply_cache(pipeline, RATE_2)
     generate(pipeline)
     pipeline.register_to_config(boundary_ratio=boundary)
     generate(pipeline)
-    assert schedules(session)["cond"] == [1, 2, 4, 6, 8, 9, 10]
+    assert schedules(session)["cond"] == [1, 2, 4, 6, 8, 9, 10] and session.cache_bytes() == 0
     traces = [part.trace for part in session.sessions.values()]
     assert len(traces[index]) == 10 and traces[1 - index] == []
     pipeline.register_to_config(boundary_ratio=0.875)
