@@ -53,12 +53,12 @@ def _decode(content: bytes, limits: Limits) -> Image:
             with images.open(BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > limits.upload_pixels:
                     raise MediaError(
-                        f"the reference image has {image.width}x{image.height} pixels, but at most "
+                        f"it has {image.width}x{image.height} pixels, but at most "
                         f"{limits.upload_pixels / 1e6:g} million are read: upload a smaller one"
                     )
                 return plain_picture(image)
-        except MediaError:
-            raise
+        except MediaError as error:
+            raise MediaError(f"the reference image cannot be read: {error}") from None
         except Exception:  # Pillow's decoders raise many kinds of errors on broken files
             raise MediaError(
                 "the reference image cannot be read: upload a png, jpeg, webp, bmp, gif or tiff file"

@@ -66,6 +66,12 @@ def test_large_images_are_refused_before_their_pixels_are_read(uploads):
         store(uploads / "a.tiff", uploads)
 
 
+def test_an_image_of_an_unknown_range_says_so(uploads):
+    Image.new("I", (4, 4)).save(uploads / "a.tiff")
+    with pytest.raises(MediaError, match="^the reference image cannot be read: it has 32-bit integers"):
+        store(uploads / "a.tiff", uploads)
+
+
 def test_a_truncated_image(uploads):
     Image.effect_noise((30, 30), 50).save(uploads / "a.png")
     (uploads / "a.png").write_bytes((uploads / "a.png").read_bytes()[:400])
