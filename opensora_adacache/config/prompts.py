@@ -21,21 +21,29 @@ OPTION_KEYS = ("reference_path", "mask_strategy")
 
 _LOOP_MARK = re.compile(r"\|(\d{1,9})\|")
 _SHOWN_CHARACTERS = 60
+# What a line can begin or end with unseen: whitespace, byte order marks, zero-width spaces, the end mark of DOS.
+_UNSEEN = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\ufeff\u200b\u2060\x1a"
+# Files of these kinds hold more than prompts, or spread one over lines.
+_OTHER_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".py")
 
 
 def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None = None) -> list[str]:
     """Read prompts from a text file, one per line, from `start_index` up to but not including `end_index`.
 
-    Blank lines are skipped and not counted; indices start at 0. An `end_index` beyond the last prompt means the end of
-    the file.
+    Lines end at line feeds and carriage returns only. Blank lines are skipped and not counted; indices start at 0. An
+    `end_index` beyond the last prompt means the end of the file.
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: the file or the range has no prompt, or the file is not UTF-8 text.
+        ConfigError: the file or the range has no prompt, or the file is not UTF-8 text or, by its suffix, a table or
+            another kind of data.
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise MissingFileError(f"prompt file '{path}' does not exist; pass a text file with one prompt per line")
+        problem = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise MissingFileError(f"prompt file '{path}' {problem}; pass a text file with one prompt per line")
+    if path.suffix.lower() in _OTHER_KINDS:
+        raise ConfigError(f"prompt file '{path}' is a {path.suffix} file; save the prompts as text, one per line")
     try:
         # Python reads \r\n and \r as \n. Other line boundaries of str.splitlines, such as U+2028, are part of the text.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -43,7 +51,7 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
         raise ConfigError(f"prompt file '{path}' is not UTF-8 text; save it as UTF-8, one prompt per line") from None
     if any("\0" in line for line in lines):
         raise ConfigError(f"prompt file '{path}' holds null characters; save it as UTF-8 text, one prompt per line")
-    prompts = [line.strip() for line in lines if line.strip()]
+    prompts = [prompt for prompt in (line.strip(_UNSEEN) for line in lines) if prompt]
     if not prompts:
         raise ConfigError(f"prompt file '{path}' is empty; write one prompt per line")
     end = len(prompts) if end_index is None else min(end_index, len(prompts))

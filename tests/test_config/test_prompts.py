@@ -98,6 +98,25 @@ def test_lines_end_at_line_ends_only(tmp_path, data_folder):
     assert read_prompts(path) == ["a\u2028b", "c\x0bd\x0ce", "f\x85g", "h\u2029i\x1ej"]
 
 
+def test_what_is_not_seen_is_no_prompt(tmp_path):
+    """Byte order marks of files that were joined, zero-width spaces, and the end mark of DOS."""
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa\n\ufeff b\u200b\n\ufeff\n\u200b \u3000\nc\u200dd\n\x1a".encode())
+    assert read_prompts(path) == ["a", "b", "c\u200dd"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.JSONL", "a.yaml"])
+def test_files_that_hold_more_than_prompts_are_refused(tmp_path, name):
+    (tmp_path / name).write_text('id,prompt\n1,"a cat,\non a mat"\n')
+    with pytest.raises(ValueError, match=rf"{name}' is a .* file; save the prompts as text, one per line"):
+        read_prompts(tmp_path / name)
+
+
+def test_a_folder_of_prompts_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is a folder; pass a text file"):
+        read_prompts(tmp_path)
+
+
 @pytest.mark.parametrize("start, end", [(3, None), (0, 0), (2, 1), (-1, None), (0, -1)])
 def test_a_range_without_prompts_is_refused(tmp_path, start, end):
     path = tmp_path / "prompts.txt"
