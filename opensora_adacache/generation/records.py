@@ -153,8 +153,12 @@ class RunRecord:
 
 
 def to_json(record: VideoRecord | RunRecord) -> bytes:
-    """Return a record as JSON. Numbers that are not finite become null, because JSON cannot represent them."""
-    return (json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return a record as JSON. Numbers that are not finite become null, because JSON cannot represent them.
+
+    Names of files that are not UTF-8 keep their bytes as JSON's escapes.
+    """
+    text = json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 def from_json(kind: type[_Record], content: bytes) -> _Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,11 @@ def test_numbers_that_are_not_finite_become_null():
     written = to_json(VideoRecord(**{**vars(VIDEO), "traces": traces}))
     assert b"NaN" not in written and b"Infinity" not in written
     assert from_json(VideoRecord, written).traces == [[{"step": 1, "distance": None}, {"step": 2, "distance": None}]]
+
+
+def test_names_of_files_that_are_not_utf8():
+    record = VideoRecord(**{**vars(VIDEO), "settings": {"references": [os.fsdecode(b"caf\xe9.png")]}})
+    assert from_json(VideoRecord, to_json(record)) == record
 
 
 def test_a_record_without_a_version_is_of_version_1():
