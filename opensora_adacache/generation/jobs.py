@@ -172,14 +172,14 @@ def _check_references(
 ) -> None:
     shown = _show(index, prompt)
     if not references:
-        where = f"'{shelf.folder}' has no image for it" if shelf.folder else "it has no reference_path"
         raise ConfigError(
-            f"{shown} starts from a reference image, but {where}; make it with "
+            f"{shown} starts from a reference image, but {shelf.why_none(index)}; make it with "
             f"'bash run_sample_image.sh {config.path}', or pass --mask-strategy '' for text to video"
         )
     for path in references:
         if not os.path.isfile(path):
-            raise MissingFileError(f"reference '{path}' of {shown} does not exist; correct the path")
+            problem = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+            raise MissingFileError(f"reference '{path}' of {shown} {problem}; correct the path")
     for mask in masks:
         if mask.reference >= len(references):
             raise ConfigError(

@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from pathlib import Path
+from unicodedata import normalize
 
 from opensora_adacache.config.paths import refuse_url
 from opensora_adacache.errors.family import AdaCacheWarning, ConfigError
@@ -58,17 +59,28 @@ class ReferenceShelf:
         if self.folder is None:
             position = 0 if len(self.entries) == 1 else index - self.start_index
             return split_paths(self.entries[position]) if self.entries else ()
-        numbers = [_NUMBERED.search(file.stem) for file in self._files]
-        if all(numbers):
-            own = [
-                file for file, number in zip(self._files, numbers, strict=True) if number and int(number[1]) == index
-            ]
+        numbers = self._numbers()
+        if numbers and None not in numbers:
+            own = [file for file, number in zip(self._files, numbers, strict=True) if number == index]
             return (own[sample % len(own)],) if own else ()
-        self._name_skipped()
+        self._tell_doubts(numbers)
         return (self._files[index],) if index < len(self._files) else ()
 
-    def _name_skipped(self) -> None:
-        """Warn once about files that are not images or videos, because the files after them move to earlier prompts."""
+    def why_none(self, index: int) -> str:
+        """Return why a prompt has no reference, as a clause of a message."""
+        if self.folder is None:
+            return "it has no reference_path"
+        if self._files and None not in self._numbers():
+            return f"'{self.folder}' has images named by number, like '{self._files[0].name}', and none is {index:04d}"
+        return f"'{self.folder}' has no image for it"
+
+    def _numbers(self) -> list[int | None]:
+        """Return the index of the prompt in the name of each file, or None for other names."""
+        found = [_NUMBERED.search(file.stem) for file in self._files]
+        return [None if number is None else int(number[1]) for number in found]
+
+    def _tell_doubts(self, numbers: list[int | None]) -> None:
+        """Warn once about files that move others to another prompt: those not read, and those without a number."""
         if self._warned or self.folder is None:
             return
         self._warned = True
@@ -78,6 +90,14 @@ class ReferenceShelf:
             warnings.warn(
                 f"'{self.folder}' has {len(skipped)} file{'s' if len(skipped) > 1 else ''} of an unsupported type "
                 f"({names}); the others are paired with the prompts in order",
+                AdaCacheWarning,
+                stacklevel=2,
+            )
+        if any(number is not None for number in numbers):
+            other = self._files[numbers.index(None)].name
+            warnings.warn(
+                f"'{self.folder}' has images named by number, but '{other}' is not; all are paired with the prompts in "
+                "order, not by number",
                 AdaCacheWarning,
                 stacklevel=2,
             )
@@ -100,18 +120,23 @@ def split_paths(text: str) -> tuple[Path, ...]:
 
 def list_media(folder: Path) -> list[Path]:
     """List the images and videos of a folder by name, with 2 before 10. A missing folder has none."""
-    return [file for file in _visible(folder) if _is_media(file)] if folder.is_dir() else []
+    return [file for file in _visible(folder) if _is_media(file)]
 
 
 def _visible(folder: Path) -> list[Path]:
-    """List the files of a folder that are neither hidden nor previews of images that a run is making."""
-    files = (file for file in folder.iterdir() if file.is_file() and file.name[0] != "." and not is_preview(file))
+    """List the files of a folder that are neither hidden nor previews of images that a run is making.
+
+    A link to nothing is one of them: without it, the files after it would move to earlier prompts.
+    """
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.iterdir() if not file.is_dir() and file.name[0] != "." and not is_preview(file))
     return sorted(files, key=_natural_order)
 
 
 def _natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
-    """Return a sort key that compares numbers by value and ignores case."""
-    pieces = re.split(r"(\d+)", file.name.casefold())
+    """Return a sort key that compares numbers by value, in digits of any script, and ignores case."""
+    pieces = re.split(r"(\d+)", normalize("NFKC", file.name).casefold())
     return [(int(piece), "") if i % 2 else (0, piece) for i, piece in enumerate(pieces)], file.name
 
 

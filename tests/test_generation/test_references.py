@@ -67,6 +67,39 @@ def test_what_was_left_out_is_named_once(tmp_path):
     assert len(warned) == 1
 
 
+def test_a_folder_of_unsupported_types_only(tmp_path):
+    folder = touch(tmp_path / "images", "a", "b.heic")
+    with pytest.warns(AdaCacheWarning, match=r"has 2 files of an unsupported type \(a, b.heic\)"):
+        assert ReferenceShelf((folder,), num_prompts=1).find(0) == ()
+
+
+def test_a_link_to_nothing_keeps_its_place(tmp_path):
+    folder = touch(tmp_path / "images", "a.png", "c.png")
+    (tmp_path / "images" / "b.png").symlink_to("gone.png")
+    shelf = ReferenceShelf((folder,), num_prompts=3)
+    assert [names(shelf.find(i)) for i in range(3)] == [["a.png"], ["b.png"], ["c.png"]]
+
+
+def test_one_image_without_a_number_is_named(tmp_path):
+    folder = touch(tmp_path / "images", "grid.png", "sample_0000.png", "sample_0001.png")
+    shelf = ReferenceShelf((folder,), num_prompts=2)
+    with pytest.warns(AdaCacheWarning, match="images named by number, but 'grid.png' is not; all are paired .* order"):
+        assert names(shelf.find(0)) == ["grid.png"]
+
+
+def test_why_there_is_no_image(tmp_path):
+    folder = touch(tmp_path / "images", "IMG_1234.jpg", "IMG_1235.jpg")
+    reason = ReferenceShelf((folder,), num_prompts=2).why_none(0)
+    assert reason == f"'{folder}' has images named by number, like 'IMG_1234.jpg', and none is 0000"
+
+
+@pytest.mark.parametrize("digits", ["012", "٠١٢", "０１２", "⁰¹²"])
+def test_digits_of_any_script(tmp_path, digits):
+    given = [f"a{digits[1]}{digits[0]}.png", f"a{digits[2]}.png", f"a{digits[1]}.png"]
+    shelf = ReferenceShelf((touch(tmp_path / "images", *given),), num_prompts=3)
+    assert [names(shelf.find(i))[0] for i in range(3)] == given[::-1]
+
+
 def test_a_file_of_an_unknown_kind_is_no_folder(tmp_path):
     (tmp_path / "a.heic").touch()
     assert names(ReferenceShelf((str(tmp_path / "a.heic"),), 1).find(0)) == ["a.heic"]
