@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
@@ -42,12 +44,29 @@ class RecordedCalls:
     steps: list[list[Any]] = field(repr=False)
 
     @classmethod
-    def of(cls, calls: Sequence[tuple[float, Any]]) -> RecordedCalls:
-        """Return the calls of a run, of which those of one step have the same timestep."""
-        steps: dict[float, list[Any]] = {}
-        for timestep, output in calls:
-            steps.setdefault(timestep, []).append(output)
-        return cls(list(steps.values()))
+    def of(cls, calls: Sequence[tuple[float, Any]], num_steps: int) -> RecordedCalls:
+        """Return the calls of a run, the same number for each step.
+
+        Where guidance is on for some steps only, timesteps tell the steps apart. Half precision, in which HunyuanVideo
+        gets its timesteps, cannot distinguish those of neighbouring steps of a long run.
+
+        Args:
+            calls: timestep and output of each call, in order.
+            num_steps: n.
+
+        Raises:
+            ValueError: the calls of two steps cannot be told apart.
+        """
+        number = max(len(calls) // num_steps, 1)
+        steps = [calls[i : i + number] for i in range(0, len(calls), number)]
+        if len(steps) != num_steps or any(len({timestep for timestep, _ in step}) > 1 for step in steps):
+            steps = [list(step) for _, step in groupby(calls, key=itemgetter(0))]
+        if len(steps) != num_steps:
+            raise ValueError(
+                f"a run of {num_steps} steps called the model {len(calls)} times, at {len(steps)} timesteps, so it is "
+                "unknown which calls belong to a step: switch guidance on for all steps, or take fewer steps"
+            )
+        return cls([[output for _, output in step] for step in steps])
 
 
 class PipelineRuns(CalibrationRuns):
@@ -124,7 +143,7 @@ class PipelineRuns(CalibrationRuns):
             with self._attached(cache) as session, record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
             traces += _traces(session)
-            outputs.append(RecordedCalls.of(calls))
+            outputs.append(RecordedCalls.of(calls, self.num_steps))
         return RecordedRun(torch.cat(latents), traces, outputs)
 
     def denoise_from(
@@ -140,7 +159,7 @@ class PipelineRuns(CalibrationRuns):
                 record_calls(model) as calls,
             ):
                 latents.append(self._make(job, "latent"))
-            all_outputs.append(RecordedCalls.of(calls))
+            all_outputs.append(RecordedCalls.of(calls, self.num_steps))
         return RecordedRun(torch.cat(latents), [], all_outputs)
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
