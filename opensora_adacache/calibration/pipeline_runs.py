@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -148,16 +148,21 @@ class PipelineRuns(CalibrationRuns):
 
     def denoise_from(
         self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
+    ) -> Tensor:
+        """Return the latents of videos that replay recorded outputs before `step` and use the cache from there on."""
+        latents = []
+        for job, recorded in zip(jobs, outputs, strict=True):
+            with self._from(step, cache, recorded):
+                latents.append(self._make(job, "latent"))
+        return torch.cat(latents)
+
+    def record_from(
+        self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
     ) -> RecordedRun:
-        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
+        """Make the videos of `denoise_from` and record the model's outputs, those that are replayed too; no traces."""
         latents, all_outputs, model = [], [], self._only_transformer()
         for job, recorded in zip(jobs, outputs, strict=True):
-            first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
-            with (
-                apply_cache(self.pipeline, cache, self.num_steps - step + 1),
-                play_back(model, first),
-                record_calls(model) as calls,
-            ):
+            with self._from(step, cache, recorded), record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
             all_outputs.append(RecordedCalls.of(calls, self.num_steps))
         return RecordedRun(torch.cat(latents), [], all_outputs)
@@ -194,6 +199,16 @@ class PipelineRuns(CalibrationRuns):
                 "has two: calibrate AdaCache or a policy with a threshold or an interval"
             )
         return next(iter(self.transformers.values()))
+
+    @contextmanager
+    def _from(self, step: int, cache: CacheConfig, recorded: RecordedCalls) -> Iterator[None]:
+        """Replay recorded outputs before `step` and use the cache from there on."""
+        first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
+        with (
+            apply_cache(self.pipeline, cache, self.num_steps - step + 1),
+            play_back(self._only_transformer(), first),
+        ):
+            yield
 
     def _steps_by_transformer(self) -> dict[str, int | Callable[[], int]]:
         """Return the number of steps of each transformer, or what counts them in a call of the pipeline."""

@@ -207,9 +207,7 @@ def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     assert runs.identity.name == "tiny-wan"
     skipping = PlannedForecastConfig(steps=(1, 2, 3, 4, 6), corrector=0.5)
     whole, _ = runs.denoise(skipping, jobs)
-    late = runs.denoise_from(
-        2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs
-    ).latents
+    late = runs.denoise_from(2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs)
     torch.testing.assert_close(late, whole, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(late, recorded.latents, atol=1e-5)
 
@@ -237,8 +235,8 @@ def test_a_run_of_neighbouring_timesteps_in_half_precision_is_replayed(saved, pr
     jobs = plan_jobs(config)[:1]
     runs = PipelineRuns(config, load_pipeline(config.pipeline), jobs)
     recorded = runs.record(None, jobs)
-    late = runs.denoise_from(5, StaticConfig(interval=1), recorded.outputs, jobs)
-    assert torch.equal(late.latents, recorded.latents)
+    late = runs.record_from(5, StaticConfig(interval=1), recorded.outputs, jobs)
+    assert torch.equal(late.latents, recorded.latents) and [len(one.steps) for one in late.outputs] == [30]
 
 
 @pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
