@@ -51,6 +51,12 @@ def test_cached_videos_choose_among_published_values():
     assert found.cache.fixed_steps(30) == (*range(1, 11), *range(12, 31, 2))
 
 
+@pytest.mark.parametrize(("name", "n"), [("Static", 3), ("Spectrum", 5)])
+def test_runs_that_are_too_short(name, n):
+    with pytest.raises(ValueError, match="a run of so few steps leaves no settings to choose from"):
+        Intervals(runs(n)).for_speedup(config_class(name)(), 1.5)
+
+
 def stretches(first_steps: int) -> Stretches:
     """Runs that skip all that TAFC's settings allow from a threshold of 1 on; some first steps are best."""
 
