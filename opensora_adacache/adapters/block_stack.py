@@ -334,7 +334,7 @@ class BlockStack:
         before = self._held(self._video(call, block, args, kwargs))
         if block.after is None or block.shows_output:
             out = original(*args, **kwargs)
-            after = block.signature.video_out(out)
+            after = self._held(block.signature.video_out(out))
         else:
             out, after = run_and_capture(block.module, block.after, args, kwargs, self._held)
         # one of them may lack the tokens of earlier frames
