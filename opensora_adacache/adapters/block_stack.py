@@ -257,6 +257,7 @@ class BlockStack:
             first_residual=None if call.first_input is None else x - call.first_input,
             modulated_input=lambda: self._modulated_input(call, block, args, kwargs),
             store=call.session.store,
+            time=call.session.time,
         )
         return _Decided(view, call.session.decide(view), block.signature.text(args, kwargs) if keeps_text else None)
 

@@ -25,6 +25,7 @@ class Curious(CachePolicy):
     def decide(self, view):
         modulated, noise = view.modulated_input(), view.timestep / 1000
         assert modulated.shape == view.x.shape and 0 <= float(noise[0]) <= 1
+        assert view.time == float(view.timestep[0])  # known without waiting, on a CPU
         assert view.num_frames * view.frame_size[0] * view.frame_size[1] == view.x.shape[1]
         if "modulated input" in view.store:
             self.seen.append(float(change_sums(view.store.get("modulated input"), modulated)[0, 0]))
