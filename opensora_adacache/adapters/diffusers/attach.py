@@ -119,7 +119,6 @@ def _call(
             raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:
             _check_other_caches(model)
-        session.count_steps()
         timestep = falling_timestep(arguments[known.timestep], known)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = _grid(model, known, arguments)
