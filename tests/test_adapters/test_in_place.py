@@ -8,6 +8,7 @@ from torch import nn
 
 from opensora_adacache import AdaCacheConfig, TransformerAdapter, apply_cache
 from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 
@@ -109,3 +110,8 @@ def test_measurements_do_not_depend_on_where_blocks_write(x, config):
         traces.append([(record.computed, record.distance, record.rate) for record in session.trace])
     assert traces[0] == traces[1] and torch.equal(*videos)
     assert 0 < sum(computed for computed, *_ in traces[0]) < STEPS
+
+
+def test_a_policy_that_would_run_all_blocks_on_every_step():
+    with pytest.raises(ValueError, match="this policy runs 4 blocks on every step, and the model has no more"):
+        apply_cache(make(True), DiCacheConfig(probe_blocks=4), STEPS, adapter=adapter(True))
