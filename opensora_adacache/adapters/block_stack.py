@@ -27,6 +27,7 @@ from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.run_state import RowSplit
 from opensora_adacache.caching.session import CacheSession
 from opensora_adacache.errors.family import AdaCacheWarning
+from opensora_adacache.errors.shown import counted
 
 TEXT = "text"
 
@@ -92,6 +93,9 @@ class BlockStack:
         needs_grid: whether the policy reads frames.
         find_blocks: returns the blocks that the model has now, which must be the same ones.
         between: modules whose result the model adds to the video tokens between the blocks.
+
+    Raises:
+        ValueError: all blocks of the stack would run on every step.
     """
 
     def __init__(
@@ -110,6 +114,8 @@ class BlockStack:
         self.find_blocks = find_blocks
         self.between = between
         self.num_preparing = sum(block.prepares for block in blocks)
+        if num_first >= len(blocks) - self.num_preparing:
+            raise ValueError(f"this policy runs {counted(num_first, 'block')} on every step, and the model has no more")
         self._wrappers: list[Callable] = []
         self._call: _Call | None = None
         self._decided: _Decided | None = None
@@ -257,6 +263,7 @@ class BlockStack:
             first_residual=None if call.first_input is None else x - call.first_input,
             modulated_input=lambda: self._modulated_input(call, block, args, kwargs),
             store=call.session.store,
+            time=call.session.time,
         )
         return _Decided(view, call.session.decide(view), block.signature.text(args, kwargs) if keeps_text else None)
 
@@ -334,7 +341,7 @@ class BlockStack:
         before = self._held(self._video(call, block, args, kwargs))
         if block.after is None or block.shows_output:
             out = original(*args, **kwargs)
-            after = block.signature.video_out(out)
+            after = self._held(block.signature.video_out(out))
         else:
             out, after = run_and_capture(block.module, block.after, args, kwargs, self._held)
         # one of them may lack the tokens of earlier frames

@@ -94,8 +94,7 @@ class BranchedSession:
 
     def detach(self) -> None:
         """Remove the cache from the model and free the stored residuals; the traces are kept."""
-        for session in self.branches.values():
-            session.check_idle("detach the cache before or after a call of the model, not within it")
+        self.check_idle("detach the cache before or after a call of the model, not within it")
         self.on_detach()
         # what adapters have set leads to the model, and a user may keep the session for its traces
         self.on_detach = lambda: None
@@ -110,6 +109,7 @@ class BranchedSession:
     def reset(self) -> None:
         """Drop the current run of every branch, so that the next call of the model is step 1."""
         self._twins.reset()
+        self._pair.reset()
         for session in self.branches.values():
             session.reset()
 
@@ -144,6 +144,11 @@ class BranchedSession:
         """Whether no branch has an unfinished run."""
         return not any(session.is_unfinished for session in self.branches.values())
 
+    def check_idle(self, remedy: str) -> None:
+        """Raise RuntimeError if a call of the model is in progress on any branch."""
+        for session in self.branches.values():
+            session.check_idle(remedy)
+
     def count_steps(self) -> None:
         """Update the number of steps if each call of the pipeline sets it; a different number begins new runs.
 
@@ -174,7 +179,13 @@ class BranchedSession:
             latents: input of the model; its first axis has R rows.
             timestep: [R], decreasing from call to call.
             step_index: step index of the pipeline, if it provides one.
+
+        Raises:
+            RuntimeError: another call of the model is in progress, whose run is left as it is.
+            ValueError: the settings do not fit a new number of steps, or guidance is off and they reuse it.
         """
+        self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
+        self.count_steps()
         if not name:
             name = self._twins.name_of(latents, timestep)
         session = self.branches.get(name) or self._new_branch(name)
@@ -184,9 +195,6 @@ class BranchedSession:
             self._join(name, session)
         elif session.pair is not None and not (session.is_unconditional or self._pair.is_guided):
             raise ValueError(NO_GUIDANCE)
-        session.check_idle(
-            "a model with a cache cannot run in two threads at once; give each thread a model of its own"
-        )
         try:
             with session.model_call(latents, timestep, step_index):
                 yield session

@@ -13,10 +13,16 @@ def probed_layers(probe: Probe | None, depth: int) -> tuple[int, ...]:
 
     >>> probed_layers(Probe("t-attn"), 28), probed_layers(Probe("output"), 3), probed_layers(None, 28)
     ((13,), (0, 1, 2), ())
+
+    Raises:
+        ValueError: the model has no such layer.
     """
     if probe is None:
         return ()
     if probe.layers is not None:
+        beyond = [layer for layer in probe.layers if not 0 <= layer < depth]
+        if beyond:
+            raise ValueError(f"the layers of a probe must lie in 0..{depth - 1}, got {beyond[0]}")
         return probe.layers
     return tuple(range(depth)) if probe.residual == "output" else (max(depth // 2 - 1, 0),)
 

@@ -134,13 +134,15 @@ def play_back(model: nn.Module, outputs: Sequence[Any]) -> Iterator[None]:
 @contextmanager
 def record_calls(model: nn.Module) -> Iterator[list[tuple[float, Any]]]:
     """Collect the timestep and the output of each call of a diffusers transformer, from outside, on the CPU."""
+    from opensora_adacache.adapters.diffusers.describe import describe
+
     calls: list[tuple[float, Any]] = []
-    signature = inspect.signature(type(model).forward)
+    signature, name = inspect.signature(type(model).forward), describe(model).timestep
 
     def keep(original: Callable) -> Callable:
         def call(*args: object, **kwargs: object) -> Any:
             out = original(*args, **kwargs)
-            timestep = signature.bind(model, *args, **kwargs).arguments["timestep"]
+            timestep = signature.bind(model, *args, **kwargs).arguments[name]
             calls.append((float(torch.as_tensor(timestep).max()), moved(out, torch.device("cpu"))))
             return out
 

@@ -33,16 +33,19 @@ def change_sums(old: Tensor, new: Tensor, metric: str = "l1") -> Tensor:
 
 def l1_norm(x: Tensor) -> Tensor:
     """Return the sum of absolute values of each row in float32: [R, N, C] → [R]."""
-    import torch
-
-    return torch.linalg.vector_norm(x, ord=1, dim=(1, 2), dtype=torch.float32)
+    return _norm(x, 1)
 
 
 def square_norm(x: Tensor) -> Tensor:
     """Return the sum of squares of each row in float32: [R, N, C] → [R]."""
+    return _norm(x, 2).square()
+
+
+def _norm(x: Tensor, order: int) -> Tensor:
     import torch
 
-    return torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float32).square()
+    # it sums in at least the dtype of x, so that of a model in float64 cannot be float32
+    return torch.linalg.vector_norm(x, order, (1, 2), dtype=torch.promote_types(x.dtype, torch.float32)).float()
 
 
 def distance_of(sums: Sequence[float], rate: int, metric: str = "l1") -> float:

@@ -30,7 +30,7 @@ def fewest_steps(config: CacheConfig, num_sampling_steps: int) -> int | None:
     for step in range(1, num_sampling_steps + 1):
         timestep = torch.tensor([1000.0 * (1 - (step - 1) / num_sampling_steps)])
         with session.model_call(x, timestep):
-            view = StackView(step, x, timestep, TOKENS, (1, 1), x, lambda: x, session.store)
+            view = StackView(step, x, timestep, TOKENS, (1, 1), x, lambda: x, session.store, time=session.time)
             if session.decide(view).computes:
                 num_computed += 1
                 if lenient.probe is not None:

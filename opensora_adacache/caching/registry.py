@@ -108,9 +108,14 @@ def type_name(config: type[Any]) -> str:
 
     >>> type_name(config_class("LeMiCa"))
     'LeMiCa'
+
+    Raises:
+        ValueError: the class is not registered.
     """
-    path = f"{config.__module__}:{config.__name__}"
-    return next(name for name, known in POLICIES.items() if known == path)
+    for name, path in POLICIES.items():
+        if path.rpartition(":")[2] == config.__name__ and config_class(name) is config:
+            return name
+    raise ValueError(f"{config.__name__} has no name in configs: register one with register(name, 'module:class')")
 
 
 def command_name(config: type[Any]) -> str:

@@ -166,7 +166,7 @@ class CacheSession:
         Raises:
             RuntimeError: another call of the model is in progress.
         """
-        self.check_idle("a model with a cache cannot run in two threads; give each thread a model of its own")
+        self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
         try:
             run = self._run
             if run is None or self.begins_run(timestep, step_index):

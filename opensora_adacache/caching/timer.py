@@ -11,7 +11,7 @@ class Timer:
     """Starts when it is created. On CUDA it records events, which are read when the duration is requested."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._device = device
         self._start = self._mark()
         self._end: torch.cuda.Event | float | None = None
 
@@ -20,10 +20,10 @@ class Timer:
         self._end = self._mark()
 
     def _mark(self) -> torch.cuda.Event | float:
-        if not self._cuda:
+        if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))  # the model may be on another device than the current one
         return event
 
     def milliseconds(self) -> float:

@@ -105,9 +105,10 @@ class Forecasts(CalibrationKind):
             first = max(step - before, 1)
             computed = tuple(s - first + 1 for s in range(first, n + 1) if s != step)
             planned = PlannedForecastConfig(steps=computed, order=order, corrector=corrector)
-            latents = runs.denoise_from(first, planned, uncached.outputs, jobs).latents
+            latents = runs.denoise_from(first, planned, uncached.outputs, jobs)
             harm[step] = (latents - uncached.latents).square().flatten(1).mean(1).sqrt().mean().item()
-        harm[n] *= 1 - corrector  # no later step corrects the last one; plans account for that themselves
+        if n in harm:  # no later step corrects the last one; plans account for that themselves
+            harm[n] *= 1 - corrector
         sensitivity = sensitivity_profile(harm, errors, n)
         budgets = {max(first_steps(n), round(n / speedup)) for speedup in _PROFILE_SPEEDUPS}
         caches = [changed(plain, computed_steps=k, sensitivity=sensitivity) for k in sorted(budgets)]

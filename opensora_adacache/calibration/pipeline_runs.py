@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
@@ -42,12 +44,29 @@ class RecordedCalls:
     steps: list[list[Any]] = field(repr=False)
 
     @classmethod
-    def of(cls, calls: Sequence[tuple[float, Any]]) -> RecordedCalls:
-        """Return the calls of a run, of which those of one step have the same timestep."""
-        steps: dict[float, list[Any]] = {}
-        for timestep, output in calls:
-            steps.setdefault(timestep, []).append(output)
-        return cls(list(steps.values()))
+    def of(cls, calls: Sequence[tuple[float, Any]], num_steps: int) -> RecordedCalls:
+        """Return the calls of a run, the same number for each step.
+
+        Where guidance is on for some steps only, timesteps tell the steps apart. Half precision, in which HunyuanVideo
+        gets its timesteps, cannot distinguish those of neighbouring steps of a long run.
+
+        Args:
+            calls: timestep and output of each call, in order.
+            num_steps: n.
+
+        Raises:
+            ValueError: the calls of two steps cannot be told apart.
+        """
+        number = max(len(calls) // num_steps, 1)
+        steps = [calls[i : i + number] for i in range(0, len(calls), number)]
+        if len(steps) != num_steps or any(len({timestep for timestep, _ in step}) > 1 for step in steps):
+            steps = [list(step) for _, step in groupby(calls, key=itemgetter(0))]
+        if len(steps) != num_steps:
+            raise ValueError(
+                f"a run of {num_steps} steps called the model {len(calls)} times, at {len(steps)} timesteps, so it is "
+                "unknown which calls belong to a step: switch guidance on for all steps, or take fewer steps"
+            )
+        return cls([[output for _, output in step] for step in steps])
 
 
 class PipelineRuns(CalibrationRuns):
@@ -124,23 +143,28 @@ class PipelineRuns(CalibrationRuns):
             with self._attached(cache) as session, record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
             traces += _traces(session)
-            outputs.append(RecordedCalls.of(calls))
+            outputs.append(RecordedCalls.of(calls, self.num_steps))
         return RecordedRun(torch.cat(latents), traces, outputs)
 
     def denoise_from(
         self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
+    ) -> Tensor:
+        """Return the latents of videos that replay recorded outputs before `step` and use the cache from there on."""
+        latents = []
+        for job, recorded in zip(jobs, outputs, strict=True):
+            with self._from(step, cache, recorded):
+                latents.append(self._make(job, "latent"))
+        return torch.cat(latents)
+
+    def record_from(
+        self, step: int, cache: CacheConfig, outputs: Sequence[RecordedCalls], jobs: Sequence[VideoJob]
     ) -> RecordedRun:
-        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
+        """Make the videos of `denoise_from` and record the model's outputs, those that are replayed too; no traces."""
         latents, all_outputs, model = [], [], self._only_transformer()
         for job, recorded in zip(jobs, outputs, strict=True):
-            first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
-            with (
-                apply_cache(self.pipeline, cache, self.num_steps - step + 1),
-                play_back(model, first),
-                record_calls(model) as calls,
-            ):
+            with self._from(step, cache, recorded), record_calls(model) as calls:
                 latents.append(self._make(job, "latent"))
-            all_outputs.append(RecordedCalls.of(calls))
+            all_outputs.append(RecordedCalls.of(calls, self.num_steps))
         return RecordedRun(torch.cat(latents), [], all_outputs)
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
@@ -175,6 +199,16 @@ class PipelineRuns(CalibrationRuns):
                 "has two: calibrate AdaCache or a policy with a threshold or an interval"
             )
         return next(iter(self.transformers.values()))
+
+    @contextmanager
+    def _from(self, step: int, cache: CacheConfig, recorded: RecordedCalls) -> Iterator[None]:
+        """Replay recorded outputs before `step` and use the cache from there on."""
+        first = [moved(output, self.device) for calls in recorded.steps[: step - 1] for output in calls]
+        with (
+            apply_cache(self.pipeline, cache, self.num_steps - step + 1),
+            play_back(self._only_transformer(), first),
+        ):
+            yield
 
     def _steps_by_transformer(self) -> dict[str, int | Callable[[], int]]:
         """Return the number of steps of each transformer, or what counts them in a call of the pipeline."""

@@ -50,7 +50,7 @@ class PlannedRuns:
         if first > 1:
             recorded = self._recent[like] = self._recent.pop(like)
             later = PlannedConfig(steps=tuple(step - first + 1 for step in steps if step >= first))
-            made = self.runs.denoise_from(first, later, recorded.outputs, self.jobs)
+            made = self.runs.record_from(first, later, recorded.outputs, self.jobs)
         else:
             made = self.runs.record(PlannedConfig(steps=steps), self.jobs)
         self._recent[steps] = made

@@ -116,7 +116,7 @@ class Plans(PlannedKind):
         for i in range(1, n + 1):
             for j in range(i + 2, min(i + LONGEST_GAP, n) + 1):
                 computed = (1, *range(j - i + 1, n - i + 2))
-                latents = self.runs.denoise_from(i, PlannedConfig(steps=computed), uncached.outputs, jobs).latents
+                latents = self.runs.denoise_from(i, PlannedConfig(steps=computed), uncached.outputs, jobs)
                 costs[i, j] = (latents - uncached.latents).abs().mean().item()
         return costs
 

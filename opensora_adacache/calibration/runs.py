@@ -30,7 +30,7 @@ class RecordedRun:
     Attributes:
         latents: final latents of the jobs, [jobs, …].
         traces: traces of all jobs and guidance branches.
-        outputs: what the model returned, for `CalibrationRuns.denoise_from`.
+        outputs: what the model returned, for `CalibrationRuns.denoise_from` and `CalibrationRuns.record_from`.
     """
 
     latents: Tensor = field(repr=False)
@@ -76,8 +76,12 @@ class CalibrationRuns(ABC):
         """Make the videos of some jobs, which decide together, and record the model's outputs."""
 
     @abstractmethod
-    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[Any]) -> RecordedRun:
-        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
+    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[Any]) -> Tensor:
+        """Return the latents of videos that replay recorded outputs before `step` and use the cache from there on."""
+
+    @abstractmethod
+    def record_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[Any]) -> RecordedRun:
+        """Make the videos of `denoise_from` and record the model's outputs, those that are replayed too; no traces."""
 
     @abstractmethod
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:

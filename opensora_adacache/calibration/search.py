@@ -91,13 +91,15 @@ def search(
         slack: how far the target may lie outside the range that can be reached.
 
     Raises:
-        ValueError: the target is further outside the range of the first and the last setting.
+        ValueError: there are no settings, or the target is further outside the range of the first and the last one.
 
     >>> search(range(1, 100), lambda setting: 100 / setting, 9.0)
     (11, 9.090909090909092)
     >>> search(range(1, 51), lambda setting: 100 / setting, 1.9, slack=0.5)
     (50, 2.0)
     """
+    if not settings:
+        raise ValueError("a run of so few steps leaves no settings to choose from: calibrate with more steps")
     low, high = 0, len(settings) - 1
     seen = {index: measure(settings[index]) for index in (low, high)}
     if not seen[high] - slack <= target <= seen[low] + slack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +48,7 @@ class GuidanceStarts(Starts):
 
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
         assert cache.guidance_reuse is not None
-        steps = range(self.runs.num_steps - 1, 0, -1)
-        starts = [round(step / self.runs.num_steps, 3) for step in steps]
+        n = self.runs.num_steps
+        # rounded up, so that each is the start of its step
+        starts = [math.ceil(1000 * step / n) / 1000 for step in range(n - 1, 0, -1)]
         return [changed(cache, guidance_reuse=replace(cache.guidance_reuse, start=start)) for start in starts]

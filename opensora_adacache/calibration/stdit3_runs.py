@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -114,16 +115,26 @@ class STDiT3Runs(CalibrationRuns):
                 latents, _ = self.denoise(None, jobs)
         return RecordedRun(latents, session.traces, outputs)
 
-    def denoise_from(
+    def denoise_from(self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[VideoJob]) -> Tensor:
+        """Return the latents of videos that replay recorded outputs before `step` and use the cache from there on."""
+        with self._from(step, cache, outputs):
+            return self.denoise(None, jobs)[0]
+
+    def record_from(
         self, step: int, cache: CacheConfig, outputs: Sequence[Any], jobs: Sequence[VideoJob]
     ) -> RecordedRun:
-        """Make videos that replay recorded outputs before `step` and use the cache from there on; return no traces."""
+        """Make the videos of `denoise_from` and record the model's outputs, those that are replayed too; no traces."""
+        with self._from(step, cache, outputs), record_outputs(self.models.transformer) as all_outputs:
+            return RecordedRun(self.denoise(None, jobs)[0], [], all_outputs)
+
+    @contextmanager
+    def _from(self, step: int, cache: CacheConfig, outputs: Sequence[Any]) -> Iterator[None]:
+        """Replay recorded outputs before `step` and use the cache from there on."""
         with (
             apply_cache(self.models.transformer, cache, self.num_steps - step + 1),
             play_back(self.models.transformer, outputs[: step - 1]),
-            record_outputs(self.models.transformer) as all_outputs,
         ):
-            return RecordedRun(self.denoise(None, jobs)[0], [], all_outputs)
+            yield
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
         """Return for each job the recording of the probe, which holds both guidance branches."""

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from opensora_adacache import AdaCacheConfig, TransformerAdapter, apply_cache
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 
@@ -50,7 +52,7 @@ class Model(nn.Module):
             x = block(x, t[:, None, None] / 1000)
             if number < len(self.controls):
                 added, c = self.controls[number](c)
-                x += added
+                x = block.add(x, added)
         return x
 
 
@@ -96,12 +98,20 @@ def test_skipped_blocks_add_what_they_added_to_the_same_input(x, is_split):
         torch.testing.assert_close(out, expected)
 
 
-def test_measurements_do_not_depend_on_where_blocks_write(x):
+@pytest.mark.parametrize(
+    "config", [AdaCacheConfig({0.02: 3, 1.0: 2}), BWCacheConfig(threshold=0.4)], ids=["AdaCache", "BWCache"]
+)
+def test_measurements_do_not_depend_on_where_blocks_write(x, config):
     traces, videos = [], []
     for in_place in (False, True):
         model = make(in_place)
-        with apply_cache(model, AdaCacheConfig({0.02: 3, 1.0: 2}), STEPS, adapter=adapter(in_place)) as session:
+        with apply_cache(model, config, STEPS, adapter=adapter(in_place)) as session:
             videos.append(sample(model, x))
         traces.append([(record.computed, record.distance, record.rate) for record in session.trace])
     assert traces[0] == traces[1] and torch.equal(*videos)
     assert 0 < sum(computed for computed, *_ in traces[0]) < STEPS
+
+
+def test_a_policy_that_would_run_all_blocks_on_every_step():
+    with pytest.raises(ValueError, match="this policy runs 4 blocks on every step, and the model has no more"):
+        apply_cache(make(True), DiCacheConfig(probe_blocks=4), STEPS, adapter=adapter(True))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from opensora_adacache import AdaCacheConfig, CacheConfig, CachePolicy, apply_cache
+from opensora_adacache.caching.contract import Probe
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.schedulers import RFLOW
@@ -25,6 +26,7 @@ class Curious(CachePolicy):
     def decide(self, view):
         modulated, noise = view.modulated_input(), view.timestep / 1000
         assert modulated.shape == view.x.shape and 0 <= float(noise[0]) <= 1
+        assert view.time == float(view.timestep[0])  # known without waiting, on a CPU
         assert view.num_frames * view.frame_size[0] * view.frame_size[1] == view.x.shape[1]
         if "modulated input" in view.store:
             self.seen.append(float(change_sums(view.store.get("modulated input"), modulated)[0, 0]))
@@ -142,6 +144,24 @@ def test_refused_before_anything_is_touched(tiny_models, name, message):
     before = [set(vars(module)) for module in model.modules()]
     with pytest.raises(ValueError, match=message):
         apply_cache(model, CuriousConfig(), STEPS)
+    assert [set(vars(module)) for module in model.modules()] == before
+
+
+@dataclass(frozen=True)
+class DeepConfig(CautiousConfig):
+    """Measures a layer that small models lack."""
+
+    residual: str | None = None
+    probe = property(lambda self: Probe(self.residual, (99,)))
+
+
+@pytest.mark.parametrize("residual", [None, "output"])
+@pytest.mark.parametrize("name", ["stdit3", "ltx"])
+def test_a_probe_beyond_the_last_layer(golden_model, tiny_models, name, residual):
+    model = golden_model if name == "stdit3" else tiny_models[name].make()
+    before = [set(vars(module)) for module in model.modules()]
+    with pytest.raises(ValueError, match=r"the layers of a probe must lie in 0\.\.\d, got 99"):
+        apply_cache(model, DeepConfig({1e9: 2}, residual=residual), STEPS)
     assert [set(vars(module)) for module in model.modules()] == before
 
 

@@ -56,6 +56,18 @@ def test_a_call_after_one_that_was_given_up(name, done):
         )
 
 
+def test_a_call_within_that_of_another_branch_is_refused():
+    """As a second thread would make it; the call in progress, and its run, go on."""
+    session, latents = BranchedSession(EVERY_THIRD, 5), torch.zeros(1, 4, 2, 2, 2)
+    for t in (1000.0, 800.0):
+        with session.model_call("cond", latents, torch.tensor([t])) as branch:
+            with pytest.raises(RuntimeError, match="cannot run in two threads at once"):
+                with session.model_call("uncond", latents, torch.tensor([1000.0])):
+                    pytest.fail("it ran")
+            branch._run.open.computed = [False]
+    assert list(session.branches) == ["cond"] and session.branches["cond"].num_steps_done == 2
+
+
 def test_a_call_that_goes_on_at_lower_timesteps():
     """The second call has as many steps as the first one, from where that was given up: only the pipeline knows."""
     import diffusers

@@ -38,6 +38,13 @@ def test_pooled_rows_equal_one_whole(rows, seed):
     torch.testing.assert_close(change_sums(old, new).sum(0, keepdim=True), whole)
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_sums_are_float32_for_double_precision(metric):
+    old, new = torch.full((1, 2, 2), 3.0), torch.full((1, 2, 2), 5.0)
+    sums = change_sums(old.double(), new.double(), metric)
+    assert sums.dtype == torch.float32 and torch.equal(sums, change_sums(old, new, metric))
+
+
 def test_sums_are_float32_for_half_precision():
     big = torch.full((1, 4096, 64), 8.0, dtype=torch.bfloat16)
     sums = change_sums(big, 2 * big)

@@ -246,6 +246,14 @@ def test_the_sensitivity_of_a_step_is_the_harm_of_forecasting_it_alone(write_con
     assert len(profiled.growth) == 6 and min(profiled.growth) > 0
 
 
+def test_a_profile_of_a_run_that_is_too_short(write_config):
+    config = load_config(write_config(""), {"scheduler.num_sampling_steps": 3})
+    jobs = plan_jobs(config)[:1]
+    runs = STDiT3Runs(config, load_models(config, [text for job in jobs for text in job.texts]), jobs)
+    with pytest.raises(ValueError, match="no forecast was measured in runs of 3 steps; use more steps"):
+        Forecasts(runs).profiled(ForecastCacheConfig(computed_steps=3, order=2))
+
+
 def test_a_budget_gets_the_weighting_of_the_best_videos(write_config, monkeypatch):
     """Whole runs decide, so the videos are at least as good as without a weighting; the growth stays as measured."""
     monkeypatch.setattr(forecasts, "WEIGHTING_ROUNDS", FIRST_POINTS + 1)

@@ -1,4 +1,4 @@
-"""Policies that compute at intervals, and TAFC's stretches of skipped steps, for a number of computed steps."""
+"""Policies that compute at intervals, TAFC's stretches of skipped steps, and starts of `guidance_reuse`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
+from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.registry import config_class
+from opensora_adacache.calibration.starts import GuidanceStarts
 from opensora_adacache.calibration.thresholds import Intervals, Stretches
 
 
@@ -49,6 +52,19 @@ def test_cached_videos_choose_among_published_values():
     assert tried == [(growth, blend) for growth in (0.0, 0.75, 3.0) for blend in (1.0, 0.5)]
     assert (found.cache.growth, found.computed_steps) == (0.0, 20)
     assert found.cache.fixed_steps(30) == (*range(1, 11), *range(12, 31, 2))
+
+
+@pytest.mark.parametrize(("name", "n"), [("Static", 3), ("Spectrum", 5)])
+def test_runs_that_are_too_short(name, n):
+    with pytest.raises(ValueError, match="a run of so few steps leaves no settings to choose from"):
+        Intervals(runs(n)).for_speedup(config_class(name)(), 1.5)
+
+
+@pytest.mark.parametrize("n", [10, 30, 50, 100])
+def test_a_start_of_guidance_reuse_for_each_step(n):
+    every_step = StaticConfig(interval=1, guidance_reuse=GuidanceReuse())
+    starts = [one.guidance_reuse for one in GuidanceStarts(runs(n)).family(every_step)]
+    assert [one.first_step(n) for one in starts] == [*range(n, 1, -1)]
 
 
 def stretches(first_steps: int) -> Stretches:

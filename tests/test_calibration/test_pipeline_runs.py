@@ -14,8 +14,9 @@ from diffusers import DiffusionPipeline
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, apply_cache
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
+from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.trace import computed_steps
-from opensora_adacache.calibration.pipeline_runs import PipelineRuns
+from opensora_adacache.calibration.pipeline_runs import PipelineRuns, RecordedCalls
 from opensora_adacache.config.load import load_config, pipeline_run
 from opensora_adacache.generation.diffusers.loading import load_pipeline
 from opensora_adacache.generation.jobs import plan_jobs
@@ -206,11 +207,36 @@ def test_a_run_from_a_step_on_is_the_end_of_a_whole_run(saved, prompts):
     assert runs.identity.name == "tiny-wan"
     skipping = PlannedForecastConfig(steps=(1, 2, 3, 4, 6), corrector=0.5)
     whole, _ = runs.denoise(skipping, jobs)
-    late = runs.denoise_from(
-        2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs
-    ).latents
+    late = runs.denoise_from(2, PlannedForecastConfig(steps=(1, 2, 3, 5), corrector=0.5), recorded.outputs, jobs)
     torch.testing.assert_close(late, whole, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(late, recorded.latents, atol=1e-5)
+
+
+def test_calls_belong_to_steps_also_where_half_precision_rounds_two_timesteps_alike():
+    rounded = [1000.0, 996.0, 996.0, 988.0]
+    recorded = RecordedCalls.of([(t, (i, branch)) for i, t in enumerate(rounded) for branch in "cu"], 4)
+    assert recorded.steps == [[(i, "c"), (i, "u")] for i in range(4)]
+    # guidance at two of four steps takes three calls there
+    some = [(900.0, "c"), (800.0, "c"), *[(700.0, name) for name in "cun"], *[(600.0, name) for name in "cun"]]
+    assert RecordedCalls.of(some, 4).steps == [["c"], ["c"], [*"cun"], [*"cun"]]
+    with pytest.raises(ValueError, match="a run of 4 steps called the model 5 times, at 3 timesteps, so it is unknown"):
+        RecordedCalls.of([(t, None) for t in (1000.0, 996.0, 996.0, 988.0, 988.0)], 4)
+
+
+@pytest.mark.slow
+def test_a_run_of_neighbouring_timesteps_in_half_precision_is_replayed(saved, prompts):
+    """HunyuanVideo gets its timesteps in the dtype of its weights, where steps 2 and 3 of these 30 are alike."""
+    section = {
+        "from_pretrained": str(saved("hunyuan-video", diffusers.FlowMatchEulerDiscreteScheduler(shift=17.0))),
+        "call": {**call_of("hunyuan-video"), "num_inference_steps": 30},
+        "torch_dtype": "bf16",
+    }
+    config = pipeline_run(section, str(prompts), seed=3)
+    jobs = plan_jobs(config)[:1]
+    runs = PipelineRuns(config, load_pipeline(config.pipeline), jobs)
+    recorded = runs.record(None, jobs)
+    late = runs.record_from(5, StaticConfig(interval=1), recorded.outputs, jobs)
+    assert torch.equal(late.latents, recorded.latents) and [len(one.steps) for one in late.outputs] == [30]
 
 
 @pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])

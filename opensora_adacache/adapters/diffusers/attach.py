@@ -72,8 +72,6 @@ def attach_diffusers(
             warn_of_few_steps(settings, number)
 
     blocks = _stack_blocks(model, known, layers, config)
-    if config.num_first_blocks >= sum(not block.prepares for block in blocks):
-        raise ValueError(f"this policy runs {config.num_first_blocks} block on every step, and the model has no more")
     check_team(config, team_of(model, known))
     session = BranchedSession(config, num_sampling_steps, check_run)
     session.find_team = partial(team_of, model, known)
@@ -119,7 +117,6 @@ def _call(
             raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:
             _check_other_caches(model)
-        session.count_steps()
         timestep = falling_timestep(arguments[known.timestep], known)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = _grid(model, known, arguments)

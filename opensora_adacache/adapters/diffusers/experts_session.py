@@ -141,8 +141,7 @@ class ExpertsSession:
 
     def _check_idle(self) -> None:
         for session in self.sessions.values():
-            for branch in session.branches.values():
-                branch.check_idle("detach the cache before or after a call of the model, not within it")
+            session.check_idle("detach the cache before or after a call of the model, not within it")
 
     def _begin_call(self) -> None:
         """Forget the runs of earlier calls: a transformer may take no step in this one.

@@ -66,13 +66,16 @@ class _Signature(BlockSignature):
     def __init__(self) -> None:
         self._metadata = TransformerBlockMetadata(return_hidden_states_index=0, hidden_states_argument_name="x")
         self._names = list(BLOCK_FORWARD[1:])
+        self._chosen: tuple[Tensor, list[int]] | None = None  # the rows of the latest call, which share a tensor
 
     def select(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], rows: Tensor, num_rows: int, shared: Sequence[str]
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of a call restricted to some rows."""
         x, y, t, lengths, x_mask, t0, *sizes = (*args, *kwargs.values())
-        chosen = rows.tolist()
+        if self._chosen is None or self._chosen[0] is not rows:  # once per call of the model, because it waits
+            self._chosen = rows, rows.tolist()
+        chosen = self._chosen[1]
         texts = y.split(lengths, dim=1)
         some = [
             select_rows(x, rows, num_rows),

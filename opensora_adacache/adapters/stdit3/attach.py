@@ -38,6 +38,8 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     if "forward_blocks" in vars(model):
         raise ValueError("this model has a cache attached already: detach that session first")
     check_team(config, team_of(model))
+    probes = [] if config.probe is None else probe_sites(model, config.probe)
+    outputs = output_sites(model, config.probe)
     warn_of_misfit(config, num_sampling_steps)
     session = CacheSession(config, num_sampling_steps)
     session.find_team = partial(team_of, model)
@@ -50,10 +52,9 @@ def attach_stdit3(model: STDiT3, config: CacheConfig, num_sampling_steps: int) -
     if config.granularity == "prefix":
         attach_prefix(session, model, patches)
         return session
-    probes = [] if config.probe is None else probe_sites(model, config.probe)
     if config.granularity == "stack":
         patches.wrap(model, "forward_blocks", unless_aside(session, partial(_stack, session, model)))
-        for block, site in output_sites(model, config.probe):
+        for block, site in outputs:
             patches.wrap_call(block, unless_aside(session, _probe(session, site)))
         for block, method, site in probes:
             patches.wrap(block, method, unless_aside(session, _probe(session, site)))

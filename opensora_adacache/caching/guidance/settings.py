@@ -67,7 +67,7 @@ class GuidanceReuse:
         >>> GuidanceReuse().first_step(30), GuidanceReuse(start=0).first_step(30)
         (12, 2)
         """
-        return max(math.floor(self.start * num_sampling_steps) + 1, 2)
+        return max(whole_steps(self.start, num_sampling_steps) + 1, 2)
 
     def left_out(self, computed: Iterable[int], num_sampling_steps: int) -> list[int]:
         """Return the steps that leave the unconditional rows out if a policy computes these steps."""
@@ -99,9 +99,18 @@ class GuidanceReuse:
         (1.3225, 1.3225)
         """
         since = range(max(last + 1, self.first_step(num_sampling_steps)), step + 1)
-        num_low = sum(each <= self.low_until * num_sampling_steps for each in since)
-        num_high = sum(each > self.high_from * num_sampling_steps for each in since)
+        num_low = sum(each <= whole_steps(self.low_until, num_sampling_steps) for each in since)
+        num_high = sum(each > whole_steps(self.high_from, num_sampling_steps) for each in since)
         return self.low_factor**num_low, self.high_factor**num_high
+
+
+def whole_steps(fraction: float, num_sampling_steps: int) -> int:
+    """Return how many whole steps a fraction of a run of n steps holds, whatever the rounding of their product.
+
+    >>> whole_steps(0.29, 100), whole_steps(0.37, 30)
+    (29, 11)
+    """
+    return math.floor(fraction * num_sampling_steps + 1e-9)
 
 
 def active(settings: GuidanceReuse | None) -> GuidanceReuse | None:

@@ -15,29 +15,33 @@ if TYPE_CHECKING:
 class AccumulatingPolicy(CachePolicy):
     """Accumulates a signal between adjacent steps per group; computes and resets when the sum reaches the threshold.
 
-    The first and the last step always compute. Reading the signal costs one synchronization on every step.
+    The first steps and the last one always compute. Reading the signal costs one synchronization on every other step.
 
     Args:
         threshold: sum at which a step computes. Raising it computes fewer steps.
         num_steps: denoising steps of the run.
         groups: the rows of each group.
+        first_steps: number of steps at the start that always compute, at least 1.
     """
 
-    def __init__(self, threshold: float, num_steps: int, groups: list[list[int]]) -> None:
+    def __init__(self, threshold: float, num_steps: int, groups: list[list[int]], first_steps: int = 1) -> None:
         super().__init__(groups)
         self.threshold = threshold
         self.num_steps = num_steps
+        self.first_steps = first_steps
         self.sums = [0.0] * len(groups)
 
     def decide(self, view: StackView) -> list[bool]:
         measured = self.measure(view)
+        if view.step <= self.first_steps or view.step == self.num_steps:
+            self.sums = [0.0] * len(self.groups)
+            return [True] * len(self.groups)
         rows = [] if measured is None else self.team.read(measured)
         computed = []
         for index, group in enumerate(self.groups):
-            forced = view.step == 1 or view.step == self.num_steps
-            if rows and not forced:
+            if rows:
                 self.sums[index] += self.signal(index, column_sums(rows[row] for row in group))
-            computed.append(forced or not self.sums[index] < self.threshold)  # NaN computes
+            computed.append(not self.sums[index] < self.threshold)  # NaN computes
             if computed[-1]:
                 self.sums[index] = 0.0
         return computed

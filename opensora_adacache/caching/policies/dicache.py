@@ -104,16 +104,8 @@ class DiCachePolicy(AccumulatingPolicy):
     OUTPUT, INPUT = "previous output of the probe", "previous input of the probe"
 
     def __init__(self, config: DiCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
-        super().__init__(config.threshold, num_steps, groups)
+        super().__init__(config.threshold, num_steps, groups, max(int(config.retention * num_steps), 1))
         self.subtract_input = config.subtract_input
-        self.num_retained = int(config.retention * num_steps)
-
-    def decide(self, view: StackView) -> list[bool]:
-        computed = super().decide(view)
-        if view.step > self.num_retained:
-            return computed
-        self.sums = [0.0] * len(self.groups)
-        return [True] * len(self.groups)
 
     def measure(self, view: StackView) -> Tensor | None:
         import torch

@@ -54,16 +54,8 @@ class EasyCachePolicy(AccumulatingPolicy):
     PREVIOUS, INPUT, OUTPUT = "previous input", "last computed input", "last computed output"
 
     def __init__(self, config: EasyCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
-        super().__init__(config.threshold, num_steps, groups)
-        self.warmup_steps = config.warmup_steps
+        super().__init__(config.threshold, num_steps, groups, config.warmup_steps)
         self._pair: Tensor | None = None
-
-    def decide(self, view: StackView) -> list[bool]:
-        computed = super().decide(view)
-        if view.step <= self.warmup_steps:
-            self.sums = [0.0] * len(self.groups)
-            return [True] * len(self.groups)
-        return computed
 
     def measure(self, view: StackView) -> Tensor | None:
         import torch

@@ -74,19 +74,12 @@ class NaviCachePolicy(AccumulatingPolicy):
     PREVIOUS, INPUT, OUTPUT = "previous input", "last computed input", "last computed output"
 
     def __init__(self, config: NaviCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
-        super().__init__(config.threshold, num_steps, groups)
+        super().__init__(config.threshold, num_steps, groups, config.align_steps)
         self.config = config
         self.ratios = [0.0] * len(groups)
         self.variances = [1.0] * len(groups)
         self.output_norms = [0.0] * len(groups)
         self._measured: list[Tensor] = []
-
-    def decide(self, view: StackView) -> list[bool]:
-        computed = super().decide(view)
-        if view.step <= self.config.align_steps:
-            self.sums = [0.0] * len(self.groups)
-            return [True] * len(self.groups)
-        return computed
 
     def measure(self, view: StackView) -> Tensor | None:
         moved = l1_norm(view.x - view.store.get(self.PREVIOUS))[:, None] if self.PREVIOUS in view.store else None

@@ -215,7 +215,8 @@ class TAFCPolicy(CachePolicy):
         return True
 
     def decide(self, view: StackView) -> list[bool]:
-        self._time = float(view.timestep.flatten()[0]) if view.time is None else view.time
+        assert view.time is not None  # the session reads it, because `needs_timestep`
+        self._time = view.time
         fraction = (view.step - 1) / max(1, self.num_steps - 1)
         computed = []
         for one in self.trajectories:

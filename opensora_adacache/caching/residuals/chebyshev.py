@@ -60,7 +60,8 @@ class ChebyshevResidual(StackResidual):
             self.line.update(after, before, rows, step, timestep)
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:
-        weights = (self._inverse[row_index(rows)] @ chebyshev(_tau(timestep), self.degree)[0]) * self.blend
+        # a matrix product would be taken in half precision under autocast
+        weights = (self._inverse[row_index(rows)] * chebyshev(_tau(timestep), self.degree)).sum(-1) * self.blend
         out = x.float() if self.line is None else x + (self.line.add_to(x, rows, step, timestep) - x) * (1 - self.blend)
         for i, name in enumerate(self.names):
             out = torch.addcmul(out.float(), self.store.get(name, rows), over_rows(weights[:, i], x))

@@ -18,8 +18,8 @@ from opensora_adacache.caching.residuals.store import ResidualStore
 class CombinedResidual(StackResidual):
     """Σ w·r over earlier steps, computed or forecast, with weights for each skipped step. Sums are taken in float32.
 
-    Residuals and forecasts that no later step uses are overwritten by the next ones. Rows that do not compute with the
-    others, because guidance leaves them out, take part with their last residual.
+    Residuals and forecasts that no later step uses are overwritten by the next ones. Rows whose numbers are broken
+    compute at skipped steps too, where they take part with their last residual.
 
     Args:
         store: where the residuals are kept, as many [R, N, C] as are used at a time.
@@ -39,6 +39,7 @@ class CombinedResidual(StackResidual):
     ) -> None:
         super().__init__(store, num_rows, device)
         self.weights = weights
+        self.computed = frozenset(computed)
         self.names = {
             step: f"{self.NAME}, place {place}" if place else self.NAME
             for step, place in slots(weights, computed).items()
@@ -46,8 +47,8 @@ class CombinedResidual(StackResidual):
         self._latest = 0
 
     def update(self, after: Tensor, before: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> None:
-        # rows whose numbers are broken compute further steps, too, which they may keep in place of a forecast
-        if step in self.names:
+        # kept at a skipped step, the residual of broken rows would take the place of one that the others still need
+        if step in self.computed:
             self._keep(after - before, rows, step)
 
     def add_to(self, x: Tensor, rows: Tensor | None, step: int, timestep: Tensor) -> Tensor:

@@ -16,6 +16,13 @@ def test_published_schedule():
     assert GuidanceReuse(start=1.0).left_out(every, 30) == []
 
 
+@pytest.mark.parametrize("n", [30, 50, 90, 100, 180])
+def test_a_start_is_a_whole_number_of_steps(n):
+    """Also where the product of fraction and steps is rounded down: 0.29 · 100 is 28.999999999999996."""
+    for thousandths in range(1001):
+        assert GuidanceReuse(start=thousandths / 1000).first_step(n) == max(thousandths * n // 1000 + 1, 2)
+
+
 def test_a_window_waits_for_a_step_that_the_policy_computes():
     """Windows of steps 3 to 5, 6 to 8 and 9 to 11. Steps 3, 6 and 9 are skipped, so 4, 7 and 11 compute all rows."""
     reuse, computed = GuidanceReuse(interval=3, start=0.2), [1, 4, 5, 7, 8, 11]

@@ -26,7 +26,8 @@ def drive() -> Callable:
         for step, x in enumerate(inputs, start=1):
             time = 1000.0 * (1 - (step - 1) / len(inputs)) if timesteps is None else timesteps[step - 1]
             first = x if entries is None else x - entries[step - 1]
-            view = StackView(step, x, torch.full((len(x),), time), 1, (1, x.shape[1]), first, lambda x=x: x, store)
+            timestep, size = torch.full((len(x),), time), (1, x.shape[1])
+            view = StackView(step, x, timestep, 1, size, first, lambda x=x: x, store, time=time)
             decided = policy.decide(view)
             for group, did in enumerate(decided):
                 if did:

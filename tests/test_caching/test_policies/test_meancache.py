@@ -37,6 +37,16 @@ def test_a_span_of_two_by_hand():
     assert forecast(found, {1: 2.0, 2: 6.0}, 4) == pytest.approx(7.25)
 
 
+def test_rows_that_compute_at_a_skipped_step_leave_the_others_alone():
+    """As those of a video whose numbers are broken do; the forecasts of the others are those of the test above."""
+    residual, x, t = config((1, 2), (1, 2), 4).build_residual(ResidualStore(), 2, X.device), X.repeat(2, 1, 1), X[0, 0]
+    for step, value in enumerate((2.0, 6.0), start=1):
+        residual.update(x + value, x, None, step, t)
+    for step, expected in ((3, 7.0), (4, 7.25)):
+        residual.update(x[:1] + 9.0, x[:1], torch.tensor([0]), step, t)
+        assert residual.add_to(x[1:], torch.tensor([1]), step, t).item() == expected
+
+
 def test_a_span_of_one_is_reuse():
     assert forecast(config((1, 2, 3), (1, 1, 1), 5), {1: 2.0, 2: 6.0, 3: 5.0}, 5) == 5.0
 

@@ -9,15 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
 from opensora_adacache.caching.policies.lemica import LeMiCaConfig
 from opensora_adacache.caching.policies.magcache import MagCacheConfig, magcache_steps
+from opensora_adacache.caching.policies.navicache import NaviCacheConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig, filter_by_noise
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import PUBLISHED, TeaCacheConfig
+from opensora_adacache.caching.team import Team
 from opensora_adacache.calibration.planning import (
     plan_least_sum,
     plan_least_total,
@@ -50,6 +53,24 @@ def test_dpcache_by_hand(drive, line):
     costs = {(1, 2, 3): 1.0, (1, 2, 4): 2.0, (2, 3, 5): 4.0, (2, 4, 5): 1.0}
     steps = plan_least_sum(costs, 5, 4)
     assert steps == [1, 2, 4, 5] and drive(DPCacheConfig(steps=steps), line([1.0] * 5)) == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("config", "first_steps"),
+    [
+        (TeaCacheConfig(threshold=0.3, coefficients=(2.0, 0.0)), 1),
+        (EasyCacheConfig(threshold=0.3, warmup_steps=3), 3),
+        (NaviCacheConfig(threshold=0.3, align_steps=4), 4),
+        (DiCacheConfig(threshold=0.3, retention=0.2), 2),
+        (DiCacheConfig(threshold=0.3, retention=0.0), 1),
+    ],
+)
+def test_steps_that_always_compute_read_no_signal(drive, line, monkeypatch, config, first_steps):
+    reads, read = [], Team.read
+    monkeypatch.setattr(Team, "read", lambda self, sums: reads.append(sums) or read(self, sums))
+    computed = drive(config, line([1.1**step for step in range(10)]))
+    assert len(reads) == 10 - first_steps - 1
+    assert computed[:first_steps] == [*range(1, first_steps + 1)] and computed[-1] == 10 and len(computed) < 10
 
 
 def test_teacache_by_hand(drive, line):

@@ -100,6 +100,23 @@ def test_errors_are_measured_for_every_predictor():
     assert at(residual, 5) == pytest.approx([9.5, 9.5])
 
 
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_autocast_changes_no_forecast(name):
+    """Pipelines run in ``torch.autocast``, where matrix products would be taken in half precision."""
+    out = []
+    for enabled in (False, True):
+        residual = make_predictor(name, ResidualStore(), 1, torch.device("cpu"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            for step, t in enumerate((1000.0, 900.0, 800.0, 700.0), start=1):
+                residual.update(
+                    torch.full((1, 2, 2), (t / 100) ** 2), torch.zeros(1, 2, 2), None, step, torch.tensor([t])
+                )
+                sums = residual.take_measurements()
+                residual.end_computed_step([0], [] if sums is None else sums.tolist(), t)
+            out.append(residual.add_to(torch.zeros(1, 2, 2), None, 5, torch.tensor([600.0])))
+    assert torch.equal(*out)
+
+
 def test_estimates_of_memory():
     assert StaticConfig(predictor="hermite").num_extra_residuals == 2
     assert TaylorSeerConfig(order=2, predictor="reuse").num_extra_residuals == 0
