@@ -153,9 +153,9 @@ def record_calls(model: nn.Module) -> Iterator[list[tuple[float, Any]]]:
 
 
 def moved(out: Any, device: torch.device) -> Any:
-    """Return what a model returned, a tensor, a tuple or an output class of diffusers, on a device."""
+    """Return what a model returned, a tensor, a tuple, a list or an output class of diffusers, on a device."""
     if isinstance(out, Tensor):
         return out.to(device)
     if isinstance(out, Mapping):
         return type(out)(**{name: moved(value, device) for name, value in out.items()})
-    return tuple(moved(value, device) for value in out) if isinstance(out, tuple) else out
+    return type(out)(moved(value, device) for value in out) if isinstance(out, tuple | list) else out
