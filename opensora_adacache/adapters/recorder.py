@@ -52,7 +52,7 @@ def recorder_for(config: AdaCacheConfig) -> Recorder:
 
 @contextmanager
 def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
-    """Call ``observe(x, out, modulated_input)`` at each call of the model, from outside.
+    """Call ``observe(x, out, modulated_input)`` after the stack at each call of the model, from outside.
 
     `x` and `out` are the input and output of the block stack; `modulated_input` is the input of the first block's
     attention; all are [R, N, C].
