@@ -20,8 +20,8 @@ from opensora_adacache.models.stdit3 import BlockInputs, STDiT3, STDiT3Block
 
 
 @contextmanager
-def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]]:
-    """Collect the residual [R, N, C] of the probe site at each call of the model, from outside.
+def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[Recorder]:
+    """Measure the residual of the probe site at each call of the model, from outside; each call is a step.
 
     Raises:
         ValueError: the settings select several sites.
@@ -29,24 +29,30 @@ def record_probe(model: STDiT3, config: AdaCacheConfig) -> Iterator[list[Tensor]
     sites = probe_sites(model, config.probe)
     if len(sites) != 1:
         raise ValueError(f"a recording needs one probe site, but cache_res and cache_loc select {len(sites)}")
-    residuals: list[Tensor] = []
+    recorder = recorder_for(config)
 
     def keep(original: Callable) -> Callable:
         def residual(x: Tensor, inputs: BlockInputs) -> Tensor:
             out = original(x, inputs)
-            residuals.append(out)
+            recorder.add(out, inputs.num_clip_frames)
             return out
 
         return residual
 
     block, method, _ = sites[0]
     with wrapped(block, method, keep):
-        yield residuals
+        yield recorder
+
+
+def recorder_for(config: AdaCacheConfig) -> Recorder:
+    """Return a recorder of what settings measure on a video; their thresholds do not matter."""
+    strides = config.moreg.strides if config.moreg else (1,)
+    return Recorder(strides, max(config.codebook.values()), config.metric)
 
 
 @contextmanager
 def record_stack(model: STDiT3, observe: Callable[[Tensor, Tensor, Tensor], None]) -> Iterator[None]:
-    """Call ``observe(x, out, modulated_input)`` at each call of the model, from outside.
+    """Call ``observe(x, out, modulated_input)`` after the stack at each call of the model, from outside.
 
     `x` and `out` are the input and output of the block stack; `modulated_input` is the input of the first block's
     attention; all are [R, N, C].
@@ -79,12 +85,10 @@ def record_branches(
 
     if len(config.cache_loc or (0,)) != 1:
         raise ValueError(f"a recording needs one probe site, but cache_loc selects {len(config.cache_loc or ())}")
-    strides = config.moreg.strides if config.moreg else (1,)
-    max_rate = max(config.codebook.values())
     recorders: dict[str, Recorder] = {}
 
     def watch(name: str, branch: CacheSession) -> None:
-        recorder = recorders[name] = Recorder(strides, max_rate, config.metric)
+        recorder = recorders[name] = recorder_for(config)
 
         def keep(original: Callable) -> Callable:
             def observe(site: str, residual: Tensor, num_frames: int) -> None:
@@ -153,9 +157,9 @@ def record_calls(model: nn.Module) -> Iterator[list[tuple[float, Any]]]:
 
 
 def moved(out: Any, device: torch.device) -> Any:
-    """Return what a model returned, a tensor, a tuple or an output class of diffusers, on a device."""
+    """Return what a model returned, a tensor, a tuple, a list or an output class of diffusers, on a device."""
     if isinstance(out, Tensor):
         return out.to(device)
     if isinstance(out, Mapping):
         return type(out)(**{name: moved(value, device) for name, value in out.items()})
-    return tuple(moved(value, device) for value in out) if isinstance(out, tuple) else out
+    return type(out)(moved(value, device) for value in out) if isinstance(out, tuple | list) else out

@@ -10,7 +10,7 @@ R rows of one video, N tokens, C channels, n steps.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -40,16 +40,6 @@ class Recording:
         """Return the motion in 0..1 at each step where it can be measured."""
         scores = (motion_score(sums) for sums in self.motion.values())
         return [score for score in scores if score is not None]
-
-
-def record(
-    residuals: Iterable[Tensor], num_frames: int, strides: Sequence[int], max_rate: int, metric: str = "l1"
-) -> Recording:
-    """Measure the probe residuals [R, N, C] of steps 1..n of one video, with the metric of the configs to replay."""
-    recorder = Recorder(strides, max_rate, metric)
-    for residual in residuals:
-        recorder.add(residual, num_frames)
-    return recorder.recording()
 
 
 class Recorder:

@@ -215,7 +215,8 @@ class Run:
         self.timesteps.add(timestep, step_index)
         if timestep.device.type == "cpu" or self.policy.needs_timestep:
             self.timesteps.read(number)
-        self.open = OpenStep(number, timestep, call_rows)
+        # on the device of the rows, also where a hook of the model moves a timestep from the CPU after this
+        self.open = OpenStep(number, timestep.to(latents.device, non_blocking=True), call_rows)
 
     def decide(self, step: OpenStep, decisions: list[bool]) -> RowSplit:
         """Record the policy's decisions for the groups and return what each row does.

@@ -15,6 +15,7 @@ from functools import partial
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
+from opensora_adacache.caching.groups import groups_of
 from opensora_adacache.caching.guidance.branches import BranchPair, ModelRows, Rows, run_aside, run_branch, run_in_batch
 from opensora_adacache.caching.guidance.unconditional import PLAIN, Picture, unconditional_of
 from opensora_adacache.caching.observed_step import ObservedStep
@@ -369,7 +370,7 @@ class CacheSession:
         self._drop_run()
         team = self.find_team()
         check_team(self.config, team)
-        groups = self._groups(latents.shape[0])
+        groups = groups_of(self.config.decision, len(latents), self.branches_in_batch)
         weights = None
         if self.config.corrector and self.output_weights is not None:
             weights = self.output_weights(self.num_sampling_steps)
@@ -377,19 +378,6 @@ class CacheSession:
         other = unconditional_of(self.config.guidance_reuse, self.num_sampling_steps, latents, in_batch)
         self._run = Run(self.config, self.num_sampling_steps, groups, latents, end_of_previous, weights, team, other)
         return self._run
-
-    def _groups(self, num_rows: int) -> list[list[int]]:
-        """Return the groups of rows that decide together."""
-        if self.config.decision == "batch":
-            return [list(range(num_rows))]
-        number = self.branches_in_batch
-        if num_rows % number:
-            raise ValueError(
-                f"decision='sample' needs both guidance branches of each video in the batch, got {num_rows} rows; "
-                "use decision='batch'"
-            )
-        videos = num_rows // number
-        return [list(range(video, num_rows, videos)) for video in range(videos)]
 
     def _drop_run(self) -> None:
         self._note_peak()

@@ -30,9 +30,11 @@ Profile = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Forecasts(CalibrationKind):
-    """Calibrates ForecastCache. If the settings have a tolerance, finds the one with the target mean number of steps.
-    Otherwise sets a budget, the order of the forecast that gives better videos, and a weighting of the sensitivity that
-    does (`weighted`)."""
+    """Calibrates ForecastCache.
+
+    If the settings have a tolerance, finds the one with the target mean number of steps. Otherwise sets a budget, and
+    chooses the order of the forecast and a weighting of the sensitivity (`weighted`) by the quality of the videos.
+    """
 
     field_names = frozenset({"tolerance", "computed_steps", "speedup", "sensitivity", "growth", "order", "corrector"})
 

@@ -1,4 +1,4 @@
-"""Calibration of policies whose schedule has as many computed steps as one asks for."""
+"""Calibration of policies whose schedule can have any number of computed steps."""
 
 from __future__ import annotations
 

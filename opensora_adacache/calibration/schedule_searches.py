@@ -38,7 +38,7 @@ class ScheduleSearches:
         self._policies: dict[str | None, SchedulePolicy] = {}
 
     def schedule(self, planner: str, num_computed: int, predictor: str | None) -> Schedule:
-        """Return the schedule of a planner in `SEARCHED` with so many computed steps."""
+        """Return the schedule of a planner in `SEARCHED` with this many computed steps."""
         key = planner, num_computed, predictor
         if key not in self._found:
             self._found[key] = self._search(planner, num_computed, predictor)
@@ -47,7 +47,7 @@ class ScheduleSearches:
     def num_runs(self, planner: str, num_targets: int) -> float:
         """Return about how many uncached runs of one video the planner costs; cached ones take about half as long.
 
-        It is the largest cost, since schedules that come up again are not run again and searches may end early.
+        This is an upper bound, because schedules that come up again are not run again and searches may end early.
         """
         match planner:
             case "BudCache":

@@ -15,7 +15,7 @@ from opensora_adacache.adapters import apply_cache
 from opensora_adacache.adapters.recorder import play_back, record_outputs, record_probe, record_stack
 from opensora_adacache.caching.adacache import AdaCacheConfig
 from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.replay import Recording, record
+from opensora_adacache.caching.replay import Recording
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.calibration.products import Products, ResidualProducts
 from opensora_adacache.calibration.runs import CalibrationRuns, RecordedRun
@@ -138,13 +138,11 @@ class STDiT3Runs(CalibrationRuns):
 
     def record_probe(self, cache: AdaCacheConfig) -> list[list[Recording]]:
         """Return for each job the recording of the probe, which holds both guidance branches."""
-        strides = cache.moreg.strides if cache.moreg else (1,)
-        frames, max_rate = self.config.num_latent_frames, max(cache.codebook.values())
         recordings = []
         for job in self.jobs:
-            with record_probe(self.models.transformer, cache) as residuals:
+            with record_probe(self.models.transformer, cache) as recorder:
                 self.denoise(None, [job])
-            recordings.append([record(residuals, frames, strides, max_rate, cache.metric)])
+            recordings.append([recorder.recording()])
         return recordings
 
     def frames(self, cache: CacheConfig | None) -> list[Tensor]:

@@ -15,11 +15,11 @@ from opensora_adacache.calibration.search import fit_polynomial, mean_ratios, se
 from opensora_adacache.calibration.sensitivities import mean_sensitivities
 
 FIRST_FRACTIONS = (0.0, 0.25, 0.35)
-"""Parts of the run that TAFC may compute first, where they are more steps than its settings have."""
+"""Fractions of the run to try for TAFC's first steps, where they exceed those of its settings."""
 COARSE = 5
-"""TAFC's thresholds are so many places of the grid apart, because its other settings make a larger difference."""
+"""Stride through the grid of thresholds for TAFC, whose other settings make a larger difference."""
 PUBLISHED = {"growth": (0.0, 0.75, 3.0), "blend": (1.0, 0.5)}
-"""Spectrum's settings that its authors vary: their values, and intervals that do not grow."""
+"""Values to try for Spectrum: those that its authors give, and intervals that do not grow."""
 
 
 class Thresholds(CalibrationKind):

@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 
 from opensora_adacache.caching.adacache import AdaCacheConfig, AdaCacheSchedule, SiteMeasurement
 from opensora_adacache.caching.moreg import MoRegConfig
-from opensora_adacache.caching.replay import record, replay, replay_trace
+from opensora_adacache.caching.replay import Recorder, replay, replay_trace
 from opensora_adacache.caching.trace import StepRecord
+
+
+def record(residuals, num_frames, max_rate, metric="l1"):
+    """Return the recording of a video with these probe residuals."""
+    recorder = Recorder((1,), max_rate, metric)
+    for residual in residuals:
+        recorder.add(residual, num_frames)
+    return recorder.recording()
 
 
 def residuals_of(changes, frames=2):
@@ -24,7 +32,7 @@ def residuals_of(changes, frames=2):
 
 def test_constant_change_by_hand():
     # norms grow, so distances fall slowly from 0.1; below 0.2: rate 3
-    recording = record(residuals_of([0.1] * 19), 2, (1,), max_rate=6)
+    recording = record(residuals_of([0.1] * 19), 2, max_rate=6)
     assert replay(AdaCacheConfig({0.01: 6, 0.2: 3, 1.0: 1}), recording) == [1, 2, 5, 8, 11, 14, 17, 19, 20]
     assert recording.changes[1, 3] == pytest.approx((0.2 * 12, 12.0))
 
@@ -32,13 +40,13 @@ def test_constant_change_by_hand():
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_other_metrics(metric):
     # all entries grow equally: the Euclidean change equals the L1 change, and the angle is zero
-    recording = record(residuals_of([0.1] * 19), 2, (1,), max_rate=6, metric=metric)
+    recording = record(residuals_of([0.1] * 19), 2, max_rate=6, metric=metric)
     expected = {"l2": [1, 2, 5, 8, 11, 14, 17, 19, 20], "cosine": [1, 2, 8, 14, 19, 20]}
     assert replay(AdaCacheConfig({0.01: 6, 0.2: 3, 1.0: 1}, metric=metric), recording) == expected[metric]
 
 
 def test_still_frames_have_no_motion():
-    recording = record(residuals_of([0.1] * 9), 2, (1,), max_rate=2)
+    recording = record(residuals_of([0.1] * 9), 2, max_rate=2)
     assert recording.motion_scores() == [0.0] * 10
     # without motion, only the gradient (from 1 to 0 at its first step) counts; then the factor is 0, the rate maximal
     moreg = MoRegConfig(steps=(2, 10), center=0.5, power=1, gradient_weight=20)
@@ -46,7 +54,7 @@ def test_still_frames_have_no_motion():
 
 
 def test_rates_beyond_what_was_recorded():
-    recording = record(residuals_of([0.0] * 9), 2, (1,), max_rate=2)
+    recording = record(residuals_of([0.0] * 9), 2, max_rate=2)
     with pytest.raises(ValueError, match="no change from step 2 to 6 was recorded"):
         replay(AdaCacheConfig({1.0: 4}), recording)
 

@@ -11,8 +11,10 @@ import diffusers
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
 from opensora_adacache import AdaCacheConfig, ForecastCacheConfig, apply_cache
+from opensora_adacache.adapters.recorder import moved
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
 from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.trace import computed_steps
@@ -221,6 +223,14 @@ def test_calls_belong_to_steps_also_where_half_precision_rounds_two_timesteps_al
     assert RecordedCalls.of(some, 4).steps == [["c"], ["c"], [*"cun"], [*"cun"]]
     with pytest.raises(ValueError, match="a run of 4 steps called the model 5 times, at 3 timesteps, so it is unknown"):
         RecordedCalls.of([(t, None) for t in (1000.0, 996.0, 996.0, 988.0, 988.0)], 4)
+
+
+def test_outputs_are_moved_in_whatever_form_a_model_returns_them():
+    x, device = torch.ones(2), torch.device("meta")
+    output = Transformer2DModelOutput(sample=[x, x])
+    (tensors,), named = moved(([x],), device), moved(output, device)
+    assert type(tensors) is list and tensors[0].device == device
+    assert type(named) is type(output) and [one.device for one in named.sample] == [device] * 2
 
 
 @pytest.mark.slow

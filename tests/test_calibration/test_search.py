@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from opensora_adacache.caching.adacache import AdaCacheConfig
-from opensora_adacache.caching.replay import record
+from opensora_adacache.caching.replay import Recorder
 from opensora_adacache.calibration.search import calibrate, mean_computed_steps, scale_codebook
 
 FAST = {0.08: 6, 0.16: 5, 0.24: 4, 0.32: 3, 0.40: 2, 1.00: 1}
@@ -17,11 +17,12 @@ def recordings():
     videos = []
     for seed, speed in enumerate((0.02, 0.05, 0.1)):
         generator = torch.Generator().manual_seed(seed)
-        residuals = [torch.randn(2, 4, 8, generator=generator)]
+        recorder, residual = Recorder((1,), max_rate=6), torch.randn(2, 4, 8, generator=generator)
+        recorder.add(residual, 2)
         for step in range(29):
-            drift = torch.randn(2, 4, 8, generator=generator) * speed * (1 + 5 / (1 + step))
-            residuals.append(residuals[-1] + drift)
-        videos.append(record(residuals, 2, (1,), max_rate=6))
+            residual = residual + torch.randn(2, 4, 8, generator=generator) * speed * (1 + 5 / (1 + step))
+            recorder.add(residual, 2)
+        videos.append(recorder.recording())
     return videos
 
 

@@ -44,7 +44,7 @@ class MeanCacheConfig(PlannedConfig):
 
     Attributes:
         steps: the schedule: computed steps, counted from 1.
-        spans: K of the skipped steps after each computed step, in order; it does not matter where none follow.
+        spans: K of the skipped steps after each computed step, in order; any number where no skipped step follows.
         lengths: length of each step of the sampler, t_s − t_{s+1}, in any unit.
     """
 
