@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         from opensora_adacache import __version__
 
-        print(f"{PROGRAM} {__version__}")
-        return 0
+        return run_command(print, f"{PROGRAM} {__version__}")
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         print(f"error: no command '{name}'{closest(name, COMMANDS)}; --help lists them", file=sys.stderr)
