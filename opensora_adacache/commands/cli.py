@@ -20,7 +20,7 @@ COMMANDS = {
     "sample": "make the videos of a config",
     "image": "make the reference images of a config's videos",
     "compare": "make a benchmark: policies side by side on the same prompts and seeds",
-    "report": "rebuild the tables and page of a benchmark",
+    "report": "draw the contact sheets of a run, or of a benchmark with its tables and page",
     "calibrate": "find a policy's settings for a speedup or a quality",
     "calibrate-pipeline": "the same for a pipeline of diffusers, without a config",
     "plan": "print tokens, FLOPs and cache bytes of a config without loading a model",
