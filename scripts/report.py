@@ -1,4 +1,4 @@
-"""Rebuild the tables and page of a benchmark: the same as ``opensora-adacache report``."""
+"""Draw contact sheets, and a benchmark's tables and page: the same as ``opensora-adacache report``."""
 
 import sys
 

@@ -173,6 +173,6 @@ def _listen(host: str, port: int) -> Any:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise AddressError(f"cannot listen at {host}:{port}: {reason}; choose another --host or --port") from None
     return listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from opensora_adacache.app.requests import PairRequest
 from opensora_adacache.config import load_config
-from opensora_adacache.config.paths import find_config
+from opensora_adacache.config.paths import find_config, locate_checkpoint
 from opensora_adacache.config.pipeline import PipelineSettings
 from opensora_adacache.config.prompts import extract_options, split_prompt
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
@@ -109,9 +110,10 @@ def find_run(name: str) -> tuple[Path, dict[str, Any]]:
     from opensora_adacache.config.pipeline_class import read_index
 
     try:
-        kind = read_index(PipelineSettings(name, {"num_inference_steps": 1}))["_class_name"]
+        settings = PipelineSettings(locate_checkpoint(name, "pipeline"), {"num_inference_steps": 1})
+        kind = read_index(settings)["_class_name"]
     except OSError as error:
-        if isinstance(error, MissingFileError):
+        if isinstance(error, MissingFileError) and os.path.exists(name):
             raise
         raise MissingFileError(
             f"'{name}' is neither a config nor a pipeline of diffusers that can be read; opensora-adacache configs "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opensora_adacache.caching.registry import COMMAND_NAMES
-from opensora_adacache.config.calibrated import FOLDER
+from opensora_adacache.config.calibrated import find_calibrated
 from opensora_adacache.presets.calibrated_file import read_calibrated
 
 
@@ -15,7 +15,7 @@ class CalibratedSettings:
     """The key ``calibrated`` of a benchmark.
 
     Attributes:
-        file: name of a file in configs/calibrated.
+        file: name of a file in configs/calibrated, or path of another one.
         speedups: speedups to take.
     """
 
@@ -30,9 +30,15 @@ class CalibratedSettings:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: the file holds no calibrated settings.
+            ValueError: the file holds no calibrated settings, or none for one of the speedups.
         """
-        calibrated = read_calibrated(FOLDER / self.file)
+        calibrated = read_calibrated(find_calibrated(self.file))
+        for speedup in self.speedups:
+            if not any(f"{policy}-{speedup:g}x" in calibrated.settings for policy in COMMAND_NAMES):
+                raise ValueError(
+                    f"calibrated.speedups: '{self.file}' has no setting POLICY-{speedup:g}x; it has "
+                    f"{', '.join(calibrated.settings)}"
+                )
         return {
             name: {
                 "cache": {"calibrated": f"{self.file}#{name}", "decision": "sample"},

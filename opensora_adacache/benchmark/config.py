@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 from opensora_adacache.benchmark.calibrated_settings import CalibratedSettings
 from opensora_adacache.config.file import read_file
+from opensora_adacache.config.keys import describes_benchmark
 from opensora_adacache.config.load import load_config
 from opensora_adacache.config.paths import find_config, locate
 from opensora_adacache.config.section import build
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
+from opensora_adacache.errors.family import ConfigError
 
 BASELINE = "baseline"
 # Oracles that plan each video.
@@ -171,8 +173,7 @@ class _SettingKeys:
 
 def is_comparison(path: str | Path) -> bool:
     """Return whether a config file describes a benchmark rather than a run, judged by its keys."""
-    values = read_file(find_config(path))
-    return "settings" in values or "run" in values
+    return describes_benchmark(read_file(find_config(path)))
 
 
 def load_comparison(
@@ -190,7 +191,13 @@ def load_comparison(
         ValueError: the config is invalid in any other way. The message is one line.
     """
     path = find_config(path)
-    keys = build(_ComparisonKeys, read_file(path), "")
+    written = read_file(path)
+    if written and not describes_benchmark(written):
+        raise ConfigError(
+            f"config '{path}' describes a run, not a benchmark, which has run='{path.name}' and settings=dict(…): "
+            "opensora-adacache sample makes it"
+        )
+    keys = build(_ComparisonKeys, written, "")
     prompts = keys.prompts
     if prompt_seed is not None:
         if prompts.heldout is None:

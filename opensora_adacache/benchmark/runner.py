@@ -7,7 +7,7 @@ The output folder holds ``comparison.json`` (what is compared, on which machine)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from functools import cached_property
@@ -33,12 +33,13 @@ from opensora_adacache.benchmark.making import (
 )
 from opensora_adacache.benchmark.oracle_plans import costs_path, plans_videos
 from opensora_adacache.benchmark.paper import find_table
+from opensora_adacache.benchmark.remaking import forget, matching_settings
 from opensora_adacache.benchmark.results import RESULTS, append_result, read_results
 from opensora_adacache.benchmark.tasks import Task, batched, check_pairs, plan_tasks
 from opensora_adacache.benchmark.worker import policy_name
 from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.family import VideoError
-from opensora_adacache.errors.shown import counted
+from opensora_adacache.errors.shown import counted, shown
 from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.executors import choose_executor
 from opensora_adacache.generation.lock import FolderLock
@@ -55,17 +56,28 @@ class ComparisonRun:
         folder: output folder.
         limit: number of prompts to use, from the first on. None uses all.
         command: command as typed, for the record.
+        remake: names of settings whose videos are made again, in which ``*`` and ``?`` stand for any characters.
+
+    Attributes:
+        remade: the settings that these names stand for. Their rows stay until `run` begins.
+        others: settings with rows in the folder that the config does not have.
 
     Raises:
-        ValueError: the folder holds a different benchmark.
+        FileNotFoundError: there are no rows to make again.
+        ValueError: the folder holds a different benchmark, or the config and the folder have no such setting.
     """
 
-    def __init__(self, comparison: Comparison, folder: Path, limit: int | None, command: str) -> None:
+    def __init__(
+        self, comparison: Comparison, folder: Path, limit: int | None, command: str, remake: Sequence[str] = ()
+    ) -> None:
         check_metrics(comparison.metrics)
         check_pairs(comparison)
         self.comparison, self.tasks = plan_tasks(comparison, limit)
         self.folder = folder
         self.command = command
+        self.remade = self._find_remade(remake) if remake else []
+        self.others: list[SettingRecord] = []
+        self._runs_of_others: dict[str, Any] = {}
         self._machines: dict[int, str] = {}  # of each worker
         self._check_folder()
         self._read_rows()
@@ -113,7 +125,11 @@ class ComparisonRun:
         executor = choose_executor(self.comparison.run.executor, ProcessGroup(), 1, say, warn)
         with FolderLock(self.folder, "--out") as lock:
             lock.acquire()
-            self._read_rows()  # another process may have made some in the meantime
+            if self.remade:
+                forget(self.folder, self.remade)
+                self.remade = []
+            self._check_folder()  # another process may have made some in the meantime
+            self._read_rows()
             write_comparison(self.folder / DESCRIPTION, self.describe())
             while self.num_missing:
                 self._make_missing(executor, progress)
@@ -149,9 +165,21 @@ class ComparisonRun:
 
     def _read_rows(self) -> None:
         path = self.folder / RESULTS
-        self.rows = read_results(path) if path.exists() else []
+        rows = read_results(path) if path.exists() else []
+        self.rows = [row for row in rows if row.setting not in self.remade]
         self.done = {row.key for row in self.rows}
+        self._check_prompts()
         self._hold()
+
+    def _check_prompts(self) -> None:
+        prompts = {task.key: task.job.prompt for task in self.tasks}
+        for row in self.rows:
+            prompt = prompts.get(row.video_key, row.prompt)
+            if row.prompt != prompt:
+                raise ValueError(
+                    f"'{self.folder}' holds videos of another prompt {row.index} ({shown(row.prompt)}, and "
+                    f"{shown(prompt)} now); choose another --out"
+                )
 
     def _hold(self) -> None:
         """Add the settings that hold others to their budgets, as far as the rows tell which ones are needed."""
@@ -193,6 +221,7 @@ class ComparisonRun:
             )
             for s in comparison.settings
         ]
+        settings += self.others
         return ComparisonRecord(
             config=str(comparison.path),
             command=self.command,
@@ -207,7 +236,7 @@ class ComparisonRun:
             paper_rows=tuple(table.rows.values()) if table else (),
             paper_source=table.source if table else "",
             lpips_missing=self.unavailable.get("lpips") if "lpips" in comparison.metrics else "it was not requested",
-            runs={name: plain(asdict(config)) for name, config in self.settings.items()},
+            runs={name: plain(asdict(config)) for name, config in self.settings.items()} | self._runs_of_others,
             prompt_seed=comparison.prompts.seed if comparison.prompts.heldout else None,
             batch_size=comparison.batch_size,
         )
@@ -217,6 +246,10 @@ class ComparisonRun:
         """The machines that made rows, and how many workers if there were several."""
         names = "; ".join(sorted(set(self._machines.values())) or [describe_machine()])
         return f"{names}, {len(self._machines)} workers" if len(self._machines) > 1 else names
+
+    def _find_remade(self, patterns: Sequence[str]) -> list[str]:
+        record, mine = read_comparison(self.folder / DESCRIPTION), set(self.settings)
+        return matching_settings([one for one in record.settings if (one.held_for or one.name) in mine], patterns)
 
     def _check_folder(self) -> None:
         path = self.folder / DESCRIPTION
@@ -232,16 +265,24 @@ class ComparisonRun:
                 f"'{self.folder}' holds videos of prompts drawn with seed {record.prompt_seed}, not {seed}; choose "
                 "another --out"
             )
+        kept = [one for one in record.settings if one.name not in self.remade]
         # thresholds that were scaled in an earlier run
         bases = {setting.name: setting for setting in self.comparison.settings}
-        again = [scaled_setting(bases[one.held_for], one.factor) for one in record.settings if one.held_for in bases]
+        again = [
+            scaled_setting(bases[one.held_for], one.factor)
+            for one in kept
+            if one.held_for in bases and one.name not in bases
+        ]
         self.comparison = replace(self.comparison, settings=(*self.comparison.settings, *again))
+        self.others = [one for one in kept if one.name not in self.settings]
+        self._runs_of_others = {one.name: old[one.name] for one in self.others if one.name in old}
         for name, config in self.settings.items():
-            difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if name in old else None
+            known = name in old and name not in self.remade
+            difference = first_difference(_content(old[name]), _content(plain(asdict(config)))) if known else None
             if difference:
                 raise ValueError(
-                    f"'{self.folder}' holds '{name}' with different settings ({difference}); choose another --out, or "
-                    f"pass --remake {name}"
+                    f"'{self.folder}' holds '{name}' with different settings ({difference}); choose another --out"
+                    + ("" if name == BASELINE else f", or pass --remake {name}")
                 )
 
 

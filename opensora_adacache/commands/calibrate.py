@@ -4,7 +4,8 @@ This makes the videos of a few prompts without a cache. Then, for the policy in 
 named by --policy, it finds the settings that reach the target speedup (n / computed steps) or the target PSNR in dB
 against the uncached videos, on average. It prints each as a cache section. FILE.json stores them with model, steps,
 command and date; a config uses them with ``cache=dict(calibrated="FILE.json#NAME")``, from configs/calibrated or any
-other path. All settings are also added to the user's own calibrations, where ``apply_cache(…, speedup=X)`` finds them.
+other path. All settings are also added to the user's own calibrations, where the app finds them, and
+``apply_cache(…, speedup=X)`` those of AdaCache and ForecastCache.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
     Returns:
         The exit status.
     """
+    from opensora_adacache.caching.registry import type_name
     from opensora_adacache.calibration.results import CalibratedOutput, describe, own_calibrations
+    from opensora_adacache.presets.lookup import POLICIES
 
     num_steps, missed = task.config.num_sampling_steps, False
     outputs = [] if out is None else [CalibratedOutput(out, task.model, num_steps, command)]
@@ -82,7 +85,7 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
         progress = Progress(task, count_batch)
         calibrator = progress.calibrator = task.load(limit, progress)
         outputs.append(own_calibrations(calibrator.runs.identity, num_steps, command))
-        num_found = 0
+        num_found, serves_apply_cache = 0, False
         for name, search in task.searches(calibrator):
             try:
                 found = search()
@@ -101,10 +104,13 @@ def run_task(task: CalibrationTask, limit: int, out: Path | None, command: str) 
             for output in outputs:
                 output.add({name: found})
             num_found += 1
+            serves_apply_cache |= type_name(type(found.cache)) in POLICIES.values()
         for start in task.starts:
             for line in calibrator.notes(start):
                 print(line)
-    print(f"apply_cache(…, speedup=X) finds these settings in {outputs[-1].path}")
+    if num_found:
+        reader = "apply_cache(…, speedup=X)" if serves_apply_cache else "opensora-adacache app"
+        print(f"{reader} finds these settings in {outputs[-1].path}")
     return 2 if missed else 0
 
 

@@ -2,7 +2,8 @@
 
 MODEL is a folder or hub name for ``DiffusionPipeline.from_pretrained``. As ``calibrate`` does for a config, this
 makes a few prompts with every step computed, finds the settings of each policy that reach the target, prints each as a
-cache section, and adds them to the user's own calibrations, where ``apply_cache(pipe, speedup=X)`` finds them.
+cache section, and adds them to the user's own calibrations, where the app finds them, and
+``apply_cache(pipe, speedup=X)`` those of AdaCache and ForecastCache.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def build_parser() -> OneLineParser:
         "--policy",
         nargs="+",
         default=["adacache"],
-        help="policies, named as by 'opensora-adacache compare --list' (default: adacache)",
+        help="policies, named as by 'opensora-adacache compare --list' (default: adacache, which needs the fewest "
+        "runs; apply_cache prefers forecastcache where both have settings)",
     )
     parser.add_argument(
         "--prompt-path", type=Path, default=PROMPTS, help="file of prompts, one per line (default: %(default)s)"

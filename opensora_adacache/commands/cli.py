@@ -20,7 +20,7 @@ COMMANDS = {
     "sample": "make the videos of a config",
     "image": "make the reference images of a config's videos",
     "compare": "make a benchmark: policies side by side on the same prompts and seeds",
-    "report": "rebuild the tables and page of a benchmark",
+    "report": "draw the contact sheets of a run, or of a benchmark with its tables and page",
     "calibrate": "find a policy's settings for a speedup or a quality",
     "calibrate-pipeline": "the same for a pipeline of diffusers, without a config",
     "plan": "print tokens, FLOPs and cache bytes of a config without loading a model",
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         from opensora_adacache import __version__
 
-        print(f"{PROGRAM} {__version__}")
-        return 0
+        return run_command(print, f"{PROGRAM} {__version__}")
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
         print(f"error: no command '{name}'{closest(name, COMMANDS)}; --help lists them", file=sys.stderr)

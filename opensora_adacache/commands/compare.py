@@ -67,7 +67,6 @@ def list_policies(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Make the missing videos, then write the report."""
     from opensora_adacache.benchmark.config import load_comparison
-    from opensora_adacache.benchmark.remaking import forget
     from opensora_adacache.benchmark.report.bench import write_report
     from opensora_adacache.benchmark.report.drawing import require_matplotlib
     from opensora_adacache.benchmark.results import RESULTS
@@ -79,10 +78,12 @@ def compare(options: argparse.Namespace) -> None:
     comparison = load_comparison(options.config, executor_overrides(options), seed)
     if not options.estimate:
         require_matplotlib()  # which draws the report once all videos are made
-    if options.remake:
-        forgotten = forget(out, options.remake)
-        print(f"making {', '.join(forgotten)} again")
-    run = ComparisonRun(comparison, out, options.limit, options.command)
+    run = ComparisonRun(comparison, out, options.limit, options.command, options.remake)
+    if run.remade:
+        print(f"making {', '.join(run.remade)} again")
+    if run.others:
+        names = ", ".join(one.name for one in run.others)
+        print(f"'{out}' also holds videos of {names}, which '{options.config}' lacks; they stay in the tables")
     if options.estimate:
         from opensora_adacache.benchmark.estimate import estimate_line
 
@@ -94,7 +95,8 @@ def compare(options: argparse.Namespace) -> None:
             run.run(count_video, print, warn)
     except KeyboardInterrupt:
         made = f"{len(run.rows) - num_before} of {total} missing videos are in '{out / RESULTS}'"
-        raise KeyboardInterrupt(f"interrupted: {made}; run the same command again to continue") from None
+        command = "it again without --remake" if options.remake else "the same command again"
+        raise KeyboardInterrupt(f"interrupted: {made}; run {command} to continue") from None
     write_report(out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"{len(run.rows) - num_before} videos made; table and page: {out / 'table.md'}, {out / 'index.html'}")

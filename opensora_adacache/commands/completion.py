@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from opensora_adacache.commands.cli import COMMANDS, PROGRAM, module_of
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.errors.family import ConfigError
 
 SHELLS = ("bash", "zsh")
 
@@ -30,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def completion(options: argparse.Namespace) -> None:
     """Print the code, made by shtab from the parsers of all commands."""
-    import shtab
-
+    try:
+        import shtab
+    except ImportError:
+        raise ConfigError("completion needs shtab: run pip install 'opensora-adacache[completion]'") from None
     whole = argparse.ArgumentParser(prog=PROGRAM)
     commands = whole.add_subparsers()
     for name, text in COMMANDS.items():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.errors.family import WriteError
+from opensora_adacache.errors.shown import one_line
 
 
 def build_parser() -> OneLineParser:
@@ -36,8 +38,13 @@ def configs(options: argparse.Namespace) -> None:
             raise FileExistsError(
                 f"'{target}' exists already, and copying would replace your changes: name another DIR"
             )
-    for target in targets:
-        shutil.copytree(SHIPPED / target.name, target, ignore=_ignored)
+    try:
+        for target in targets:
+            shutil.copytree(SHIPPED / target.name, target, ignore=_ignored)
+    except OSError as error:
+        raise WriteError(
+            f"cannot copy to '{options.copy}': {error.strerror or one_line(error)}; name another DIR"
+        ) from None
     print(f"copied to '{options.copy}'; run one there: opensora-adacache sample configs/shapes/sample_adacache.py")
 
 

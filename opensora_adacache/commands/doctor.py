@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.errors.shown import LONGEST_LINE
 
 
 def build_parser() -> OneLineParser:
@@ -33,7 +34,7 @@ def doctor(options: argparse.Namespace) -> None:
 
     from opensora_adacache.generation.checkup import check_up
 
-    console = Console(width=240)
+    console = Console(width=LONGEST_LINE + 200)  # a row of a Markdown table is one line
     for section in check_up(options.config):
         table = Table(*section.header, box=box.MARKDOWN)
         for row in section.rows:

@@ -9,10 +9,10 @@ from opensora_adacache.commands import sample
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command, which is that of `sample`."""
-    return sample.build_parser()
+    """Return the parser of the command: the flags of `sample`."""
+    return sample.build_parser(images=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    return sample.main([*(arguments or ()), "--image"])
+    return sample.make(build_parser().parse_args(arguments))

@@ -1,16 +1,19 @@
-"""Common wrapper of the scripts: one-line errors for users, exit status, Ctrl-C."""
+"""Common wrapper of the scripts: one-line errors and warnings for users, exit status, Ctrl-C."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from opensora_adacache.commands.parser import one_line_warnings
+from opensora_adacache.errors.family import AdaCacheWarning
 from opensora_adacache.errors.shown import one_line
 
 _Options = TypeVar("_Options")
@@ -36,14 +39,14 @@ def run_command(
     expected: tuple[type[BaseException], ...] = (ValueError, OSError, *errors)
     _show_any_text()
     try:
-        with one_line_warnings():
+        with _one_line_warnings():
             status = function(options) or 0
         sys.stdout.flush()  # a full disk or a closed pipe is an error of the command, not of Python's exit
         return status
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted before anything was made", INTERRUPTED)
     except expected as error:
-        return _say(f"error: {_error_of_stdout() or one_line(error)}", WRONG_INPUT)
+        return _say(f"error: {_error_of_stdout(error) or one_line(error)}", WRONG_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's class, compared by name to avoid the import
             raise
@@ -70,19 +73,43 @@ def typed_command(script: str, arguments: Sequence[str] | None) -> str:
     return f"{program if program.startswith('opensora-adacache') else f'python {script}'} {shlex.join(given)}"
 
 
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Print each warning of this package as one line on stderr, and those of other packages as Python does.
+
+    Only rank 0 prints.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AdaCacheWarning)
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if not issubclass(category, AdaCacheWarning):
+                show_others(message, category, *place, **options)
+            else:
+                _say(f"warning: {one_line(message)}", 0)
+
+        warnings.showwarning = show
+        yield
+
+
 def _show_any_text() -> None:
     """Print characters that the terminal's encoding lacks as escapes; they would end a run that has made videos."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _error_of_stdout() -> str | None:
-    """Return why stdout cannot be written to, and give it up; None if it can."""
+def _error_of_stdout(found: BaseException) -> str | None:
+    """Return why stdout cannot be written to, and give it up; None if the error found is another one."""
     try:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at exit
-        return f"the output cannot be written: {error.strerror}; write it to a file on a disk with free space"
+        found = error
+    if isinstance(found, BrokenPipeError):
+        return "the program that reads the output has ended; let it read all of it, or write the output to a file"
+    if isinstance(found, OSError) and found.errno == errno.ENOSPC and found.filename is None:
+        return f"the output cannot be written: {found.strerror}; write it to a file on a disk with free space"
     return None
 
 

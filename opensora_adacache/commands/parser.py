@@ -1,17 +1,13 @@
-"""A command line parser with one-line errors, and one-line warnings."""
+"""A command line parser with one-line errors, and the types of its arguments."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from typing import Any, NoReturn
 
-from opensora_adacache.errors.family import AdaCacheWarning
+from opensora_adacache.commands.main import run_command
 from opensora_adacache.errors.shown import one_line
 
 
@@ -20,31 +16,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return the help, whose description is often a docstring, with its code in single quotes."""
-        return super().format_help().replace("``", "'")
+        return re.sub("`+", "'", super().format_help())
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help. If stdout cannot be written to, exit as every command does."""
+        if file is not None:
+            super().print_help(file)
+        elif status := run_command(print, self.format_help().rstrip("\n")):
+            self.exit(status)
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 after one line on stderr."""
         self.exit(2, f"error: {one_line(message)}; --help lists the flags\n")
-
-
-@contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Print each warning of this package as one line on stderr, and those of other packages as Python does.
-
-    Only rank 0 prints.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", AdaCacheWarning)
-        show_others = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-            if not issubclass(category, AdaCacheWarning):
-                show_others(message, category, *place, **options)
-            elif os.environ.get("RANK", "0") == "0":
-                print(f"warning: {one_line(message)}", file=sys.stderr)
-
-        warnings.showwarning = show
-        yield
 
 
 def number(text: str) -> int | float:

@@ -55,9 +55,9 @@ def report(options: argparse.Namespace) -> None:
 
     folder = options.folder
     if (folder / RESULTS).is_file():
-        written = write_bench_sheets(folder)
         write_report(folder, options.num_videos, options.title)
-        written += [folder / name for name in ("table.md", "table.csv", "table.tex", "index.html")]
+        written = [folder / name for name in ("table.md", "table.csv", "table.tex", "index.html")]
+        written += write_bench_sheets(folder)
     elif (folder / RUN_NAME).is_file():
         written = write_run_sheets(folder, options.title)
     else:

@@ -26,11 +26,16 @@ _OWN_FLAGS = (*_IDLE_FLAGS, "config", "image", "cfg_options", "cfg_defaults")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status (see `run_command`).
+    """Run the command line and return its exit status; see `make`."""
+    return make(build_parser().parse_args(arguments))
+
+
+def make(options: argparse.Namespace) -> int:
+    """Make the videos or images of parsed flags and return the exit status (see `run_command`).
 
     Finished videos are kept after Ctrl-C, and the same command makes the rest.
     """
-    return run_command(_run, build_parser().parse_args(arguments))
+    return run_command(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -71,10 +76,16 @@ def _parse(options: list[str] | None) -> dict[str, Any]:
     return parse_options(options, text_keys(), text_list_keys())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: the flags of the reference implementation under their names, and a few of our own."""
+def build_parser(images: bool = False) -> argparse.ArgumentParser:
+    """Return the parser: the flags of the reference implementation under their names, and a few of our own.
+
+    Args:
+        images: whether the command makes images; otherwise the flag ``--image`` says so.
+    """
     parser = OneLineParser(
-        description="Make the videos of a config: Open-Sora 1.2 or a pipeline of diffusers, with or without a cache.",
+        description="Make the reference images that the videos of a config start from."
+        if images
+        else "Make the videos of a config: Open-Sora 1.2 or a pipeline of diffusers, with or without a cache.",
         epilog="Flags override the config file.",
         allow_abbrev=False,
     )
@@ -82,7 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "config", help="config file of this package or of the reference implementation, or the name of a shipped config"
     )
-    add("--image", action="store_true", help="make the reference images of the videos (see run_sample_image.sh)")
+    if images:
+        parser.set_defaults(image=True)
+    else:
+        add("--image", action="store_true", help="make the reference images of the videos (see run_sample_image.sh)")
     add("--overwrite", action="store_true", default=None, help="make existing videos again")
     add(
         "--cfg-options",

@@ -51,6 +51,22 @@ def read_setting(reference: str) -> CalibratedSetting:
         ValueError: the file has no setting of that name, or it has several and the reference names none.
     """
     file, _, name = reference.partition("#")
+    settings = read_calibrated(find_calibrated(file)).settings
+    if not name and len(settings) == 1:
+        return next(iter(settings.values()))
+    if name not in settings:
+        problem = f"has no setting '{name}'" if name else "has several settings"
+        names = closest(name, settings) or f"; expected one of {', '.join(settings)}"
+        raise ValueError(f"'{file}' {problem}, written '{file}#NAME'{names}")
+    return settings[name]
+
+
+def find_calibrated(file: str) -> Path:
+    """Return the path of a file of calibrated settings: one in configs/calibrated, or any other path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     path = FOLDER / file
     if not path.is_file():
         path = Path(file).expanduser()
@@ -59,14 +75,7 @@ def read_setting(reference: str) -> CalibratedSetting:
         raise FileNotFoundError(
             f"calibrated file '{path}' does not exist; name a path, or one of configs/calibrated: {known}"
         )
-    settings = read_calibrated(path).settings
-    if not name and len(settings) == 1:
-        return next(iter(settings.values()))
-    if name not in settings:
-        problem = f"has no setting '{name}'" if name else "has several settings"
-        names = closest(name, settings) or f"; expected one of {', '.join(settings)}"
-        raise ValueError(f"'{file}' {problem}, written '{file}#NAME'{names}")
-    return settings[name]
+    return path
 
 
 def fill_in(section: Mapping[str, Any], num_steps: int, where: str) -> dict[str, Any]:

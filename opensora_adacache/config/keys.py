@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -33,6 +33,11 @@ KNOWN_KEYS = (
 )
 # The same for the run of a pipeline.
 PIPELINE_KEYS = (*FIELD_KEYS, *_PROMPT_KEYS)
+
+
+def describes_benchmark(values: Mapping[str, Any]) -> bool:
+    """Return whether the values of a config file describe a benchmark rather than a run."""
+    return "settings" in values or "run" in values
 
 
 def text_keys() -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
@@ -20,9 +19,16 @@ from opensora_adacache.caching.registry import POLICIES, config_class
 from opensora_adacache.config import dialect, pipeline, prompts, resolutions
 from opensora_adacache.config.calibrated import fill_in
 from opensora_adacache.config.file import read_file
-from opensora_adacache.config.keys import CHECKED_KEYS, IDLE_KEYS, KNOWN_KEYS, LOADED, PIPELINE_KEYS
+from opensora_adacache.config.keys import (
+    CHECKED_KEYS,
+    IDLE_KEYS,
+    KNOWN_KEYS,
+    LOADED,
+    PIPELINE_KEYS,
+    describes_benchmark,
+)
 from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
-from opensora_adacache.config.paths import find_config, locate, refuse_url
+from opensora_adacache.config.paths import find_config, locate, locate_checkpoint, refuse_url
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
     LARGEST_SIDE,
@@ -35,7 +41,7 @@ from opensora_adacache.config.settings import (
 )
 from opensora_adacache.config.speedup import find_section, identity_of_checkpoint
 from opensora_adacache.errors.closest import closest
-from opensora_adacache.errors.family import ConfigError, MissingFileError
+from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import one_line, shown
 from opensora_adacache.presets.identity import ModelIdentity, identity_of_pipeline
 
@@ -50,8 +56,6 @@ _SAVE_DIR = "samples/videos/{prompts}/{config}"
 _STRONGER = {"image_size": ("resolution", "aspect_ratio"), "prompt": ("prompt_path",)}
 
 _DEPTHS = {"STDiT3-XL/2": 28, "STDiT3-3B/2": 28}
-_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 def load_config(
@@ -78,6 +82,8 @@ def load_config(
     """
     path = find_config(path)
     values = read_file(path)
+    if describes_benchmark(values):
+        raise ConfigError(f"config '{path}' describes a benchmark, not a run: opensora-adacache compare makes it")
     defaults, overrides = plain_copy(dict(defaults or {})), plain_copy(dict(overrides or {}))
     if pipeline.is_pipeline(values):
         return _load_pipeline_run(path, values, overrides, defaults, image)
@@ -202,23 +208,10 @@ def _build(path: Path, values: dict[str, Any], image: bool) -> OpenSoraConfig:
 
 
 def _with_local_path(section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Find the checkpoint of a section.
-
-    A hub name is resolved when the model is loaded. Anything else must exist now.
-    """
-    section = dict(section)
+    """Find the checkpoint of a section; see `paths.locate_checkpoint`."""
     name = section.get("from_pretrained")
-    if isinstance(name, str):
-        refuse_url(name, f"{where}.from_pretrained")
-        path = locate(name)
-        exists = bool(name.strip()) and os.path.exists(path)  # False for "", and for names that no file can have
-        if not exists and (not _HUB_NAME.fullmatch(name) or path.suffix in _CHECKPOINT_SUFFIXES):
-            raise MissingFileError(
-                f"{where}.from_pretrained '{name}' does not exist; "
-                "expected a local folder or file, or a hub name owner/name"
-            )
-        section["from_pretrained"] = str(path) if exists else name
-    return section
+    found = {"from_pretrained": locate_checkpoint(name, f"{where}.from_pretrained")} if isinstance(name, str) else {}
+    return {**section, **found}
 
 
 def _build_cache(section: Any, num_steps: int, identity: Callable[[], ModelIdentity]) -> CacheConfig | None:
@@ -228,6 +221,10 @@ def _build_cache(section: Any, num_steps: int, identity: Callable[[], ModelIdent
     if section.get("policy") is not None:
         section = find_section(section, num_steps, identity())
     section = fill_in(section, num_steps, "cache")
+    if section.get("speedup") is not None and "type" not in section:
+        raise ConfigError(
+            "cache.speedup needs the policy that it is for: set cache.policy to adacache or forecastcache"
+        )
     kind = section.pop("type", "AdaCache")
     if not isinstance(kind, str) or kind not in POLICIES:
         raise ConfigError(
@@ -269,9 +266,11 @@ def _resolve_size(values: dict[str, Any]) -> None:
         values["image_size"] = convert(image_size, tuple[int, int], "image_size")
         _check_divisible(values["image_size"])
     values["num_frames"] = resolutions.resolve_num_frames(convert(values.get("num_frames"), int | str, "num_frames"))
-    interval = convert(values.pop("frame_interval", None) or 1, int, "frame_interval")
+    interval = convert(values.pop("frame_interval", None), int | None, "frame_interval")
+    if interval is not None and interval < 1:
+        raise ConfigError(f"frame_interval must be at least 1, got {shown(interval)}")
     if values.get("save_fps") is None and values.get("fps") is not None:
-        values["save_fps"] = _quotient(convert(values["fps"], int | float, "fps"), max(interval, 1))
+        values["save_fps"] = _quotient(convert(values["fps"], int | float, "fps"), interval or 1)
 
 
 def _quotient(fps: int | float, interval: int) -> int | float:

@@ -6,9 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.errors.family import ConfigError, MissingFileError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 SHIPPED = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
@@ -24,6 +26,28 @@ def locate(path: str | Path) -> Path:
     given = Path(os.path.expanduser(path))
     candidates = (given, SHIPPED / given, _PACKAGE.parent / given)
     return next((candidate for candidate in candidates if os.path.exists(candidate)), given)
+
+
+def locate_checkpoint(name: str, where: str) -> str:
+    """Return the path of a checkpoint as `locate` finds it, or a hub name, which is resolved when the model is loaded.
+
+    Args:
+        name: local folder or file, or hub name.
+        where: what is named, for errors.
+
+    Raises:
+        ConfigError: it is a URL.
+        MissingFileError: it does not exist and cannot be a hub name.
+    """
+    refuse_url(name, where)
+    path = locate(name)
+    if name.strip() and os.path.exists(path):  # False for "", and for names that no file can have
+        return str(path)
+    if not _HUB_NAME.fullmatch(name) or path.suffix in _CHECKPOINT_SUFFIXES:
+        raise MissingFileError(
+            f"{where} '{name}' does not exist; expected a local folder or file, or a hub name owner/name"
+        )
+    return name
 
 
 def find_config(name: str | Path) -> Path:

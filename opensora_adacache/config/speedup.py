@@ -26,6 +26,8 @@ def find_section(section: Mapping[str, Any], num_steps: int, model: ModelIdentit
     for key in ("type", "calibrated", "codebook", "tolerance", "computed_steps"):
         if own.get(key) is not None:
             raise ConfigError(f"cache.policy goes with cache.speedup alone, got {key} too: leave one of them out")
+    if speedup is None:
+        raise ConfigError("cache.policy goes with cache.speedup, which is missing: set it to a number such as 2")
     return {**find_settings(model, speedup, policy).section(num_steps), **own}
 
 

@@ -18,7 +18,6 @@ from opensora_adacache.costs import run as run_flops
 from opensora_adacache.costs.flops import StepFlops
 from opensora_adacache.costs.parallel import SplitVideo
 
-BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
 SUMS_PER_PROBE = 2
 """What AdaCache measures at its probe: ‖new − old‖₁ and ‖old‖₁."""
 OVER_TIME = ("t", "attn")
@@ -75,7 +74,7 @@ def split_video(config: OpenSoraConfig, sequence: int, guidance: int) -> SplitVi
         num_frames=frames,
         num_places=-(-height // rows) * -(-width // columns),
         channels=structure.hidden_size,
-        bytes_per_value=BYTES_PER_VALUE[config.dtype],
+        bytes_per_value=run_flops.BYTES_PER_VALUE[config.dtype],
         output_size=(structure.out_channels, height, width),
         sequence=sequence,
         guidance=guidance,

@@ -36,9 +36,19 @@ def counted(number: float, noun: str) -> str:
 def one_line(error: object) -> str:
     r"""Return the text of an error on one line that any terminal can show, or the name of its class if it has no text.
 
-    >>> one_line(ValueError("no\nway")), one_line(KeyError())
-    ('no way', 'KeyError')
+    An error of the system reads as the path and the reason.
+
+    >>> one_line(ValueError("no\nway")), one_line(KeyError()), one_line(FileNotFoundError(2, "No such file", "a.py"))
+    ('no way', 'KeyError', "'a.py': No such file")
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join((_of_system(error) or str(error)).split()) or type(error).__name__
     text = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
+def _of_system(error: object) -> str:
+    """Return the path and the reason of an error of the system, or "" for any other error."""
+    if not isinstance(error, OSError) or not error.strerror or error.filename is None:
+        return ""
+    paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
+    return "'" + "' -> '".join(paths) + f"': {error.strerror}"

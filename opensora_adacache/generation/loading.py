@@ -14,6 +14,7 @@ from opensora_adacache.adapters.stdit3.split import split_stdit3
 from opensora_adacache.caching.team import Team
 from opensora_adacache.config.settings import ModelSettings, OpenSoraConfig, RunConfig, TextEncoderSettings, VaeSettings
 from opensora_adacache.errors.family import ConfigError
+from opensora_adacache.generation.dtypes import DTYPES
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.maker import OpenSoraMaker
 from opensora_adacache.generation.pipeline import Pipeline
@@ -26,7 +27,6 @@ from opensora_adacache.parallel.team import DeviceTeam
 
 # Latents a side of the tiles that `vae.tiling` decodes: 512 pixels, the size of a picture the spatial part is made for.
 TILE_SIZE = 64
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def count_bytes(name: str, dtype: str, mode: str | None) -> int:
     from torch import nn
     from transformers import T5Config, T5EncoderModel
 
-    from opensora_adacache.generation.loading import DTYPES
+    from opensora_adacache.generation.dtypes import DTYPES
     from opensora_adacache.models import STDiT3, STDiT3Config
     from opensora_adacache.models.quantization import quantize_linears, weight_bytes
     from opensora_adacache.models.structure import VARIANTS

@@ -79,7 +79,8 @@ def test_a_folder_without_a_pipeline(tmp_path):
         find_run(str(tmp_path))
 
 
-@pytest.mark.slow
-def test_neither_a_config_nor_a_pipeline():
-    with pytest.raises(MissingFileError, match="'no config' is neither a config nor a pipeline"):
-        find_run("no config")
+@pytest.mark.parametrize("name", ["nosuch", "", pytest.param("owner/gone", marks=pytest.mark.slow)])
+def test_neither_a_config_nor_a_pipeline(name):
+    """A name that the hub cannot know is refused at once, without asking it."""
+    with pytest.raises(MissingFileError, match=f"'{name}' is neither a config nor a pipeline"):
+        find_run(name)

@@ -138,6 +138,28 @@ def test_mistakes_get_one_line(write, text, message):
     gc.collect()
 
 
+def test_the_config_of_a_run_is_no_benchmark():
+    with pytest.raises(
+        ValueError, match=r"sample.py' describes a run, not a benchmark.*opensora-adacache sample makes"
+    ):
+        load_comparison("shapes/sample")
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "message"),
+    [
+        ("file='gone.json', speedups=(2.2,)", "calibrated file 'gone.json' does not exist; name a path, or one of"),
+        (
+            "file='shapes_30.json', speedups=(2.2, 9)",
+            r"'shapes_30.json' has no setting POLICY-9x; it has .*lemica-2.2x",
+        ),
+    ],
+)
+def test_calibrated_settings_that_are_not_there(write, calibrated, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_comparison(write(f"run = 'run.py'\ncalibrated = dict({calibrated})\n{STATIC}"))
+
+
 def test_a_run_with_a_cache_is_refused(write, tmp_path):
     run = tmp_path / "run.py"
     run.write_text(run.read_text() + "cache = dict(type='Static')\n")

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.benchmark.description import read_comparison
 from opensora_adacache.benchmark.description import write_comparison as write_description
 from opensora_adacache.benchmark.making import RowMaking
 from opensora_adacache.benchmark.results import append_result, read_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
+from opensora_adacache.commands.report import main as report
 from opensora_adacache.generation.lock import FolderLock
 from opensora_adacache.shapes.dataset import heldout_prompts
 
@@ -115,6 +117,73 @@ def test_a_folder_with_other_settings(compare, write_comparison, tmp_path, capsy
         and error.count("\n") == 1
         and "pass --remake every-2" in error
     )
+
+
+def static(*intervals, keys=""):
+    """Settings of a benchmark that keeps no videos."""
+    settings = "".join(f'"every-{k}": dict(cache=dict(type="Static", interval={k})), ' for k in intervals)
+    return f"keep_videos = False\n{keys}\nsettings = {{{settings}}}\n"
+
+
+@pytest.fixture
+def made(write_comparison, tmp_path, make_row, make_baseline_row):
+    """The folder of a benchmark with two settings and one prompt."""
+    out = tmp_path / "out"
+    run = ComparisonRun(load_comparison(write_comparison(static(2, 3))), out, 1, "test")
+    write_description(out / "comparison.json", run.describe())
+    values = dict(prompt="a red circle", seed=run.tasks[0].seed, video=None)
+    append_result(out / "results.jsonl", make_baseline_row(**values))
+    for name in ("every-2", "every-3"):
+        append_result(out / "results.jsonl", make_row(setting=name, title=name, **values))
+    return out
+
+
+def test_tables_need_no_videos(made):
+    assert report([str(made)]) == 0 and "every-3" in (made / "table.md").read_text()
+
+
+def test_a_setting_that_the_config_no_longer_has_stays(compare, made, write_comparison, capsys):
+    """In the tables, and with its name, so that its rows are not taken for those of other settings."""
+    config = write_comparison(static(2))
+    assert compare([str(config), "--limit", "1", "--out", str(made)]) == 0
+    assert f"also holds videos of every-3, which '{config}' lacks" in capsys.readouterr().out
+    record = read_comparison(made / "comparison.json")
+    assert [one.name for one in record.settings] == list(record.runs) == ["baseline", "every-2", "every-3"]
+    assert "every-3" in (made / "table.md").read_text()
+    write_comparison(static(2, 3).replace("interval=3", "interval=4"))
+    assert compare([str(config), "--limit", "1", "--out", str(made)]) == 2
+    assert "holds 'every-3' with different settings (cache.interval was 3 and is 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (static(3), "names no setting of the benchmark, which has baseline, every-3"),
+        (static(2, 3, keys="overrides = dict(seed=77)"), "holds 'baseline' with different settings (seed was "),
+        (static(2, keys="metrics = ('pnsr',)"), "unknown metric 'pnsr'"),
+    ],
+)
+def test_no_row_is_forgotten_before_everything_is_checked(compare, made, write_comparison, capsys, text, message):
+    before = (made / "results.jsonl").read_bytes()
+    assert compare([str(write_comparison(text)), "--out", str(made), "--remake", "every-2"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "--remake baseline" not in error and (made / "results.jsonl").read_bytes() == before
+
+
+def test_settings_are_made_again(compare, made, write_comparison, capsys):
+    before = read_results(made / "results.jsonl")
+    config = write_comparison(static(2, 3).replace("interval=2", "interval=4"))
+    assert compare([str(config), "--limit", "1", "--out", str(made), "--remake", "every-2"]) == 0
+    assert "making every-2 again" in capsys.readouterr().out
+    after = read_results(made / "results.jsonl")
+    assert after[:2] == [before[0], before[2]]
+    assert [(row.setting, row.schedule) for row in after[2:]] == [("every-2", "#...#..#")]
+
+
+def test_prompts_that_have_changed_are_not_taken_for_those_that_were_made(made, write_comparison):
+    config = write_comparison(static(2, 3, keys="overrides = dict(prompt=['a green circle'])"))
+    with pytest.raises(ValueError, match=r"of another prompt 0 \('a red circle', and 'a green circle' now\); choose"):
+        ComparisonRun(load_comparison(config), made, 1, "test")
 
 
 def test_one_command_at_a_time_writes_to_a_folder(compare, write_comparison, tmp_path, capsys):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from opensora_adacache.benchmark.config import load_comparison
+from opensora_adacache.commands import sample
 from opensora_adacache.commands.cli import COMMANDS, main, module_of
 from opensora_adacache.commands.main import typed_command
 from opensora_adacache.config import load_config
@@ -32,7 +33,8 @@ def test_every_command_has_help(name, capsys):
         main([name, "--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"usage: opensora-adacache {name} ") and "``" not in out
+    assert out.startswith(f"usage: opensora-adacache {name} ") and "`" not in out
+    assert ("--image " in out) == (name == "sample")  # `image` is a command of its own
 
 
 def test_help_lists_every_command(capsys):
@@ -88,17 +90,35 @@ def test_configs_are_copied_once(tmp_path, capsys):
     assert (folder / "assets/texts/gallery.txt").is_file() and not list(folder.rglob("*.mp4"))
     assert main(["configs", "--copy", str(folder)]) == 2
     assert capsys.readouterr().err.startswith(f"error: '{folder / 'configs'}' exists already")
+    file = folder / "assets/texts/gallery.txt"
+    assert main(["configs", "--copy", str(file)]) == 2
+    assert capsys.readouterr().err == f"error: cannot copy to '{file}': Not a directory; name another DIR\n"
+
+
+def test_completion_names_the_package_that_it_needs(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'opensora-adacache[completion]'" in capsys.readouterr().err
+
+
+def test_images_are_made_by_the_same_code(monkeypatch):
+    made = []
+    monkeypatch.setattr(sample, "_run", made.append)
+    assert main(["image", "shapes/sample"]) == main(["sample", "--image", "shapes/sample"]) == 0
+    assert vars(made[0]) == vars(made[1]) and made[0].image
 
 
 def test_the_check_up_needs_no_gpu_and_no_weights(tmp_path, capsys):
     broken = tmp_path / "broken.py"
     broken.write_text("model = 1\n", encoding="utf-8")
-    out = output_of(["doctor", "shapes/sample", "wan/sample", "gone", str(broken)], capsys)
+    (tmp_path / "long.py").write_text("nokey = 1\n", encoding="utf-8")
+    out = output_of(["doctor", "shapes/sample", "wan/sample", "gone", str(broken), str(tmp_path / "long.py")], capsys)
     rows = {cells[1].strip(): cells for line in out.splitlines() if len(cells := line.split("|")) > 2}
     assert {"torch", "memory", "auto", "xformers"} <= rows.keys()
     assert "15.2 MB" in next(cells[3] for name, cells in rows.items() if name.endswith("weights/transformer"))
     assert "missing" in rows["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"][3]
     assert "config 'gone' does not exist" in out and "the config needs a section" in out
+    assert any("unknown key 'nokey'" in line and "mograd_mul" in line for line in out.splitlines())  # in one row
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

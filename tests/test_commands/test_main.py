@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.parser import OneLineParser
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
@@ -32,6 +34,7 @@ class OutOfMemoryError(RuntimeError):
     [
         (ValueError("expected one,\n got two"), 2, "error: expected one, got two\n"),
         (OSError("no space"), 2, "error: no space\n"),
+        (PermissionError(13, "Permission denied", "a.txt"), 2, "error: 'a.txt': Permission denied\n"),
         (KeyboardInterrupt("3 videos are made"), 130, "3 videos are made\n"),
         (KeyboardInterrupt(), 130, "interrupted before anything was made\n"),
         (OutOfMemoryError(), 2, "error: the GPU's memory is full; try --cfg-options text_encoder.offload=True"),
@@ -65,6 +68,32 @@ def test_characters_that_the_terminal_lacks_end_no_run(monkeypatch, capsys, enco
     monkeypatch.setattr(sys, "stdout", terminal)
     assert run_command(print, "… é") == 0
     assert terminal.buffer.getvalue() == printed + b"\n" and not capsys.readouterr().err
+
+
+def test_help_appears_on_every_terminal(monkeypatch):
+    terminal = Terminal("ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    OneLineParser(prog="x", description="``apply_cache(…)`` of `x`").print_help()
+    assert rb"'apply_cache(\u2026)' of 'x'" in terminal.buffer.getvalue()
+
+
+def test_help_that_cannot_be_written_is_one_line(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as stopped:
+            OneLineParser(prog="x").parse_args(["--help"])
+        assert stopped.value.code == 2 and capsys.readouterr().err.startswith("error: the output cannot be written")
+
+
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_a_pipe_whose_reader_has_ended_is_one_line(monkeypatch, capsys, buffering):
+    """With a buffer and, as in containers with PYTHONUNBUFFERED=1, where printing fails at once."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=buffering) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert run_command(print, "a row") == 2
+        assert capsys.readouterr().err.startswith("error: the program that reads the output has ended; let it read")
 
 
 @pytest.mark.parametrize("flush", [False, True])

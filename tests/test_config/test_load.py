@@ -222,6 +222,11 @@ def test_any_policy_reuses_guidance(plain):
         load(plain, cache={**section, "guidance_reuse": {"start": 12}})
 
 
+def test_the_config_of_a_benchmark_is_no_run():
+    with pytest.raises(AdaCacheError, match="compare.py' describes a benchmark, not a run: opensora-adacache compare"):
+        load_config("shapes/compare")
+
+
 def test_save_fps_follows_fps_and_interval(write, plain):
     text = plain.read_text().replace("save_fps = 24\n", "")
     assert load(write(text)).save_fps == 24
@@ -307,6 +312,10 @@ ADACACHE = {"cache.type": "AdaCache", "cache.codebook": {0.1: 2, 1.0: 1}}
         ({"seed": "x"}, "seed must be a whole number, got 'x'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"preview": 0}, "preview must be at least 1"),
+        ({"frame_interval": 0}, "frame_interval must be at least 1, got 0"),
+        ({"run": "sample.py"}, "unknown key 'run'"),
+        ({"cache.speedup": 2}, "cache.speedup needs the policy that it is for"),
+        ({"cache.policy": "adacache"}, "cache.policy goes with cache.speedup, which is missing"),
         ({"dtype": "fp23"}, "dtype is 'fp23', did you mean 'fp32'"),
         ({"scheduler.num_sampling_steps": 0}, "scheduler: num_sampling_steps must be at least 1"),
         ({"scheduler.type": "ddim"}, "scheduler.type is 'ddim'"),

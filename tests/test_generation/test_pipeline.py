@@ -12,8 +12,9 @@ import torch
 
 from opensora_adacache.config import load_config
 from opensora_adacache.generation import pipeline as pipeline_module
+from opensora_adacache.generation.dtypes import DTYPES
 from opensora_adacache.generation.jobs import plan_jobs
-from opensora_adacache.generation.loading import DTYPES, load_text_encoder, load_transformer, load_vae
+from opensora_adacache.generation.loading import load_text_encoder, load_transformer, load_vae
 from opensora_adacache.generation.pipeline import Pipeline
 from opensora_adacache.media.reading import read_reference
 from opensora_adacache.media.writing import write_image, write_video

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import ComparisonRecord, read_comparison
+from opensora_adacache.benchmark.description import DESCRIPTION, ComparisonRecord, read_comparison
 from opensora_adacache.benchmark.report.plots import Plot, draw_plots
 from opensora_adacache.benchmark.report.template import data_uri, render
-from opensora_adacache.benchmark.results import MOTIONS, ResultRow, read_results
+from opensora_adacache.benchmark.results import MOTIONS, RESULTS, ResultRow, read_results
 from opensora_adacache.benchmark.summary import BASELINE, summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import write_csv, write_latex, write_markdown
@@ -52,8 +52,8 @@ def write_report(folder: Path, num_videos: int | None = None, title: str | None 
         ValueError: ``results.jsonl`` or ``comparison.json`` was not written by a benchmark.
         ImportError: matplotlib is not installed. The tables are written nevertheless.
     """
-    rows = read_results(folder / "results.jsonl")
-    comparison = read_comparison(folder / "comparison.json")
+    rows = read_results(folder / RESULTS)
+    comparison = read_comparison(folder / DESCRIPTION)
     if title is not None:
         comparison = replace(comparison, title=title)
     summaries = summarize(rows, comparison)

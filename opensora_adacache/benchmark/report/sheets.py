@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import read_comparison
+from opensora_adacache.benchmark.description import DESCRIPTION, read_comparison
 from opensora_adacache.benchmark.report.contact_sheet import write_contact_sheets
 from opensora_adacache.benchmark.report.runs import FinishedVideo, read_run
 from opensora_adacache.benchmark.results import RESULTS, ResultRow, read_results
@@ -28,6 +28,8 @@ def write_run_sheets(folder: Path, title: str | None = None) -> list[Path]:
 def write_bench_sheets(folder: Path) -> list[Path]:
     """Write a contact sheet for each setting of the benchmark in a folder and return the paths of their pages.
 
+    A benchmark that keeps no videos has none.
+
     Args:
         folder: folder with ``results.jsonl``, ``comparison.json`` and the videos.
 
@@ -36,8 +38,9 @@ def write_bench_sheets(folder: Path) -> list[Path]:
         ValueError: the same, or the results were not written by a benchmark.
     """
     rows, written = read_results(folder / RESULTS), []
-    for setting in read_comparison(folder / "comparison.json").settings:
-        own = sorted((row for row in rows if row.setting == setting.name), key=lambda row: row.video_key)
+    for setting in read_comparison(folder / DESCRIPTION).settings:
+        kept = (row for row in rows if row.setting == setting.name and row.video is not None)
+        own = sorted(kept, key=lambda row: row.video_key)
         if own:
             videos = [_video(folder, row) for row in own]
             written += write_contact_sheets(folder, setting.name, f"{own[0].title} ({setting.name})", videos)

@@ -1,12 +1,8 @@
-"""The dtypes of a config as diffusers and torch know them."""
+"""How diffusers takes dtypes."""
 
 from __future__ import annotations
 
 import re
-
-import torch
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def dtype_argument() -> str:

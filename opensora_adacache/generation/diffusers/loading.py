@@ -19,9 +19,10 @@ from opensora_adacache.config.settings import RunConfig
 from opensora_adacache.errors.closest import closest
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import one_line
-from opensora_adacache.generation.diffusers.dtypes import DTYPES, dtype_argument
+from opensora_adacache.generation.diffusers.dtypes import dtype_argument
 from opensora_adacache.generation.diffusers.maker import PipelineMaker
 from opensora_adacache.generation.diffusers.open_sora_plan import check_open_sora_plan, load_open_sora_plan
+from opensora_adacache.generation.dtypes import DTYPES
 from opensora_adacache.generation.jobs import VideoJob
 
 

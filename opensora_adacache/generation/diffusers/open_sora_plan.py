@@ -17,7 +17,8 @@ from opensora_adacache.config.pipeline import OpenSoraPlanSettings
 from opensora_adacache.config.pipeline_class import check_call, hub_options
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import one_line
-from opensora_adacache.generation.diffusers.dtypes import DTYPES, dtype_argument
+from opensora_adacache.generation.diffusers.dtypes import dtype_argument
+from opensora_adacache.generation.dtypes import DTYPES
 
 VAE_STRIDES = (4, 8, 8)
 """Frames, rows and columns of a video for one of its latents. The source sets them after loading, and so do we."""

@@ -25,7 +25,7 @@ def test_the_command_writes_everything(command, bench_folder, capsys):
     sheets = [
         f"contact_sheets/{setting.name}.png" for setting in read_comparison(bench_folder / "comparison.json").settings
     ]
-    files = [*sheets, "table.md", "table.csv", "table.tex", "index.html"]
+    files = ["table.md", "table.csv", "table.tex", "index.html", *sheets]
     assert capsys.readouterr().out.split() == [str(bench_folder / name) for name in files] and len(sheets) == 3
     assert all((bench_folder / name).is_file() for name in files)
     html = (bench_folder / "index.html").read_text()

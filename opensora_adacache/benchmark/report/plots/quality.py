@@ -10,8 +10,7 @@ from opensora_adacache.benchmark.report.drawing import add_legend, make_figure, 
 from opensora_adacache.benchmark.report.plots.plot import Plot
 from opensora_adacache.benchmark.summary import SettingSummary
 from opensora_adacache.metrics.bootstrap import Interval
-
-PSNR_CAP = 100.0
+from opensora_adacache.metrics.quality import PSNR_CAP
 
 
 def quality_against_speed(summaries: Sequence[SettingSummary]) -> Plot | None:
