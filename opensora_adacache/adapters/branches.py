@@ -31,6 +31,10 @@ def _never() -> bool:
     return False
 
 
+def _unknown() -> None:
+    return None
+
+
 class BranchedSession:
     """One `CacheSession` per guidance branch; each branch counts steps, decides and stores residuals separately.
 
@@ -54,6 +58,7 @@ class BranchedSession:
         config_for: returns the settings for a number of steps. None uses the same ones for all.
         output_weights: see `CacheSession.output_weights`.
         is_unguided: whether the pipeline says that guidance is off.
+        scheduler_position: returns how many steps the pipeline's scheduler has taken; None if it is unknown.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class BranchedSession:
         self.begins_call: Callable[[], bool] = _never
         self.is_interrupted: Callable[[], bool] = _never
         self.is_unguided: Callable[[], bool] = _never
+        self.scheduler_position: Callable[[], int | None] = _unknown
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
@@ -100,6 +106,7 @@ class BranchedSession:
         # what adapters have set leads to the model, and a user may keep the session for its traces
         self.on_detach = lambda: None
         self.begins_call = self.is_interrupted = self.is_unguided = _never
+        self.scheduler_position = _unknown
         self.find_team, self.output_weights, self.config_for, self._count_steps = Team, None, None, None
         self._check_run = lambda config, number: None
         self._twins.reset()
@@ -176,7 +183,7 @@ class BranchedSession:
             step_index: step index of the pipeline, if it provides one.
         """
         if not name:
-            name = self._twins.name_of(latents, timestep)
+            name = self._twins.name_of(latents, timestep, self.scheduler_position())
         session = self.branches.get(name) or self._new_branch(name)
         if session.begins_run(timestep, step_index):
             self._begin_run(name)
