@@ -86,6 +86,7 @@ class BranchedSession:
         self._pair = BranchPair()
         self._round = 0
         self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
+        self._shapes: dict[str, torch.Size] = {}  # by branch, the shape of its latents without their rows
 
     # What a user sees
 
@@ -185,8 +186,14 @@ class BranchedSession:
         if not name:
             name = self._twins.name_of(latents, timestep, self.scheduler_position())
         session = self.branches.get(name) or self._new_branch(name)
-        if session.begins_run(timestep, step_index):
+        begins, goes_on = session.begins_run(timestep, step_index), self._goes_on_in_another_shape(name, latents)
+        if begins:
+            session.num_sampling_steps = self.num_sampling_steps
             self._begin_run(name)
+        elif goes_on:
+            self._begin_what_is_left(session)
+        if begins or goes_on:
+            self._shapes[name] = latents.shape[1:]
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
             self._join(name, session)
         elif session.pair is not None and not (session.is_unconditional or self._pair.is_guided):
@@ -233,6 +240,31 @@ class BranchedSession:
             self._round += 1
             self._end_unfinished()
         self._rounds[name] = self._round
+
+    def _goes_on_in_another_shape(self, name: str, latents: Tensor) -> bool:
+        """Return whether a call has latents of another shape than its run, and the pipeline says that it is no new one.
+
+        ChronoEdit drops frames within a run, after its reasoning steps.
+        """
+        return self.begins_call is not _never and self._shapes.get(name) != latents.shape[1:]
+
+    def _begin_what_is_left(self, session: CacheSession) -> None:
+        """End the run of a branch, and let the next call begin one of the steps that are left.
+
+        Raises:
+            ValueError: the settings do not fit that number of steps.
+        """
+        done, left = session.num_steps_done, session.num_sampling_steps - session.num_steps_done
+        try:
+            self._check_run(self.config, left)
+        except ValueError as error:
+            self.reset()
+            raise ValueError(
+                f"the latents change their shape after {done} of {done + left} steps, and the policy begins anew with "
+                f"the {left} that are left: {error}"
+            ) from None
+        session.end_run()
+        session.num_sampling_steps = left
 
     def _join(self, name: str, session: CacheSession) -> None:
         """Let a branch whose run begins reuse guidance with the other one, if guidance takes two calls.

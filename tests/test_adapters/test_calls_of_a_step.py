@@ -9,6 +9,7 @@ import torch
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.diffusers.pipeline_steps import count_steps, scheduler_position
 from opensora_adacache.adapters.twin_calls import TwinCalls
+from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.testing.pipelines import TEXT_LENGTH, make_pipeline
 
@@ -45,6 +46,40 @@ def test_calls_with_the_same_timestep_belong_to_one_step():
     assert twins.name_of(torch.ones(2), t.clone()) == ""
     t.fill_(800.0)
     assert twins.name_of(torch.full((2,), 3.0), t) == ""
+
+
+@torch.no_grad()
+def test_a_pipeline_that_drops_frames_within_a_run(tiny_models):
+    """The policy begins anew with the steps that are left; the next call has all of them again."""
+    tiny = tiny_models["wan-2.1"]
+    model = tiny.make()
+
+    def sample():
+        x, outs = tiny.latents(0), []
+        for index, t in enumerate(torch.linspace(1000, 100, 10)):
+            x = x[:, :, ::3] if index == 4 else x
+            outs.append(tiny.call(model, "cond", x, t, tiny.text(0)))
+            x = x - outs[-1] / 10
+        return outs
+
+    plain = sample()
+    for config, computed in ((ONES, [1, 2, 3, 4, 5, 6]), (StaticConfig(interval=3), [1, 4, 6])):
+        with apply_cache(model, config, 10) as session:
+            with pytest.raises(ValueError, match="latents changed from .* at step 5 of 10"):
+                sample()  # of a model by itself, another video could be meant
+            session.begins_call = lambda: False
+            cached = sample()
+            assert computed_steps(session.trace) == computed and session.cache_bytes() == 0
+            assert all(map(torch.equal, sample(), cached)) and len(session.trace) == 6
+        assert torch.equal(cached[4], plain[4]) is (config is ONES)
+    session = apply_cache(model, PlannedConfig((1, 10)), 10)
+    session.begins_call = lambda: False
+    with pytest.raises(
+        ValueError, match="after 4 of 10 steps, and the policy begins anew with the 6 that are left: .*10"
+    ):
+        sample()
+    session.detach()
+    assert all(map(torch.equal, sample(), plain))
 
 
 def made(pipeline_class, parts, **changes):
