@@ -31,6 +31,10 @@ def _never() -> bool:
     return False
 
 
+def _unknown() -> None:
+    return None
+
+
 class BranchedSession:
     """One `CacheSession` per guidance branch; each branch counts steps, decides and stores residuals separately.
 
@@ -54,6 +58,7 @@ class BranchedSession:
         config_for: returns the settings for a number of steps. None uses the same ones for all.
         output_weights: see `CacheSession.output_weights`.
         is_unguided: whether the pipeline says that guidance is off.
+        scheduler_position: returns how many steps the pipeline's scheduler has taken; None if it is unknown.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class BranchedSession:
         self.begins_call: Callable[[], bool] = _never
         self.is_interrupted: Callable[[], bool] = _never
         self.is_unguided: Callable[[], bool] = _never
+        self.scheduler_position: Callable[[], int | None] = _unknown
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
         self.output_weights: Callable[[int], Sequence[float]] | None = None
@@ -80,6 +86,7 @@ class BranchedSession:
         self._pair = BranchPair()
         self._round = 0
         self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
+        self._shapes: dict[str, torch.Size] = {}  # by branch, the shape of its latents without their rows
 
     # What a user sees
 
@@ -99,6 +106,7 @@ class BranchedSession:
         # what adapters have set leads to the model, and a user may keep the session for its traces
         self.on_detach = lambda: None
         self.begins_call = self.is_interrupted = self.is_unguided = _never
+        self.scheduler_position = _unknown
         self.find_team, self.output_weights, self.config_for, self._count_steps = Team, None, None, None
         self._check_run = lambda config, number: None
         self._twins.reset()
@@ -187,10 +195,16 @@ class BranchedSession:
         self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
         self.count_steps()
         if not name:
-            name = self._twins.name_of(latents, timestep)
+            name = self._twins.name_of(latents, timestep, self.scheduler_position())
         session = self.branches.get(name) or self._new_branch(name)
-        if session.begins_run(timestep, step_index):
+        begins, goes_on = session.begins_run(timestep, step_index), self._goes_on_in_another_shape(name, latents)
+        if begins:
+            session.num_sampling_steps = self.num_sampling_steps
             self._begin_run(name)
+        elif goes_on:
+            self._begin_what_is_left(session)
+        if begins or goes_on:
+            self._shapes[name] = latents.shape[1:]
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
             self._join(name, session)
         elif session.pair is not None and not (session.is_unconditional or self._pair.is_guided):
@@ -234,6 +248,31 @@ class BranchedSession:
             self._round += 1
             self._end_unfinished()
         self._rounds[name] = self._round
+
+    def _goes_on_in_another_shape(self, name: str, latents: Tensor) -> bool:
+        """Return whether a call has latents of another shape than its run, and the pipeline says that it is no new one.
+
+        ChronoEdit drops frames within a run, after its reasoning steps.
+        """
+        return self.begins_call is not _never and self._shapes.get(name) != latents.shape[1:]
+
+    def _begin_what_is_left(self, session: CacheSession) -> None:
+        """End the run of a branch, and let the next call begin one of the steps that are left.
+
+        Raises:
+            ValueError: the settings do not fit that number of steps.
+        """
+        done, left = session.num_steps_done, session.num_sampling_steps - session.num_steps_done
+        try:
+            self._check_run(self.config, left)
+        except ValueError as error:
+            self.reset()
+            raise ValueError(
+                f"the latents change their shape after {done} of {done + left} steps, and the policy begins anew with "
+                f"the {left} that are left: {error}"
+            ) from None
+        session.end_run()
+        session.num_sampling_steps = left
 
     def _join(self, name: str, session: CacheSession) -> None:
         """Let a branch whose run begins reuse guidance with the other one, if guidance takes two calls.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 import threading
@@ -93,6 +94,38 @@ def test_hooks_of_diffusers_that_come_after_ours(tiny_models):
     assert len(marks) == 2 * STEPS and list(before.hooks) == ["after"]
     before.remove_hook("after")
     assert type(model).forward is model.forward.__func__
+
+
+def test_a_class_whose_forward_was_replaced(tiny_models, monkeypatch):
+    tiny = tiny_models["wan-2.1"]
+    model = tiny.make()
+    with apply_cache(model, RATE_3, STEPS):
+        expected = tiny.sample(model)
+    original = type(model).forward
+
+    def forward(self, *args, **kwargs):
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="was replaced by one that does not name its hidden_states: wrap it with"):
+        apply_cache(model, RATE_3, STEPS)
+    assert vars(model) == before
+    monkeypatch.setattr(type(model), "forward", functools.wraps(original)(forward))
+    with apply_cache(model, RATE_3, STEPS):
+        assert torch.equal(tiny.sample(model), expected)
+
+
+def test_gradient_checkpointing_is_refused_where_gradients_flow(tiny_models):
+    tiny = tiny_models["wan-2.1"]
+    model = tiny.make()
+    with apply_cache(model, RATE_3, STEPS) as session:
+        expected = tiny.sample(model)
+        model.enable_gradient_checkpointing()
+        assert torch.equal(tiny.sample(model), expected)  # without gradients it does nothing
+        with torch.enable_grad(), pytest.raises(ValueError, match=r"sample in torch.no_grad\(\), or call disable_grad"):
+            model(hidden_states=tiny.latents(0), timestep=torch.tensor([900.0]), **tiny.text(0))
+        assert not session.branches["cond"].is_unfinished
 
 
 def test_a_call_that_goes_past_the_session_is_noticed(tiny_models):

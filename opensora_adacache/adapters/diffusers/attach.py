@@ -110,6 +110,11 @@ def _call(
         arguments = signature.bind(model, *args, **kwargs).arguments
         if not known.is_step(arguments):
             return stack.run_aside(lambda: original(*args, **kwargs))
+        if torch.is_grad_enabled() and getattr(model, "gradient_checkpointing", False):
+            raise ValueError(
+                "gradient checkpointing runs the blocks again in the backward pass, where no cache knows their step: "
+                "sample in torch.no_grad(), or call disable_gradient_checkpointing()"
+            )
         latents = batched(arguments[known.latents])
         if arguments.get(known.timestep) is None:
             raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
@@ -241,6 +246,12 @@ def _how_to_compile(model: nn.Module, known: TransformerAdapter) -> str:
 
 def _check_model(model: nn.Module, known: TransformerAdapter) -> None:
     """Raise ValueError if something on the model is incompatible with a cache."""
+    missing = {known.latents, known.timestep} - set(inspect.signature(type(model).forward).parameters)
+    if missing:
+        raise ValueError(
+            f"the forward of {type(model).__name__} was replaced by one that does not name its {sorted(missing)[0]}: "
+            "wrap it with functools.wraps(the original), or replace the forward of the model, not of its class"
+        )
     if isinstance(getattr(model, CACHE_CONFIG, None), CacheMark):
         raise ValueError("this model has a cache attached already: detach that session first")
     if has_exclusive_cache(model):

@@ -17,6 +17,7 @@ from opensora_adacache.adapters.diffusers.pipeline_steps import (
     PipelineCalls,
     count_steps,
     is_unguided,
+    scheduler_position,
     weights_of_run,
 )
 from opensora_adacache.adapters.requested import Requested
@@ -26,10 +27,13 @@ from opensora_adacache.presets.identity import identity_of_pipeline
 from opensora_adacache.presets.lookup import SpeedupSettings
 
 _SCALES = "scales outputs by the noise level before its scheduler gets them"
+_BLENDS = "blends outputs with its conditions and leaves out the last timestep"
 _MANY_SCHEDULERS = "gives each frame timesteps of its own"
 NO_CORRECTOR = {
     "Cosmos2TextToImagePipeline": _SCALES,
     "Cosmos2VideoToWorldPipeline": _SCALES,
+    "LTX2DFRTemporalRefinePipeline": _BLENDS,
+    "LTXI2VLongMultiPromptPipeline": _BLENDS,
     "SkyReelsV2DiffusionForcingPipeline": _MANY_SCHEDULERS,
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": _MANY_SCHEDULERS,
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": _MANY_SCHEDULERS,
@@ -75,6 +79,7 @@ def attach_pipeline(
         session.begins_call = PipelineCalls(pipeline).begins
         session.output_weights = partial(weights_of_run, pipeline, from_start=from_start)
         session.is_unguided = partial(is_unguided, pipeline)
+        session.scheduler_position = partial(scheduler_position, pipeline)
         session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
         return session
 

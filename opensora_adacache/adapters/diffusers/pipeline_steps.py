@@ -6,8 +6,13 @@ from typing import Any
 
 from opensora_adacache.adapters.schedulers import next_step, output_weights
 
-COUNT_ALL_CHUNKS = ("AnyFlowFARPipeline",)
-"""Autoregressive pipelines whose `num_timesteps` counts the steps of all chunks; each chunk is a run."""
+STEPS_LEFT_OUT = {
+    "AnyFlowFARPipeline": 0,
+    "LTX2DFRTemporalRefinePipeline": 1,
+    "LTXI2VLongMultiPromptPipeline": 1,
+}
+"""Pipelines that make a video in chunks, windows or tiles, each of which is a run, and whose `num_timesteps` is not the
+number of its steps → how many of the scheduler's last timesteps a run leaves out."""
 
 GUIDED_BY_SCALE = (
     "AllegroPipeline",
@@ -26,6 +31,11 @@ def is_unguided(pipeline: Any) -> bool:
     if guided is None and type(pipeline).__name__ in GUIDED_BY_SCALE:
         guided = pipeline.guidance_scale > 1
     return guided is False
+
+
+def scheduler_position(pipeline: Any) -> int | None:
+    """Return how many steps the scheduler has taken in the current call; None if it does not count them."""
+    return next_step(pipeline.scheduler) if hasattr(pipeline.scheduler, "step_index") else None
 
 
 class PipelineCalls:
@@ -53,8 +63,8 @@ def count_steps(pipeline: Any) -> int:
     Most pipelines provide it as `num_timesteps`, which excludes the steps that a `strength` skips; for the others it is
     the length of the scheduler's `timesteps`.
     """
-    if type(pipeline).__name__ in COUNT_ALL_CHUNKS:
-        return len(pipeline.scheduler.timesteps)
+    if type(pipeline).__name__ in STEPS_LEFT_OUT:
+        return len(pipeline.scheduler.timesteps) - STEPS_LEFT_OUT[type(pipeline).__name__]
     try:
         return int(pipeline.num_timesteps)
     except AttributeError:
