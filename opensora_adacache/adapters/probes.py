@@ -22,7 +22,7 @@ def probed_layers(probe: Probe | None, depth: int) -> tuple[int, ...]:
     if probe.layers is not None:
         beyond = [layer for layer in probe.layers if not 0 <= layer < depth]
         if beyond:
-            raise ValueError(f"the layers of a probe must lie in 0..{depth - 1}, got {beyond[0]}")
+            raise ValueError(f"a probe (cache_loc of AdaCache) must name layers of 0..{depth - 1}, got {beyond[0]}")
         return probe.layers
     return tuple(range(depth)) if probe.residual == "output" else (max(depth // 2 - 1, 0),)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from PIL.Image import Image, Transpose
 
-# Codes of H.273. Primaries of SDR differ by less than is seen; those of wide gamuts, and curves of HDR, do not.
+# Codes of H.273. The primaries of SDR standards differ too little to be seen; wide gamuts and HDR would look wrong.
 _WIDE_PRIMARIES = {9: "BT.2020", 11: "P3", 12: "P3"}
 _OTHER_CURVES = {8: "linear", 9: "logarithmic", 10: "logarithmic", 16: "PQ", 17: "SMPTE 428", 18: "HLG"}
 
