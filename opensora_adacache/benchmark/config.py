@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opensora_adacache.benchmark.calibrated_settings import CalibratedSettings
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.config.file import read_file
 from opensora_adacache.config.keys import describes_benchmark
 from opensora_adacache.config.load import load_config
@@ -26,7 +27,6 @@ from opensora_adacache.config.section import build
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.errors.family import ConfigError
 
-BASELINE = "baseline"
 # Oracles that plan each video.
 _PLANNING = ("video", "budget")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")

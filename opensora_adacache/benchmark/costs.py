@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from opensora_adacache.adapters.probes import probed_layers
-from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
+from opensora_adacache.benchmark.config import Comparison, Setting
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.paper import PaperRow, PaperTable, find_table
 from opensora_adacache.caching.contract import Site
 from opensora_adacache.caching.sites import SiteCacheConfig

@@ -14,6 +14,7 @@ from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.files import write_file
 from opensora_adacache.presets.json_object import known_fields
 
+BASELINE = "baseline"
 DESCRIPTION = "comparison.json"
 FORMAT_VERSION = 1
 

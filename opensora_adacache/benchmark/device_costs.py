@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
+from opensora_adacache.benchmark.config import Comparison, Setting
 from opensora_adacache.benchmark.costs import SHORT_PROMPT_TOKENS
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
 from opensora_adacache.costs.split_run import Rates, SplitCosts, split_costs, split_video

@@ -14,9 +14,8 @@ from pathlib import Path
 from statistics import fmean
 
 from opensora_adacache.benchmark.budgets import Held, by_setting, hold
-from opensora_adacache.benchmark.description import DESCRIPTION, ComparisonRecord, read_comparison
+from opensora_adacache.benchmark.description import BASELINE, DESCRIPTION, ComparisonRecord, read_comparison
 from opensora_adacache.benchmark.results import RESULTS, read_results
-from opensora_adacache.benchmark.summary import BASELINE
 from opensora_adacache.benchmark.table_files import markdown_table
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.metrics.bootstrap import Interval, bootstrap_interval

@@ -7,8 +7,13 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from opensora_adacache.benchmark.config import BASELINE
-from opensora_adacache.benchmark.description import DESCRIPTION, SettingRecord, read_comparison, write_comparison
+from opensora_adacache.benchmark.description import (
+    BASELINE,
+    DESCRIPTION,
+    SettingRecord,
+    read_comparison,
+    write_comparison,
+)
 from opensora_adacache.benchmark.results import RESULTS, read_results, write_results
 from opensora_adacache.errors.shown import shown
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from opensora_adacache.benchmark.budgets import further_settings, scaled_setting
-from opensora_adacache.benchmark.config import BASELINE, Comparison
+from opensora_adacache.benchmark.config import Comparison
 from opensora_adacache.benchmark.description import (
+    BASELINE,
     DESCRIPTION,
     ComparisonRecord,
     SettingRecord,

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from opensora_adacache.benchmark.description import ComparisonRecord, SettingRecord
+from opensora_adacache.benchmark.description import BASELINE, ComparisonRecord, SettingRecord
 from opensora_adacache.benchmark.results import CHECKS, MOTIONS, ResultRow
 from opensora_adacache.metrics.bootstrap import Interval, bootstrap_interval
-
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True)

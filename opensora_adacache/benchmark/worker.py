@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from opensora_adacache.benchmark.config import BASELINE, Comparison, Setting
+from opensora_adacache.benchmark.config import Comparison, Setting
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
 from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey

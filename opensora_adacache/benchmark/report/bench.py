@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, zip_longest
 from pathlib import Path
 
-from opensora_adacache.benchmark.description import DESCRIPTION, ComparisonRecord, read_comparison
+from opensora_adacache.benchmark.description import BASELINE, DESCRIPTION, ComparisonRecord, read_comparison
 from opensora_adacache.benchmark.report.plots import Plot, draw_plots
 from opensora_adacache.benchmark.report.template import data_uri, render
 from opensora_adacache.benchmark.results import MOTIONS, RESULTS, ResultRow, read_results
-from opensora_adacache.benchmark.summary import BASELINE, summarize
+from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import write_csv, write_latex, write_markdown
 from opensora_adacache.media.files import write_file

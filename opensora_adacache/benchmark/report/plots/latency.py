@@ -6,6 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.report.drawing import (
     COMPUTED,
     OUTSIDE,
@@ -17,7 +18,6 @@ from opensora_adacache.benchmark.report.drawing import (
 )
 from opensora_adacache.benchmark.report.plots.plot import Plot
 from opensora_adacache.benchmark.results import ResultRow
-from opensora_adacache.benchmark.summary import BASELINE
 
 
 def latency_breakdown(by_setting: dict[str, list[ResultRow]]) -> Plot | None:

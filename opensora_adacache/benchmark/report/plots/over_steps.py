@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.report.drawing import (
     ALL_COLOUR,
     MOTION_COLOURS,
@@ -16,7 +17,6 @@ from opensora_adacache.benchmark.report.drawing import (
 )
 from opensora_adacache.benchmark.report.plots.plot import Plot, by_motion, make_grid
 from opensora_adacache.benchmark.results import ResultRow
-from opensora_adacache.benchmark.summary import BASELINE
 
 # Policies whose distance is that of the probe's residual, and that measure motion too.
 PROBING_POLICIES = (BASELINE, "adacache", "adacache-forecast")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.report.drawing import COMPUTED, INK, REUSED, make_figure, to_svg
 from opensora_adacache.benchmark.report.plots.plot import Plot, motion_rank
 from opensora_adacache.benchmark.results import ResultRow
-from opensora_adacache.benchmark.summary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
