@@ -15,7 +15,7 @@ from opensora_adacache.caching.guidance.branches import BranchPair
 from opensora_adacache.caching.guidance.settings import active
 from opensora_adacache.caching.guidance.unconditional import NO_GUIDANCE
 from opensora_adacache.caching.observed_step import ObservedStep
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import DETACH_OUTSIDE, ONE_THREAD, CacheSession
 from opensora_adacache.caching.team import Team
 from opensora_adacache.caching.timesteps import REMEDY
 from opensora_adacache.caching.trace import StepRecord
@@ -86,7 +86,6 @@ class BranchedSession:
         self._pair = BranchPair()
         self._round = 0
         self._rounds: dict[str, int] = {}  # by branch, the round of its latest run
-        self._shapes: dict[str, torch.Size] = {}  # by branch, the shape of its latents without their rows
 
     # What a user sees
 
@@ -101,7 +100,7 @@ class BranchedSession:
 
     def detach(self) -> None:
         """Remove the cache from the model and free the stored residuals; the traces are kept."""
-        self.check_idle("detach the cache before or after a call of the model, not within it")
+        self.check_idle(DETACH_OUTSIDE)
         self.on_detach()
         # what adapters have set leads to the model, and a user may keep the session for its traces
         self.on_detach = lambda: None
@@ -192,19 +191,19 @@ class BranchedSession:
             RuntimeError: another call of the model is in progress, whose run is left as it is.
             ValueError: the settings do not fit a new number of steps, or guidance is off and they reuse it.
         """
-        self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
+        self.check_idle(ONE_THREAD)
         self.count_steps()
         if not name:
             name = self._twins.name_of(latents, timestep, self.scheduler_position())
         session = self.branches.get(name) or self._new_branch(name)
-        begins, goes_on = session.begins_run(timestep, step_index), self._goes_on_in_another_shape(name, latents)
+        begins = session.begins_run(timestep, step_index)
+        goes_on = not begins and self._has_another_shape(session, latents)
         if begins:
             session.num_sampling_steps = self.num_sampling_steps
             self._begin_run(name)
         elif goes_on:
             self._begin_what_is_left(session)
         if begins or goes_on:
-            self._shapes[name] = latents.shape[1:]
             session.branches_in_batch = 2 if self._guidance_in_batch(name, latents) else 1
             self._join(name, session)
         elif session.pair is not None and not (session.is_unconditional or self._pair.is_guided):
@@ -249,12 +248,13 @@ class BranchedSession:
             self._end_unfinished()
         self._rounds[name] = self._round
 
-    def _goes_on_in_another_shape(self, name: str, latents: Tensor) -> bool:
+    def _has_another_shape(self, session: CacheSession, latents: Tensor) -> bool:
         """Return whether a call has latents of another shape than its run, and the pipeline says that it is no new one.
 
         ChronoEdit drops frames within a run, after its reasoning steps.
         """
-        return self.begins_call is not _never and self._shapes.get(name) != latents.shape[1:]
+        shape = session.latents_shape
+        return self.begins_call is not _never and shape is not None and shape[1:] != latents.shape[1:]
 
     def _begin_what_is_left(self, session: CacheSession) -> None:
         """End the run of a branch, and let the next call begin one of the steps that are left.

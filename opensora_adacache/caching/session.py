@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
@@ -29,6 +30,9 @@ from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.errors.family import AdaCacheWarning
 
 MAX_RUNS_KEPT = 100
+# What to do where `check_idle` finds a call in progress.
+DETACH_OUTSIDE = "detach the cache before or after a call of the model, not within it"
+ONE_THREAD = "a model with a cache cannot run in two threads at once; give each thread a model of its own"
 
 
 class CacheSession:
@@ -98,7 +102,7 @@ class CacheSession:
         Raises:
             RuntimeError: a call of the model is in progress.
         """
-        self.check_idle("detach the cache before or after a call of the model, not within it")
+        self.check_idle(DETACH_OUTSIDE)
         self.on_detach()
         self.on_detach = lambda: None
         # what adapters have set leads to the model, and a user may keep the session for its traces
@@ -167,7 +171,7 @@ class CacheSession:
         Raises:
             RuntimeError: another call of the model is in progress.
         """
-        self.check_idle("a model with a cache cannot run in two threads at once; give each thread a model of its own")
+        self.check_idle(ONE_THREAD)
         try:
             run = self._run
             if run is None or self.begins_run(timestep, step_index):
@@ -321,6 +325,11 @@ class CacheSession:
     def num_steps_done(self) -> int:
         """Number of steps of the current run so far, including the open one; 0 before it starts."""
         return self._run.num_steps_opened if self._run else 0
+
+    @property
+    def latents_shape(self) -> torch.Size | None:
+        """The shape of the current run's latents [R, …]; None before it starts."""
+        return self._run.shape if self._run else None
 
     @property
     def step(self) -> int:

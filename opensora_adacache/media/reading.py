@@ -210,9 +210,11 @@ def _decode(path: Path) -> Iterator[Callable[[], Image]]:
 
 def _misses_bytes(path: Path) -> bool:
     """Return whether a Matroska file is shorter than its header says, which FFmpeg takes for its end."""
+    if path.suffix.lower() not in (".mkv", ".webm"):
+        return False
     with path.open("rb") as file:
         _, segment, rest = file.read(4096).partition(b"\x18\x53\x80\x67")
-        if not segment or path.suffix.lower() not in (".mkv", ".webm"):
+        if not segment:
             return False
         # The zeros before the first one of the size tell its length; all ones mean that it is unknown.
         length = 9 - rest[0].bit_length()

@@ -11,7 +11,7 @@ from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.observed_step import ObservedStep
-from opensora_adacache.caching.session import CacheSession
+from opensora_adacache.caching.session import DETACH_OUTSIDE, CacheSession
 from opensora_adacache.caching.trace import StepRecord
 
 
@@ -141,7 +141,7 @@ class ExpertsSession:
 
     def _check_idle(self) -> None:
         for session in self.sessions.values():
-            session.check_idle("detach the cache before or after a call of the model, not within it")
+            session.check_idle(DETACH_OUTSIDE)
 
     def _begin_call(self) -> None:
         """Forget the runs of earlier calls: a transformer may take no step in this one.
