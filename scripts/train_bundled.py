@@ -4,7 +4,8 @@ python scripts/train_bundled.py [--minutes 9] [--device cuda] [--folder outputs/
 
 Every stage resumes from its last checkpoint in the folder. The limit includes the time of earlier runs. At every
 checkpoint of the last stage, the weights are written to FOLDER/weights in the layout that configs load. With --steps a
-run can be repeated exactly; with --until and another --seed the first stages can be compared between seeds.
+run can be repeated exactly; with --stages and another --seed the first stages can be compared between seeds. The stages
+temporal and transformer need the spatial stage alone, so that two processes can train them beside each other.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--shares", type=float, nargs=2, default=Recipe.shares, help="fractions of the time for the two VAE parts"
     )
     parser.add_argument("--steps", type=int, nargs=3, help="steps of the stages instead of a time limit")
-    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run")
+    parser.add_argument(
+        "--stages", choices=STAGES, nargs="+", default=STAGES, help="the stages to run (default: all of them)"
+    )
     parser.add_argument("--samples", type=int, default=24, help="clips to make at the end for FOLDER/samples.png")
     return run_command(train_bundled, parser.parse_args(arguments))
 
@@ -62,7 +65,7 @@ def train_bundled(args: argparse.Namespace) -> None:
         minutes=args.minutes,
         shares=tuple(args.shares),
         steps=tuple(args.steps) if args.steps else None,
-        until=args.until,
+        stages=tuple(args.stages),
         size=args.size,
         seed=args.seed,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ def test_orthogonalised_matrices_keep_their_singular_vectors() -> None:
     turned = orthogonalise(matrices)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     found = left.mT @ turned @ right.mT
-    assert (found - torch.diag_embed(found.diagonal(dim1=1, dim2=2))).abs().max() < 1e-4
+    # The iteration runs in bfloat16.
+    assert (found - torch.diag_embed(found.diagonal(dim1=1, dim2=2))).abs().max() < 0.02
     assert 0.6 < found.diagonal(dim1=1, dim2=2).min() and found.diagonal(dim1=1, dim2=2).max() < 1.3
     torch.testing.assert_close(orthogonalise(matrices.mT), turned.mT)
 
@@ -153,6 +155,14 @@ def test_all_stages_learn_on_a_cpu(tmp_path: Path) -> None:
     }
 
 
-def test_the_last_stage_to_run_can_be_the_first(tmp_path: Path) -> None:
-    train(Recipe(steps=(1, 0, 0), until="spatial", size=32, seed=3), tmp_path, CPU, False, 0)
+def test_the_temporal_stage_needs_the_spatial_one_alone(tmp_path: Path) -> None:
+    recipe = Recipe(steps=(1, 0, 0), size=32, seed=3)
+    train(replace(recipe, stages=("spatial",)), tmp_path, CPU, False, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"spatial.pt", "spatial.csv"}
+    train(replace(recipe, stages=("temporal",)), tmp_path, CPU, False, 0)
+    assert (tmp_path / "temporal.pt").exists() and not (tmp_path / "transformer.pt").exists()
+    vae = OpenSoraVAE.from_pretrained(tmp_path / "weights" / "vae", dtype=torch.float32)
+    # Without a step of training, every fourth frame is repeated.
+    clips = heldout_clips(Renderer(CPU, 32), 1)
+    frames = vae.decode(vae.encode(clips), 17)
+    torch.testing.assert_close(frames[:, :, 5], frames[:, :, 8], atol=0.05, rtol=0.05)

@@ -21,6 +21,7 @@ from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.muon import Muon
+from opensora_adacache.scenes.patches import PatchHeads
 from opensora_adacache.scenes.pool import Pool
 from opensora_adacache.scenes.render import to_device
 from opensora_adacache.scenes.stage import Budget, Stage, descend, learning_rate, set_rate
@@ -34,9 +35,9 @@ class GeneratorRecipe:
     """Rates and weights of the transformer stage.
 
     The matrices of the blocks, which Muon trains, have `matrix_share` times the learning rate of everything else. The
-    text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned. Four out of
-    five timesteps are logit-normal, shifted towards noise by `timestep_shift`; the fifth is uniform. One chunk of the
-    pool is replaced every `renew_every` steps.
+    text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned, and
+    `patch_weight` is that of what patches show. Four out of five timesteps are logit-normal, shifted towards noise by
+    `timestep_shift`; the fifth is uniform. One chunk of the pool is replaced every `renew_every` steps.
     """
 
     batch: int = 448
@@ -50,18 +51,20 @@ class GeneratorRecipe:
     timestep_shift: float = 0.8
     tag_steps: int = 400
     tag_weight: float = 0.1
+    patch_weight: float = 0.1
     pool: int = 24576
     renew_every: int = 4
     seed: int = 0
 
 
 class Generator(nn.Module):
-    """The parts trained together: transformer, text encoder, and the heads that keep it aware of word order."""
+    """The parts trained together: transformer, text encoder, and the heads that tell both what clips show."""
 
     def __init__(self) -> None:
         super().__init__()
         self.text_encoder = build_text_encoder()
         self.tags = Tags()
+        self.patches = PatchHeads(TRANSFORMER.hidden_size)
         self.transformer = STDiT3(TRANSFORMER)
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,13 +74,18 @@ class Generator(nn.Module):
         hidden = ((1 - mask) * -1e9)[:, None, None].expand(-1, -1, tokens.shape[1], -1)
         return self.text_encoder(input_ids=tokens, attention_mask=hidden).last_hidden_state, mask
 
-    def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> Tensor:
-        """Return the predicted velocity in the shape of z."""
-        rows = torch.ones_like(timestep)
-        out = self.transformer(
-            z, timestep, y[:, None], mask=mask, fps=rows * FPS, height=rows * size, width=rows * size
-        )
-        return out[:, : z.shape[1]]
+    def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return the predicted velocity in the shape of z, and the features [B, T·S, C] in the middle of the blocks."""
+        rows, features = torch.ones_like(timestep), []
+        middle = self.transformer.temporal_blocks[TRANSFORMER.depth // 2 - 1]
+        hook = middle.register_forward_hook(lambda block, inputs, x: features.append(x))
+        try:
+            out = self.transformer(
+                z, timestep, y[:, None], mask=mask, fps=rows * FPS, height=rows * size, width=rows * size
+            )
+        finally:
+            hook.remove()
+        return out[:, : z.shape[1]], features[0]
 
 
 class Average:
@@ -122,15 +130,21 @@ def draw_timesteps(recipe: GeneratorRecipe, device: torch.device) -> Tensor:
 
 
 @contextmanager
-def fast_attention_over_few_tokens() -> Iterator[None]:
-    """Compute attention to at most eight tokens with products and sums, which a compiler fuses into few memory passes.
+def plain_attention() -> Iterator[None]:
+    """Compute attention as the steps of its definition where that is faster than the kernels for long rows.
 
-    Temporal blocks attend across the five latent frames of each position. There are so many of these small attentions
-    that kernels for long rows would take most of a training step.
+    There are many small attentions here: temporal blocks attend across the five latent frames of each position. On a
+    GPU, products and sums over at most eight tokens are fused by a compiler into few memory passes. On a CPU, torch's
+    kernel takes ten times as long as matrix products for the gradients in bfloat16, also for the 36 tokens of a frame.
     """
     usual = layers.attend
 
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: str = "auto") -> Tensor:
+        if q.device.type == "cpu":
+            scores = ((q * q.shape[-1] ** -0.5) @ k.mT).float()
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -float("inf"))
+            return scores.softmax(-1).to(v.dtype) @ v
         if mask is not None or q.shape[-2] > 8:
             return usual(q, k, v, mask, backend)
         scores = (q.unsqueeze(-2) * k.unsqueeze(-3)).sum(-1, dtype=torch.float32) * q.shape[-1] ** -0.5
@@ -226,8 +240,8 @@ def train_generator(
         # The first block gets float32 like every other block, so that all blocks share two compiled forms.
         model.transformer.x_embedder.register_forward_hook(lambda module, inputs, x: x.float())
         model.transformer.compile_blocks()
-    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-    with fast_attention_over_few_tokens():
+    half = torch.autocast(device.type, torch.bfloat16)
+    with plain_attention():
         for step in stage:
             rate = learning_rate(recipe.learning_rate, stage.fraction, step, recipe.warm_up, recipe.decay_from)
             for optimizer in optimizers.values():
@@ -242,9 +256,11 @@ def train_generator(
                 tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)
                 # As in the null branch of guidance: the null features with the prompt's mask.
                 y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
-                predicted = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
+                predicted, features = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
+                patch_loss = model.patches(features, batch.shape, batch.colour, batch.measures)
             loss = (predicted - (z0 - noise)).square().mean()
-            descend(loss + recipe.tag_weight * tag_loss, model, *optimizers.values())
+            told = recipe.tag_weight * tag_loss + recipe.patch_weight * patch_loss
+            descend(loss + told, model, *optimizers.values())
             average.update()
             stage.note(loss)
             if (step + 1) % recipe.renew_every == 0:

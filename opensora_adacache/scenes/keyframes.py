@@ -18,6 +18,15 @@ from opensora_adacache.models.temporal_vae import CausalConv3d, ResidualBlock, T
 CONSTANT = 3.0
 
 
+def kept_frames(num_frames: int, time_factor: int) -> list[int]:
+    """Return the frames of a clip that `keep_frames` makes the latents of.
+
+    >>> kept_frames(17, 4), kept_frames(8, 4)
+    ([0, 4, 8, 12, 16], [3, 7])
+    """
+    return list(range((num_frames - 1) % time_factor, num_frames, time_factor))
+
+
 @torch.no_grad()
 def keep_frames(vae: TemporalVAE) -> None:
     """Set the weights of an untrained temporal part; channels beside those that carry latents stay random.

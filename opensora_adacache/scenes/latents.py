@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from opensora_adacache.models.temporal_vae import TemporalVAE
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAEConfig
-from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.halved import Halved
-from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.structure import DEVIATION
 
 
@@ -25,12 +22,12 @@ def encode_frames(vae: Halved, clips: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_clips(vae: OpenSoraVAE, clips: Tensor) -> Tensor:
-    """Return normalized float32 latents [B, C, T, h, w] of clips [B, F, 3, H, W] in one pass; bfloat16 on a GPU."""
-    fast = clips.device.type == "cuda"
-    latents = encode_frames(Halved(vae.spatial_vae.module, fast), clips)
-    mean = Halved(vae.temporal_vae, fast).call("encode", latents)[0].float()
-    return (mean - vae.shift) / vae.scale
+def encode_kept(spatial: Any, frames: Tensor) -> Tensor:
+    """Return normalized latents [B, C, T, h, w], float32, of the kept frames [B, T, 3, H, W] of clips.
+
+    The whole VAE gives the same for whole clips, up to the scale of its group norms (about 1 %).
+    """
+    return DEVIATION * encode_frames(Halved(spatial, frames.device.type == "cuda"), frames)
 
 
 @torch.no_grad()
@@ -56,17 +53,11 @@ def normalise(vae: Any, latents: Tensor) -> None:
     weight *= deviation[None, :, None, None]
 
 
-@torch.no_grad()
-def assemble(structure: OpenSoraVAEConfig, spatial: Any, temporal: TemporalVAE, render: Renderer) -> OpenSoraVAE:
-    """Join the two parts; the buffers `shift` and `scale` give latents mean 0 and standard deviation ``DEVIATION``."""
-    clips, _ = draw_clips(np.random.default_rng([0, 1 << 41]), 64, render)
-    raw = torch.cat(
-        [temporal.encode(encode_frames(Halved(spatial, False), part))[0].float() for part in clips.split(16)]
-    )
-    axes = (0, 2, 3, 4)
-    shift, scale = raw.mean(axes), raw.std(axes) / DEVIATION
-    config = replace(structure, shift=tuple(shift.tolist()), scale=tuple(scale.tolist()))
-    vae = OpenSoraVAE(config).to(raw.device)
+def assemble(structure: OpenSoraVAEConfig, spatial: Any, temporal: TemporalVAE) -> OpenSoraVAE:
+    """Join the two parts; the buffer `scale` gives the latents, which `normalise` made standard, ``DEVIATION``."""
+    channels = structure.temporal.latent_channels
+    config = replace(structure, shift=(0.0,) * channels, scale=(1 / DEVIATION,) * channels)
+    vae = OpenSoraVAE(config).to(next(spatial.parameters()).device)
     vae.spatial_vae.module.load_state_dict(spatial.state_dict())
     vae.temporal_vae.load_state_dict(temporal.state_dict())
     return vae.eval().requires_grad_(False)

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.keyframes import kept_frames
+from opensora_adacache.scenes.patches import NUM_MEASURES, patch_targets
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer, to_device
+from opensora_adacache.scenes.structure import TRANSFORMER, VAE, spatial_factor
 from opensora_adacache.scenes.text import MAX_TOKENS, Tokens, tag_targets
-from opensora_adacache.scenes.words import MAX_OBJECTS
+from opensora_adacache.scenes.words import MAX_OBJECTS, NUM_FRAMES
 
 CHUNK = 32
 WORDINGS = 2
@@ -29,19 +32,23 @@ class Batch:
         latents: [B, C, T, h, w], normalized.
         tokens: [B, L] int64.
         things: [B, K, 3], and `clip` [B, 5]: what the captions say (`text.tag_targets`).
+        shape: [B, T, S], `colour` [B, T, S] and `measures` [B, T, S, 8]: what patches show (`patches.PatchTargets`).
     """
 
     latents: Tensor
     tokens: Tensor
     things: Tensor
     clip: Tensor
+    shape: Tensor
+    colour: Tensor
+    measures: Tensor
 
 
 class Pool:
     """Holds encoded clips. Chunk number c replaces the oldest chunk and depends only on the seed and on c.
 
     Args:
-        encode: maps clips [B, F, 3, H, W] to normalized latents.
+        encode: maps the kept frames of clips [B, T, 3, H, W] to normalized latents.
         render: renders the clips.
         size: number of clips, a multiple of ``CHUNK``.
         seed: seed of the clips.
@@ -52,13 +59,20 @@ class Pool:
             raise ValueError(f"pool size must be a multiple of {CHUNK} clips, got {size}")
         self.encode, self.render, self.seed = encode, render, seed
         self.num_chunks = size // CHUNK
+        self.kept = kept_frames(NUM_FRAMES, VAE.temporal.time_factor)
         self.filled = 0
         self.words = Tokens()
         self.latents: Tensor | None = None
-        device = render.device
+        self.side = render.size // (spatial_factor() * TRANSFORMER.patch_size[1])
+        shape, device = (size, len(self.kept), self.side**2), render.device
         self.tokens = torch.zeros(size, WORDINGS, MAX_TOKENS, dtype=torch.int64, device=device)
-        self.things = torch.zeros(size, MAX_OBJECTS, 3, dtype=torch.int64, device=device)
-        self.clip = torch.zeros(size, 5, dtype=torch.int64, device=device)
+        self.told = {
+            "things": torch.zeros(size, MAX_OBJECTS, 3, dtype=torch.int64, device=device),
+            "clip": torch.zeros(size, 5, dtype=torch.int64, device=device),
+            "shape": torch.zeros(shape, dtype=torch.int64, device=device),
+            "colour": torch.zeros(shape, dtype=torch.int64, device=device),
+            "measures": torch.zeros(*shape, NUM_MEASURES, device=device),
+        }
 
     def fill(self, renewed: int, seconds: float | None = None) -> None:
         """Encode chunks until the pool is in its state after `renewed` renewals, or until the time is over."""
@@ -72,20 +86,21 @@ class Pool:
         """Encode chunk number `chunk` in place of the oldest chunk."""
         rng = np.random.default_rng([self.seed, 2, chunk])
         specs = draw_specs(rng, CHUNK)
-        scenes = place(specs, rng)
+        scenes = place(specs, rng).frames(np.tile(self.kept, (CHUNK, 1)))
         variants = rng.integers(2**31, size=(CHUNK, WORDINGS))
         captions = [write_caption(specs[row], int(variant)) for row in range(CHUNK) for variant in variants[row]]
         pixels, _ = self.render(scenes)
         latents = self.encode(pixels)
         if self.latents is None:
             self.latents = latents.new_zeros(self.num_chunks * CHUNK, *latents.shape[1:])
-        things, clip = tag_targets(specs)
+        device = self.latents.device
         place_at = slice((chunk % self.num_chunks) * CHUNK, (chunk % self.num_chunks + 1) * CHUNK)
         self.latents[place_at] = latents
-        device = self.latents.device
         self.tokens[place_at] = to_device(self.words(captions), device).unflatten(0, (CHUNK, WORDINGS))
-        self.things[place_at] = to_device(things, device)
-        self.clip[place_at] = to_device(clip, device)
+        things, clip = tag_targets(specs)
+        patches = patch_targets(scenes, specs.colours, self.side)
+        for name, values in ({"things": things, "clip": clip} | vars(patches)).items():
+            self.told[name][place_at] = to_device(values, device)
         self.filled = max(self.filled, place_at.stop)
 
     def draw(self, count: int) -> Batch:
@@ -94,4 +109,5 @@ class Pool:
         device = self.latents.device
         rows = torch.randint(self.filled, (count,), device=device)
         wording = torch.randint(WORDINGS, (count,), device=device)
-        return Batch(self.latents[rows].float(), self.tokens[rows, wording], self.things[rows], self.clip[rows])
+        told = {name: values[rows] for name, values in self.told.items()}
+        return Batch(self.latents[rows].float(), self.tokens[rows, wording], **told)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from opensora_adacache.scenes import warm
 from opensora_adacache.scenes.export import export_generator, export_vae
 from opensora_adacache.scenes.fidelity import check_channels, check_frames, heldout_clips
 from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, train_generator
-from opensora_adacache.scenes.latents import encode_clips
+from opensora_adacache.scenes.latents import encode_kept
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.prompts import heldout_prompts
 from opensora_adacache.scenes.render import Renderer
@@ -45,7 +45,7 @@ class Recipe:
         minutes: wall time, over all runs in one folder.
         shares: fractions of that time for the spatial and the temporal part of the VAE; the transformer gets the rest.
         steps: numbers of steps of the three stages in place of the time.
-        until: the last stage to run.
+        stages: the stages to run; those that a later one needs must be finished or among them.
         size: height and width of the clips in pixels.
         seed: seed of all random numbers.
     """
@@ -53,11 +53,11 @@ class Recipe:
     minutes: float = 9.0
     shares: tuple[float, float] = (0.17, 0.26)
     steps: tuple[int, int, int] | None = None
-    until: str = STAGES[-1]
+    stages: tuple[str, ...] = STAGES
     size: int = BASE_SIZE
     seed: int = 0
 
-    def stages(self, device: torch.device) -> tuple[SpatialRecipe, TemporalRecipe, GeneratorRecipe]:
+    def parts(self, device: torch.device) -> tuple[SpatialRecipe, TemporalRecipe, GeneratorRecipe]:
         """Return the recipes of all stages for a device."""
         spatial = SpatialRecipe(seed=self.seed)
         temporal, generator = TemporalRecipe(seed=self.seed), GeneratorRecipe(seed=self.seed)
@@ -66,7 +66,7 @@ class Recipe:
         return (
             replace(spatial, clips=8, frames=1, crop_frames=1, warm_up=20),
             replace(temporal, clips=1, crop_clips=2, last_clips=1, frames=4, learning_rate=6e-4, warm_up=30),
-            replace(generator, batch=16, pool=4 * CHUNK, renew_every=8, warm_up=50, tag_steps=100, ema_decay=0.99),
+            replace(generator, batch=16, pool=32 * CHUNK, renew_every=12, warm_up=100),
         )
 
     def budget(self, stage: str, seconds: float | None = None) -> Budget:
@@ -91,7 +91,7 @@ def train(
         recipe: duration and sizes.
         folder: folder for checkpoints, losses and results.
         device: device to train on.
-        compiled: whether to compile the transformer's blocks, on a GPU.
+        compiled: whether to compile the transformer's blocks.
         num_samples: number of clips of held-out prompts to generate at the end.
         start: start time of the program, from ``time.monotonic``.
 
@@ -104,23 +104,36 @@ def train(
     deadline = start + 60 * recipe.minutes - sum(before.values())
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        # A block that cannot be compiled runs eagerly.
-        torch_compiler_config.suppress_errors = True
-    generator_recipe = recipe.stages(device)[2]
-    compiled = compiled and device.type == "cuda" and recipe.until == STAGES[-1]
-    ahead = warm.start(generator_recipe.batch, recipe.size) if compiled else None
+    # A block that cannot be compiled runs eagerly.
+    torch_compiler_config.suppress_errors = True
+    spatial_recipe, temporal_recipe, generator_recipe = recipe.parts(device)
+    compiled = compiled and "transformer" in recipe.stages
+    ahead = warm.start(generator_recipe.batch, recipe.size) if compiled and device.type == "cuda" else None
     target, render = folder / "weights", Renderer(device, recipe.size)
+    # On a CPU the stages are too short for a demand on what they reach.
+    demanding, clips = device.type == "cuda", heldout_clips(render, 6)
 
     def tell(what: str) -> None:
         print(f"{time.monotonic() - start:.0f} s: {what}", flush=True)
 
+    vae = None
     try:
-        vae = _train_vae(recipe, folder, render, tell)
+        tell("spatial VAE")
+        spatial = train_spatial(spatial_recipe, folder, recipe.budget("spatial"), device, recipe.size)
+        reached = check_frames(spatial, clips, LEAST_PSNR if demanding else -float("inf"))
+        tell(f"spatial VAE trained; PSNR of held-out frames {reached}")
+        encoder = copy.deepcopy(spatial)
+        if "temporal" in recipe.stages:
+            tell("temporal decoder")
+            vae = train_temporal(temporal_recipe, spatial, folder, recipe.budget("temporal"), device, recipe.size)
+            export_vae(vae, target)
+            reached = check_channels(vae, clips, LEAST_GAIN if demanding else -float("inf"))
+            tell(f"VAE written; PSNR of held-out clips {reached}")
     finally:
         warm.finish(ahead)
-    if vae is None or recipe.until != STAGES[-1]:
+    if "transformer" not in recipe.stages:
         return
-    pool = Pool(lambda clips: encode_clips(vae, clips), render, generator_recipe.pool, recipe.seed)
+    pool = Pool(lambda frames: encode_kept(encoder, frames), render, generator_recipe.pool, recipe.seed)
     left = deadline - time.monotonic() - RESERVE_SECONDS
     average = train_generator(
         generator_recipe,
@@ -132,28 +145,9 @@ def train(
         on_save=lambda average: export_generator(average.copy(), target),
     )
     tell("transformer written")
-    if num_samples:
+    if num_samples and vae is not None:
         sheet(average, vae, num_samples, recipe.size, folder / "samples.png")
         tell("samples drawn")
-
-
-def _train_vae(recipe: Recipe, folder: Path, render: Renderer, tell: Callable[[str], None]) -> OpenSoraVAE | None:
-    """Train, write and check the VAE; return None if the spatial stage is the last one."""
-    spatial_recipe, temporal_recipe, _ = recipe.stages(render.device)
-    tell("spatial VAE")
-    spatial = train_spatial(spatial_recipe, folder, recipe.budget("spatial"), render.device, recipe.size)
-    # On a CPU the stages are too short for a demand on what they reach.
-    demanding, clips = render.device.type == "cuda", heldout_clips(render, 6)
-    reached = check_frames(spatial, clips, LEAST_PSNR if demanding else -float("inf"))
-    tell(f"spatial VAE trained; PSNR of held-out frames {reached}")
-    if recipe.until == "spatial":
-        return None
-    tell("temporal VAE")
-    vae = train_temporal(temporal_recipe, spatial, folder, recipe.budget("temporal"), render.device, recipe.size)
-    export_vae(vae, folder / "weights")
-    reached = check_channels(vae, clips, LEAST_GAIN if demanding else -float("inf"))
-    tell(f"VAE written; PSNR of held-out clips {reached}")
-    return vae
 
 
 class _Captions:

@@ -1,7 +1,8 @@
-"""Trains the temporal part of the bundled model's VAE on clips, together with the frame decoder.
+"""Trains the temporal decoder of the bundled model's VAE on clips, together with the frame decoder.
 
-The temporal part learns to restore the spatial latents and the frames that the decoder makes of them. The decoder is
-trained further along with it, so that it compensates for what the temporal part loses; the encoder stays as it is.
+The temporal encoder stays as ``keyframes.keep_frames`` sets it: the latents of a clip are those of its kept frames. The
+temporal decoder learns to restore the frames between them, and the frame decoder learns to compensate for its errors.
+Because no encoder changes, the transformer needs nothing of this stage: its latents are final after the spatial stage.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from opensora_adacache.models.temporal_vae import TemporalVAE
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAEConfig
 from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.halved import Halved, tuned
-from opensora_adacache.scenes.keyframes import keep_frames
+from opensora_adacache.scenes.keyframes import keep_frames, kept_frames
 from opensora_adacache.scenes.latents import assemble, encode_frames
-from opensora_adacache.scenes.losses import Emphasis, divergence, error_of, error_of_changes, pixel_weights
+from opensora_adacache.scenes.losses import Emphasis, error_of, error_of_changes, pixel_weights
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spatial import FIRST_LOGVAR
 from opensora_adacache.scenes.stage import Budget, Stage, descend, learning_rate, set_rate
@@ -35,7 +36,7 @@ class TemporalRecipe:
 
     As in the spatial stage, the first clips are crops. Of each clip, `frames` successive frames are decoded to pixels
     at first, and all frames of `last_clips` clips from the fraction `all_frames_from` of the budget. Latents get noise
-    of up to `noise` times the deviation of their channel, because those of the transformer will not be perfect either.
+    of up to `noise` times their deviation, because those of the transformer will not be perfect either.
     """
 
     clips: int = 56
@@ -52,7 +53,6 @@ class TemporalRecipe:
     emphasis: Emphasis = Emphasis()
     pixel_weight: float = 2.0
     change_weight: float = 1.0
-    kl_weight: float = 1e-4
     noise: float = 0.15
     seed: int = 0
     structure: OpenSoraVAEConfig = VAE
@@ -78,16 +78,15 @@ def train_temporal(
     size: int,
     stop_after: int | None = None,
 ) -> OpenSoraVAE:
-    """Train or continue to train the temporal part and the frame decoder; return the whole VAE for inference."""
+    """Train or continue to train both decoders; return the whole VAE for inference."""
     torch.manual_seed(recipe.seed)
-    temporal = build_temporal(recipe.structure).to(device).train()
-    learners = nn.ModuleDict(
-        {"temporal": temporal, "decoder": spatial.decoder, "post": spatial.post_quant_conv}
-    ).requires_grad_(True)
-    decoder = [*spatial.decoder.parameters(), *spatial.post_quant_conv.parameters()]
+    temporal = build_temporal(recipe.structure).to(device).requires_grad_(False)
+    spatial_parts = nn.ModuleList([spatial.decoder, spatial.post_quant_conv])
+    temporal_parts = nn.ModuleList([temporal.decoder, temporal.post_quant_conv])
+    learners = nn.ModuleDict({"temporal": temporal_parts, "spatial": spatial_parts}).train().requires_grad_(True)
     groups: list[dict[str, Any]] = [
-        {"params": [*temporal.parameters()]},
-        {"params": decoder, "share": recipe.decoder_share},
+        {"params": [*temporal_parts.parameters()]},
+        {"params": [*spatial_parts.parameters()], "share": recipe.decoder_share},
     ]
     optimizer = torch.optim.AdamW(groups, recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     stage = Stage(folder, "temporal", budget, {"model": learners, "optimizer": optimizer}, stop_after=stop_after)
@@ -102,11 +101,11 @@ def train_temporal(
             torch.manual_seed(recipe.seed * 1_000_003 + step)
             rng = np.random.default_rng([recipe.seed, 1, step])
             pixels, covered, window = draw_batch(recipe, rng, render, stage.fraction)
-            loss, regularization = restore(recipe, frames, clips, pixels, covered, window)
-            descend(loss + regularization, learners, optimizer)
+            loss = restore(recipe, frames, clips, pixels, covered, window)
+            descend(loss, learners, optimizer)
             stage.note(loss)
     learners.eval().requires_grad_(False)
-    return assemble(recipe.structure, spatial, temporal, render)
+    return assemble(recipe.structure, spatial, temporal)
 
 
 def draw_batch(
@@ -125,8 +124,8 @@ def draw_batch(
 
 def restore(
     recipe: TemporalRecipe, frames: Halved, clips: Halved, pixels: Tensor, covered: Tensor, window: slice
-) -> tuple[Tensor, Tensor]:
-    """Encode and decode clips; return the loss of latents and pixels, and the weighted divergence.
+) -> Tensor:
+    """Decode clips from the latents of their kept frames; return the loss of latents and pixels.
 
     Args:
         recipe: weights of the loss.
@@ -137,12 +136,9 @@ def restore(
         window: the frames that are decoded to pixels.
     """
     latents = encode_frames(frames, pixels)
-    mean, logvar = (part.float() for part in clips.call("encode", latents))
-    # Noise in proportion to each channel. In proportion to all of them it would drown a weak channel for good.
-    deviation = mean.detach().std((0, 2, 3, 4), keepdim=True)
-    level = recipe.noise * torch.rand(len(mean), 1, 1, 1, 1, device=mean.device)
-    sample = mean + (torch.exp(0.5 * logvar) + level * deviation) * torch.randn_like(mean)
-    rebuilt = clips.call("decode", sample, NUM_FRAMES).float()
+    kept = latents[:, :, kept_frames(NUM_FRAMES, recipe.structure.temporal.time_factor)]
+    level = recipe.noise * torch.rand(len(kept), 1, 1, 1, 1, device=kept.device)
+    rebuilt = clips.call("decode", kept + level * torch.randn_like(kept), NUM_FRAMES).float()
 
     weights = pixel_weights(pixels.flatten(0, 1), covered.flatten(0, 1), recipe.emphasis)
     pooled = functional.avg_pool2d(weights, spatial_factor(recipe.structure)).unflatten(0, pixels.shape[:2])
@@ -151,8 +147,8 @@ def restore(
     decoded = frames.call("decode", chosen.flatten(0, 1) / SPATIAL_SCALE).sample.float()
     wrong = decoded.unflatten(0, chosen.shape[:2]) - pixels[:, window]
 
-    loss = error_of(rebuilt - latents, pooled.transpose(1, 2))
-    loss = (
-        loss + recipe.pixel_weight * error_of(wrong, weights) + recipe.change_weight * error_of_changes(wrong, weights)
+    return (
+        error_of(rebuilt - latents, pooled.transpose(1, 2))
+        + recipe.pixel_weight * error_of(wrong, weights)
+        + recipe.change_weight * error_of_changes(wrong, weights)
     )
-    return loss, recipe.kl_weight * divergence(mean, logvar)

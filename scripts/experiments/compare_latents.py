@@ -66,7 +66,7 @@ def compare_latents(args: argparse.Namespace) -> None:
     print("| latents of a frame | PSNR | outline error | frames that keep their shape | objects |")
     print("| --- | --- | --- | --- | --- |")
     for name in args.latents:
-        recipe = replace(Recipe().stages(CPU)[0], structure=structures()[name])
+        recipe = replace(Recipe().parts(CPU)[0], structure=structures()[name])
         with torch.enable_grad():
             half = train_spatial(recipe, args.folder / name, Budget(steps=args.steps), CPU, BASE_SIZE)
         z = encode_frames(Halved(half, False), drawn.transpose(1, 2)).transpose(1, 2)

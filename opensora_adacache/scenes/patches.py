@@ -1,0 +1,113 @@
+"""Tells the transformer, in the middle of its blocks, what every patch of a clip shows.
+
+Scenes are drawn by code, so it is known which object covers a patch, where it is and how it moves. Features that say so
+are what the later blocks need to draw it. A transformer that is told learns them sooner than from the velocity alone,
+as with the features of an image model in REPA (Yu et al. 2024, arXiv 2410.06940). Used in training only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opensora_adacache.scenes.place import Scenes
+from opensora_adacache.scenes.silhouettes import SYMMETRY
+from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
+
+# A patch belongs to an object that is no further than this from its centre, in pixels.
+_NEAR = 5.0
+# What is measured of an object: offset of its centre, radius, angle as a unit vector, and the changes of position and
+# angle until the next kept frame.
+NUM_MEASURES = 8
+
+
+@dataclass(frozen=True)
+class PatchTargets:
+    """What patches show, for clips [N], kept frames [T] and patches [S] in rows.
+
+    Attributes:
+        shape: [N, T, S] index into ``SHAPES``; ``len(SHAPES)`` for the background.
+        colour: [N, T, S] index into ``COLOURS``, or ``len(COLOURS)``.
+        measures: [N, T, S, 8] float32, all of about unit size; 0 for the background.
+    """
+
+    shape: np.ndarray
+    colour: np.ndarray
+    measures: np.ndarray
+
+
+def patch_targets(scenes: Scenes, colours: np.ndarray, side: int) -> PatchTargets:
+    """Return what the patches of scenes show.
+
+    Args:
+        scenes: scenes at their kept frames.
+        colours: [N, K] index into ``COLOURS`` of each object.
+        side: patches along each side of a frame; there are S = side² of them.
+    """
+    centres = (np.arange(side) + 0.5) * (BASE_SIZE / side)
+    row, column = (axis.reshape(-1) for axis in np.meshgrid(centres, centres, indexing="ij"))
+    dx, dy = scenes.x[..., None] - column, scenes.y[..., None] - row  # [N, K, T, S]
+    radius = scenes.radius[..., None]
+    gap = np.where(radius > 0, np.hypot(dx, dy) - radius, np.inf)
+    nearest = gap.argmin(1)[:, None]  # [N, 1, T, S]
+    shown = np.take_along_axis(gap, nearest, 1)[:, 0] < _NEAR
+
+    def change(values: np.ndarray) -> np.ndarray:
+        steps = np.diff(values, axis=2)
+        return np.concatenate([steps, steps[..., -1:]], 2)[..., None]
+
+    symmetry = np.array([SYMMETRY[name] for name in SHAPES], np.float32)[scenes.shape][..., None, None]
+    turned = symmetry * scenes.angle[..., None]
+    measures = [
+        dx / 16,
+        dy / 16,
+        radius / 6 - 2,
+        np.cos(turned),
+        np.sin(turned),
+        change(scenes.x) / 8,
+        change(scenes.y) / 8,
+        change(scenes.angle) * 2,
+    ]
+    picked = [np.take_along_axis(np.broadcast_to(m, gap.shape), nearest, 1)[:, 0] for m in measures]
+
+    def label(values: np.ndarray, background: int) -> np.ndarray:
+        spread = np.broadcast_to(values[..., None, None], gap.shape)
+        return np.where(shown, np.take_along_axis(spread, nearest, 1)[:, 0], background)
+
+    return PatchTargets(
+        label(scenes.shape, len(SHAPES)),
+        label(colours, len(COLOURS)),
+        (np.stack(picked, -1) * shown[..., None]).astype(np.float32),
+    )
+
+
+class PatchHeads(nn.Module):
+    """Linear heads that predict what each patch shows from the transformer's features [N, T·S, C]."""
+
+    sizes = (len(SHAPES) + 1, len(COLOURS) + 1, NUM_MEASURES)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.linear = nn.Linear(channels, sum(self.sizes))
+
+    def forward(self, features: Tensor, shape: Tensor, colour: Tensor, measures: Tensor) -> Tensor:
+        """Return the sum of the mean cross-entropies and of the mean error of what is measured.
+
+        Args:
+            features: [N, T·S, C].
+            shape: [N, T, S], and the others as in `PatchTargets`.
+            colour: [N, T, S].
+            measures: [N, T, S, 8].
+        """
+        shapes, colours, found = self.linear(self.norm(features)).float().flatten(0, 1).split(self.sizes, -1)
+        covered = (shape.flatten() < len(SHAPES)).float()
+        wrong = functional.smooth_l1_loss(found, measures.flatten(0, 2), reduction="none", beta=0.5).mean(-1)
+        return (
+            functional.cross_entropy(shapes, shape.flatten())
+            + functional.cross_entropy(colours, colour.flatten())
+            + 4 * (wrong * covered).mean()
+        )
