@@ -1,6 +1,7 @@
 """Print what a report about a problem needs: versions, devices, attention backends, memory, and which weights are here.
 
-It reads configs but loads no weights, and it does not use the network.
+It reads configs but loads no weights, and it does not use the network. The exit status is 2 if a config that was named
+cannot be read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from opensora_adacache.commands.main import run_command
+from opensora_adacache.commands.main import WRONG_INPUT, run_command
 from opensora_adacache.commands.parser import OneLineParser
 from opensora_adacache.errors.shown import LONGEST_LINE
 
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(doctor, build_parser().parse_args(arguments))
 
 
-def doctor(options: argparse.Namespace) -> None:
-    """Print the tables as Markdown."""
+def doctor(options: argparse.Namespace) -> int:
+    """Print the tables as Markdown; return the exit status."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -34,6 +35,7 @@ def doctor(options: argparse.Namespace) -> None:
 
     from opensora_adacache.generation.checkup import check_up
 
+    status = 0
     console = Console(width=LONGEST_LINE + 200)  # a row of a Markdown table is one line
     for section in check_up(options.config):
         table = Table(*section.header, box=box.MARKDOWN)
@@ -41,3 +43,5 @@ def doctor(options: argparse.Namespace) -> None:
             table.add_row(*map(Text, row))  # as text: brackets are no markup
         console.print(f"\n## {section.title}\n", markup=False)
         console.print(table)
+        status = WRONG_INPUT if section.failed else status
+    return status

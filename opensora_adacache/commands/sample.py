@@ -146,7 +146,12 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--preview", type=count, metavar="N", help="write a frame of each unfinished video every N steps")
     add("--outputs", help="accepted, has no effect (the reference implementation trains with it)")
     add("--data-path", help="accepted, has no effect (the reference implementation trains with it)")
-    add("--verbose", type=int, help="0 is quiet, 1 shows progress and a line per video, 2 also shows prompts")
+    add(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        help="0 is quiet, 1 shows progress and a line per video, 2 also shows prompts",
+    )
 
 
 def _add_prompts(group: argparse._ArgumentGroup) -> None:

@@ -90,11 +90,11 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _convert_union(value, arguments, where)
     if origin is Literal:
-        if isinstance(value, str) and value in arguments:
+        if any(type(value) is type(allowed) and value == allowed for allowed in arguments):
             return value
+        names = [name for name in arguments if isinstance(name, str)]
         raise ConfigError(
-            f"{where} is {shown(value)}{closest(value, map(str, arguments))}; expected one of "
-            f"{', '.join(map(str, arguments))}"
+            f"{where} is {shown(value)}{closest(value, names)}; expected one of {', '.join(map(str, arguments))}"
         )
     if origin is tuple and isinstance(value, (list, tuple)):
         return _convert_tuple(value, arguments, hint, where)

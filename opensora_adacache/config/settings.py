@@ -201,7 +201,7 @@ class RunConfig(ABC):
     overwrite: bool = False
     watermark: bool = False
     preview: int | None = None
-    verbose: int = 1
+    verbose: Literal[0, 1, 2] = 1
     executor: ExecutorSettings | None = None
 
     def __post_init__(self) -> None:

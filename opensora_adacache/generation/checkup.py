@@ -45,11 +45,12 @@ Loaded = ModelSettings | VaeSettings | TextEncoderSettings | PipelineSettings
 
 @dataclass(frozen=True)
 class Section:
-    """A table with a title."""
+    """A table with a title; `failed` are the configs that were asked for and cannot be read."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    failed: Sequence[str] = ()
 
 
 def check_up(configs: Iterable[str] = ()) -> Iterator[Section]:
@@ -61,8 +62,9 @@ def check_up(configs: Iterable[str] = ()) -> Iterator[Section]:
     yield Section("Versions", ("package", "version", "needed for"), list(_versions()))
     yield Section("Machine", ("what", "found"), list(_machine()))
     yield Section("Attention backends", ("backend", "state"), list(_attention_backends()))
-    names = list(configs)
-    yield Section("Weights", ("weights", "part", "on this machine", "needed by"), list(_weights(names)))
+    names, failed = list(configs), []
+    rows = list(_weights(names, failed))
+    yield Section("Weights", ("weights", "part", "on this machine", "needed by"), rows, failed)
 
 
 def _versions() -> Iterator[tuple[str, str, str]]:
@@ -99,8 +101,8 @@ def _attention_backends() -> Iterator[tuple[str, str]]:
             yield name, "works"
 
 
-def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row per checkpoint, with the configs that need it."""
+def _weights(names: Sequence[str], failed: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row per checkpoint, with the configs that need it; add the names that cannot be read to `failed`."""
     users: dict[tuple[str, str], list[str]] = {}
     hubs: dict[str, HubOptions] = {}
     for name in names or shipped_configs():
@@ -108,6 +110,7 @@ def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
             config = load_config(name, {"prompt": ["any"]})
         except (ValueError, OSError) as error:
             if names:  # the shipped ones that fail are benchmarks, which have no models of their own
+                failed.append(name)
                 yield "", "", one_line(error), name
             continue
         for part, settings in _loaded(config):

@@ -112,9 +112,12 @@ def test_the_check_up_needs_no_gpu_and_no_weights(tmp_path, capsys):
     broken = tmp_path / "broken.py"
     broken.write_text("model = 1\n", encoding="utf-8")
     (tmp_path / "long.py").write_text("nokey = 1\n", encoding="utf-8")
-    out = output_of(["doctor", "shapes/sample", "wan/sample", "gone", str(broken), str(tmp_path / "long.py")], capsys)
+    # The exit status tells a script that a config it named cannot be read.
+    assert main(["doctor", "shapes/sample", "wan/sample", "gone", str(broken), str(tmp_path / "long.py")]) == 2
+    out = capsys.readouterr().out
     rows = {cells[1].strip(): cells for line in out.splitlines() if len(cells := line.split("|")) > 2}
     assert {"torch", "memory", "auto", "xformers"} <= rows.keys()
+    assert main(["doctor", "shapes/sample"]) == 0
     assert "15.2 MB" in next(cells[3] for name, cells in rows.items() if name.endswith("weights/transformer"))
     assert "missing" in rows["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"][3]
     assert "config 'gone' does not exist" in out and "the config needs a section" in out

@@ -23,6 +23,7 @@ class Outer:
     name: str
     weight: float = 1.0
     kind: Literal["small", "large"] = "small"
+    level: Literal[0, 1, 2] = 1
     inner: Inner | None = None
 
     def __post_init__(self):
@@ -32,9 +33,10 @@ class Outer:
 
 def test_builds_nested_sections_and_converts():
     built = build(Outer, {"name": "a", "weight": 2, "inner": {"size": [3, 4], "rates": {1: 2}}}, "outer")
-    assert built == Outer("a", 2.0, "small", Inner((3, 4), {1.0: 2}))
+    assert built == Outer("a", 2.0, "small", 1, Inner((3, 4), {1.0: 2}))
     assert isinstance(built.weight, float)
     assert build(Outer, {"name": "a", "inner": None}, "outer").inner is None
+    assert build(Outer, {"name": "a", "level": 0}, "outer").level == 0
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,8 @@ def test_builds_nested_sections_and_converts():
         ({"name": "a", "weight": True}, "outer.weight must be a finite number, got True"),
         ({"name": "a", "weight": -1}, "outer: weight must not be negative"),
         ({"name": "a", "kind": "larg"}, "outer.kind is 'larg', did you mean 'large'"),
+        ({"name": "a", "level": 7}, "outer.level is 7; expected one of 0, 1, 2"),
+        ({"name": "a", "level": True}, "outer.level is True; expected one of 0, 1, 2"),
         ({"name": "a", "inner": {"size": [1]}}, "outer.inner.size must be a list of 2"),
         ({"name": "a", "inner": {"size": [1, "b"]}}, r"outer.inner.size\[1\] must be a whole number, got 'b'"),
         ({"name": "a", "inner": {"rates": {"x": 1}}}, "a key of outer.inner.rates must be a finite number, got 'x'"),
