@@ -16,8 +16,10 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from opensora_adacache.config.merging import merge, plain_copy
+from opensora_adacache.config.repeated_keys import check_dicts
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import one_line, shown
+from opensora_adacache.presets.json_object import RepeatedKeyError, unique_keys
 
 BASE = "_base_"
 SUFFIXES = (".py", ".yaml", ".yml", ".json")
@@ -101,6 +103,10 @@ def _parse_program(path: Path, text: str) -> ast.Module:
         raise ConfigError(f"config '{path}' is not valid Python: {one_line(error)}") from None
     if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(program)):
         raise ConfigError(f"config '{path}' imports another config; name it in _base_ = ['…'] instead")
+    try:
+        check_dicts(program)
+    except RepeatedKeyError as error:
+        raise ConfigError(f"config '{path}' cannot be read: {error}") from None
     return program
 
 
@@ -108,24 +114,17 @@ def _parse_data(path: Path, text: str) -> dict[Any, Any]:
     # A placeholder string until the bases are read; see `_fill_in`.
     text = _BASE_VARIABLE.sub(r'"{{_base_.\1}}"', text)
     try:
-        values = json.loads(text) if path.suffix.lower() == ".json" else _load_yaml(text)
+        if path.suffix.lower() == ".json":
+            values = json.loads(text, object_pairs_hook=unique_keys)
+        else:
+            from opensora_adacache.config.yaml_data import load_yaml
+
+            values = load_yaml(text)
     except ValueError as error:
         raise ConfigError(f"config '{path}' cannot be read: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"config '{path}' must hold keys and values, got {shown(values)}")
     return values
-
-
-def _load_yaml(text: str) -> Any:
-    """Load YAML as data. Tags that create Python objects, and so run code, are refused."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.constructor.ConstructorError as error:
-        raise ValueError(f"{error.problem}; YAML configs hold plain data only, use a .py config to compute") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {one_line(error)}") from None
 
 
 def _read_bases(path: Path, parsed: ast.Module | dict[Any, Any], readers: tuple[Path, ...]) -> _Values:
@@ -134,6 +133,15 @@ def _read_bases(path: Path, parsed: ast.Module | dict[Any, Any], readers: tuple[
     else:
         assigned = [statement for statement in parsed.body if _assigns_base(statement)]
         parsed.body = [statement for statement in parsed.body if statement not in assigned]
+        again = [
+            *assigned[:-1],
+            *(node for statement in parsed.body for node in ast.walk(statement) if _sets_base(node)),
+        ]
+        if again:
+            raise ConfigError(
+                f"config '{path}' sets _base_ where it is not read, near line {again[0].lineno}; write _base_ = ['…'] "  # type: ignore[attr-defined]
+                "once, at the top level"
+            )
         names = []
         if assigned:
             expression = ast.Expression(assigned[-1].value)  # type: ignore[attr-defined]
@@ -159,6 +167,10 @@ def _assigns_base(statement: ast.stmt) -> bool:
         and isinstance(statement.targets[0], ast.Name)
         and statement.targets[0].id == BASE
     )
+
+
+def _sets_base(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == BASE and isinstance(node.ctx, ast.Store)
 
 
 def _run(path: Path, program: ast.Module, base: _Values) -> dict[Any, Any]:

@@ -30,12 +30,10 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     for key, value in changes.items():
         if not _is_section(value):
             merged[key] = value
-        elif value.get(DELETE):
-            merged[key] = {name: entry for name, entry in value.items() if name != DELETE}
-        elif key not in values and _is_section(base.get(key)):
-            merged[key] = merge(base[key], value)
-        else:
-            merged[key] = {name: entry for name, entry in value.items() if name != DELETE}
+            continue
+        old = base.get(key)
+        continues = _is_section(old) and key not in values and not value.get(DELETE)
+        merged[key] = merge(old if continues else {}, {name: entry for name, entry in value.items() if name != DELETE})
     return merged
 
 

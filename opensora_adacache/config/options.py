@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from opensora_adacache.config.repeated_keys import check_dicts
 from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.errors.shown import shown
+from opensora_adacache.presets.json_object import unique_keys
 
 _KEY = re.compile(r"\w+(\.[\w-]+)*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -89,6 +91,7 @@ def parse_value(written: str) -> Any:
     bare = written.strip()
     value = _literal(bare)
     if value is not bare:
+        check_dicts(ast.parse(bare))
         return value
     if bare.lower() in _WORDS:
         return _WORDS[bare.lower()]
@@ -102,7 +105,7 @@ def parse_value(written: str) -> Any:
         pairs = [_split(entry, ":") for entry in entries]
         if any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"expected a mapping such as {{0.08: 6, 1.0: 1}}, got {shown(bare)}")
-        return {_key(key): parse_value(value) for key, value in pairs}
+        return unique_keys((_key(key), parse_value(value)) for key, value in pairs)
     values = [parse_value(entry) for entry in entries]
     return tuple(values) if bare.startswith("(") else values
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from opensora_adacache.errors.family import ConfigError, MissingFileError
 from opensora_adacache.errors.shown import counted, shown
+from opensora_adacache.presets.json_object import RepeatedKeyError, unique_keys
 
 OPTION_KEYS = ("reference_path", "mask_strategy")
 
@@ -81,12 +82,14 @@ def extract_options(prompt: str) -> tuple[str, dict[str, str]]:
     if not brace:
         return prompt.strip(), {}
     try:
-        options = json.loads(brace + rest)
+        options = json.loads(brace + rest, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"bad JSON in prompt {_shorten(prompt)}: {error.msg} at character {len(text) + error.pos}; "
             'expected {"reference_path": "a.png", "mask_strategy": "0"} after the text'
         ) from None
+    except RepeatedKeyError as error:
+        raise ConfigError(f"bad JSON in prompt {_shorten(prompt)}: {error}") from None
     except (ValueError, RecursionError):  # numbers with thousands of digits, or thousands of brackets
         raise ConfigError(f"bad JSON in prompt {_shorten(prompt)}: it is too large") from None
     for key, value in options.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 from opensora_adacache.caching.checks import check_counts, check_positive, check_text, is_number
 from opensora_adacache.errors.shown import shown
-from opensora_adacache.presets.json_object import known_fields
+from opensora_adacache.presets.json_object import RepeatedKeyError, known_fields, unique_keys
 
 FORMAT_VERSION = 1
 
@@ -87,7 +87,7 @@ def read_calibrated(path: Path) -> CalibratedFile:
         ValueError: the file does not hold calibrated settings.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_number_keys)
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_number_keys)
         settings = {
             name: CalibratedSetting(**known_fields(CalibratedSetting, entry))
             for name, entry in _settings(content).items()
@@ -96,18 +96,21 @@ def read_calibrated(path: Path) -> CalibratedFile:
     except FileNotFoundError:
         raise FileNotFoundError(f"calibrated file '{path}' does not exist") from None
     except (ValueError, RecursionError) as error:
-        reason = error if type(error) is ValueError else "not JSON"
+        reason = error if type(error) in (ValueError, RepeatedKeyError) else "not JSON"
         raise ValueError(
             f"'{path}' holds no calibrated settings ({reason}); write it with opensora-adacache calibrate"
         ) from None
 
 
-def _number_keys(content: dict[str, Any]) -> dict[Any, Any]:
-    """Return a JSON object with the keys of codebooks, which are thresholds, converted to numbers."""
+def _number_keys(pairs: list[tuple[str, Any]]) -> dict[Any, Any]:
+    """Return a JSON object, in codebooks with keys, which are thresholds, as numbers. Settings may be named by one."""
+    if any(isinstance(value, dict) for _, value in pairs):
+        return unique_keys(pairs)
     try:
-        return {float(key): value for key, value in content.items()}
+        numbers = [(float(key), value) for key, value in pairs]
     except ValueError:
-        return content
+        return unique_keys(pairs)
+    return unique_keys(numbers)
 
 
 def _settings(content: Any) -> dict[str, Any]:

@@ -1,11 +1,33 @@
-"""Reads a JSON object as the fields of a dataclass."""
+"""Reads JSON objects: their keys, and their values as the fields of a dataclass."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from typing import Any
 
 from opensora_adacache.errors.shown import shown
+
+
+class RepeatedKeyError(ValueError):
+    """A key occurs twice in one object, so that one of its values would be ignored."""
+
+
+def unique_keys(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return pairs as a dict; a hook for ``json.loads(…, object_pairs_hook=unique_keys)``.
+
+    Raises:
+        RepeatedKeyError: a key occurs twice.
+
+    >>> unique_keys([("seed", 1), ("fps", 8)])
+    {'seed': 1, 'fps': 8}
+    """
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RepeatedKeyError(f"the key {shown(key)} occurs twice: leave one of them out")
+        found[key] = value
+    return found
 
 
 def known_fields(kind: type, content: Any) -> dict[str, Any]:

@@ -99,6 +99,8 @@ def test_a_config_takes_codebook_and_motion_from_files():
             "speedup must be above 0, got 0",
         ),
         ("[" * 100_000, "not JSON"),
+        ('{"settings": {"a": {"section": {"type": "PAB"}}, "a": {}}}', "the key 'a' occurs twice: leave one of them"),
+        ('{"settings": {"a": {"section": {"codebook": {"0.1": 4, "0.10": 2}}}}}', "the key 0.1 occurs twice"),
     ],
 )
 def test_a_file_of_another_kind(tmp_path, content, message):
@@ -107,6 +109,17 @@ def test_a_file_of_another_kind(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         read_calibrated(path)
     assert "\n" not in str(error.value) and "opensora-adacache calibrate" in str(error.value)
+
+
+def test_settings_may_be_named_by_numbers(tmp_path):
+    path, settings = tmp_path / "found.json", {}
+    for name in ("2", "3.0"):
+        section = {"type": "AdaCache", "codebook": {"0.1": int(float(name)), "1": 1}}
+        settings[name] = {"section": section, "date": "d", "command": "c"}
+    path.write_text(json.dumps({"model": "m", "num_steps": 30, "settings": settings}))
+    assert read_setting(f"{path}#3.0").section["codebook"] == {0.1: 3, 1.0: 1}
+    with pytest.raises(ValueError, match="has no setting '4', written .*; expected one of 2, 3.0"):
+        read_setting(f"{path}#4")
 
 
 def test_mistakes_in_a_reference(file):

@@ -72,6 +72,37 @@ def test_sections_merge_and_delete_takes_them_as_they_are(write):
     assert config["cache"] == {"type": "Static", "interval": 2}
 
 
+def test_delete_counts_at_any_depth_and_false_changes_nothing(write):
+    text = "_base_ = 'base.py'\ncache = dict(_delete_=True, type='Static', moreg=dict(_delete_=True, power=2))"
+    assert read_file(write(text))["cache"] == {"type": "Static", "moreg": {"power": 2}}
+    config = read_file(write("_base_ = 'base.py'\ncache = dict(moreg=dict(_delete_=True, power=2))"))
+    assert config["cache"]["moreg"] == {"power": 2} and config["cache"]["metric"] == "l2"
+    config = read_file(write("_base_ = 'base.py'\nmodel = dict(_delete_=False, qk_norm=None)"))
+    assert config["model"] == {"from_pretrained": "a/b", "qk_norm": None, "codebook": {0.03: 12, 1.0: 3}}
+
+
+def test_numbers_of_yaml(write):
+    text = (
+        "aspect_ratio: 9:16\nseed: 12\nflow: 1e1\naes: -2.5E-1\nfps: 23.976\ndate: 1e\nname: '1e3'\nscore: !!str 1e3\n"
+    )
+    assert read_file(write(text, "c.yaml")) == {
+        "aspect_ratio": "9:16",
+        "seed": 12,
+        "flow": 10.0,
+        "aes": -0.25,
+        "fps": 23.976,
+        "date": "1e",
+        "name": "1e3",
+        "score": "1e3",
+    }
+
+
+def test_merged_keys_of_yaml_are_no_repetition(write):
+    text = "image: &a\n  seed: 1\n  fps: 8\nscheduler:\n  <<: *a\n  seed: 2\nvae:\n  <<: *a\n  fps: 9\n"
+    config = read_file(write(text, "c.yaml"))
+    assert config["scheduler"] == {"seed": 2, "fps": 8} and config["vae"] == {"seed": 1, "fps": 9}
+
+
 def test_values_of_the_base_can_be_used(write):
     config = read_file(write("_base_ = ['base.py']\nfps = _base_._step * 4\ncache = dict(_base_.cache, metric='l1')"))
     assert config["fps"] == 12 and config["cache"]["metric"] == "l1" and "_step" not in config
@@ -146,6 +177,17 @@ def test_aliases_of_yaml_do_not_fill_the_memory(write):
         ("config.yaml", "a: [", "not valid YAML"),
         ("config.yaml", "5: 6", "has the key 5; expected names"),
         ("config.yaml", "_base_: base.py\na: {{_base_.gone}}", "asks for .*which its _base_ does not have"),
+        ("config.json", '{"seed": 1, "seed": 2}', "the key 'seed' occurs twice: leave one of them out"),
+        ("config.json", '{"cache": {"codebook": {"0.1": 4, "0.1": 2}}}', "the key '0.1' occurs twice"),
+        ("config.yaml", "seed: 1\nfps: 8\nseed: 2", "the key 'seed' occurs twice"),
+        ("config.yaml", "cache:\n  codebook: {0.1: 4, 0.10: 2}", "the key 0.1 occurs twice"),
+        ("config.py", "a = 1\ncache = dict(codebook={0.1: 4, -1: 3, 0.1: 2})", "the key 0.1 occurs .*, near line 2"),
+        ("config.yaml", "date: !!timestamp x", "a value does not fit its tag"),
+        ("config.yaml", "date: !!bool x", "a value does not fit its tag"),
+        ("config.py", "_base_: list = ['base.py']", "sets _base_ where it is not read, near line 1; write _base_ ="),
+        ("config.py", "if True:\n    _base_ = ['base.py']", "sets _base_ where it is not read, near line 2"),
+        ("config.py", "_base_ = []\n_base_ += ['base.py']", "sets _base_ where it is not read, near line 2"),
+        ("config.py", "_base_ = 'base.py'\n_base_ = []", "sets _base_ where it is not read, near line 1"),
         ("config.txt", "seed = 1", "is a file ending in '.txt'; expected a file ending in .py"),
     ],
 )

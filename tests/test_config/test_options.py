@@ -76,6 +76,8 @@ def test_values(option, value):
         ("cache.codebook={0.1:4,1.0:1", "value of cache.codebook: a bracket is not closed"),
         ("cache.codebook={[a]:4}", "expected a number or a word as a key"),
         ("prompt=[a, b", "value of prompt: a bracket is not closed"),
+        ("cache.codebook={0.1: 4, 0.10: 2}", "the key 0.1 occurs twice"),
+        ("cache={type: AdaCache, type: Static}", "the key 'type' occurs twice"),
         ("cache.x='a", "a quote is not closed"),
         ("cache.x=" + "[" * 50_000 + "]" * 50_000, "nested more than 20 deep"),
     ],

@@ -70,6 +70,7 @@ def test_options_are_taken_off_the_text():
         ('{"mask_strategy": "0"} and more', "bad JSON"),
         ('{"mask_stratgy": "0"}', "unknown key 'mask_stratgy'"),
         ('{"mask_strategy": 0}', "must be a string"),
+        ('{"mask_strategy": "0", "mask_strategy": ""}', "bad JSON .*: the key 'mask_strategy' occurs twice"),
         ('{"a":' * 100_000, "bad JSON in prompt .* it is too large"),
         ('{"mask_strategy": ' + "9" * 5000 + "}", "bad JSON in prompt .* it is too large"),
     ],
