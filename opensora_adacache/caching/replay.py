@@ -101,9 +101,14 @@ def replay_trace(codebook: Mapping[float, int], trace: Sequence[StepRecord]) -> 
     Motion regularization stays unchanged: each change keeps the motion factor from the trace.
 
     Raises:
-        ValueError: it is not a trace, or it has no distances because another policy made it.
+        ValueError: it is not a whole trace, or it has no distances because another policy made it.
     """
     check_trace(trace)
+    if not trace or not trace[-1].computed:
+        raise ValueError(
+            "this trace does not end with a computed step, as those of AdaCache do: it was cut off, or another policy "
+            "made it"
+        )
     changes = _changes_per_step(trace)
     schedule = AdaCacheSchedule(AdaCacheConfig(codebook), len(trace))
     computed: list[int] = []

@@ -12,6 +12,10 @@ from opensora_adacache.caching.codebook import Codebook
 from opensora_adacache.caching.trace import StepRecord, trace_from_json
 from opensora_adacache.config import load_config
 from opensora_adacache.config.calibrated import read_setting
+from opensora_adacache.config.file import BASE
+from opensora_adacache.config.merging import get_value
+from opensora_adacache.config.paths import find_config
+from opensora_adacache.presets.json_object import RepeatedKeyError, unique_keys
 
 
 def read_codebook(source: str) -> Codebook:
@@ -21,20 +25,20 @@ def read_codebook(source: str) -> Codebook:
         FileNotFoundError: the file does not exist.
         ValueError: the file holds no codebook.
     """
-    if "#" in source:
+    path = find_config(source)
+    if "#" in source and not path.is_file():
         content: Any = read_setting(source).section
-    elif source.endswith(".py"):
-        cache = load_config(source, {"prompt": ["any"]}).cache
-        codebook = getattr(cache, "codebook", None)
+    elif path.suffix in (".py", ".yaml", ".yml") or _is_config(content := _read_json(path)):
+        codebook = getattr(load_config(path, {"prompt": ["any"]}).cache, "codebook", None)
         if codebook is None:
             raise ValueError(f"'{source}' has no AdaCache section; name a config that has one, or a JSON codebook")
         return codebook
-    else:
-        content = _read_json(Path(source))
+    elif isinstance(content, dict) and "settings" in content:
+        content = read_setting(source).section  # of the only one, or an error that lists them
     if isinstance(content, dict):
         content = content.get("codebook", content)
     try:
-        return AdaCacheConfig({float(threshold): rate for threshold, rate in content.items()}).codebook
+        return AdaCacheConfig(unique_keys((float(threshold), rate) for threshold, rate in content.items())).codebook
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f'\'{source}\' holds no codebook such as {{"0.08": 6, "1.0": 1}}: {error}') from None
 
@@ -44,12 +48,17 @@ def read_traces(path: Path) -> list[list[StepRecord]]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file holds no trace.
+        ValueError: the file holds no trace, or that of another policy than AdaCache.
     """
     content = _read_json(path)
     traces = content.get("traces") if isinstance(content, dict) else [content]
     if not isinstance(traces, list) or not traces or not all(isinstance(t, list) and t for t in traces):
         raise ValueError(f"'{path}' holds no trace; name the .json beside a video that was made with a cache")
+    policy = get_value(content, "settings.cache.type") if isinstance(content, dict) else None
+    if policy not in (None, "AdaCache"):
+        raise ValueError(
+            f"'{path}' is of a video made with {policy}; name one made with AdaCache, which has a codebook"
+        )
     try:
         return [trace_from_json(trace) for trace in traces]
     except ValueError as error:
@@ -75,10 +84,16 @@ def planned_section(computed: Sequence[int]) -> str:
     return f'cache = dict(type="Planned", steps={tuple(computed)})'
 
 
+def _is_config(content: Any) -> bool:
+    return isinstance(content, dict) and ("cache" in content or BASE in content)
+
+
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except FileNotFoundError:
         raise FileNotFoundError(f"'{path}' does not exist; correct the path") from None
+    except RepeatedKeyError as error:
+        raise ValueError(f"'{path}': {error}") from None
     except (ValueError, RecursionError):
         raise ValueError(f"'{path}' is not valid JSON") from None

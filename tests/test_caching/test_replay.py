@@ -91,6 +91,14 @@ def test_a_trace_of_every_step_predicts_any_codebook(changes):
     assert replay_trace(FAST, every) == run
 
 
+def test_a_trace_that_was_cut_off():
+    trace = trace_of(FAST, [0.01] * 12)
+    with pytest.raises(ValueError, match="does not end with a computed step"):
+        replay_trace(SLOW, trace[:9])
+    with pytest.raises(ValueError, match="does not end with a computed step"):
+        replay_trace(SLOW, [])
+
+
 def test_a_trace_of_another_policy():
     with pytest.raises(ValueError, match="only AdaCache measures"):
         replay_trace(FAST, [StepRecord(step, True, None, None, None, 1, 2, 1.0) for step in (1, 2, 3)])
