@@ -27,6 +27,8 @@ VAE_STRIDE = 8
 LARGEST_SIDE = 8192
 MOST_PIXELS = 2**24
 MOST_PIXELS_OF_CLIP = 10**10
+# Bytes; a file name may have 255.
+LONGEST_SAMPLE_NAME = 200
 # VBench evaluates this many videos of each prompt, named PROMPT-0.mp4 to PROMPT-4.mp4.
 VBENCH_VIDEOS = 5
 # Frames per latent. A chunk of 17 frames is padded in front and becomes 5 latents.
@@ -364,7 +366,12 @@ def _check_fps(settings: object, name: str) -> None:
 
 
 def _check_name(name: str) -> None:
-    """Refuse names that would leave the folder of the run, hide the file or be invalid."""
+    """Refuse names that would leave the folder of the run, hide the file, be invalid or crowd out the index."""
+    if (num_bytes := len(name.encode(errors="replace"))) > LONGEST_SAMPLE_NAME:
+        raise ConfigError(
+            f"sample_name must have at most {LONGEST_SAMPLE_NAME} bytes, so that the index fits behind it, got "
+            f"{num_bytes}"
+        )
     if not name or name.startswith(".") or not name.isprintable() or any(mark in name for mark in "/\\"):
         raise ConfigError(
             f"sample_name must be the start of a file name, without /, \\ or a leading dot, got {shown(name)}; "

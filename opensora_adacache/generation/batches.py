@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opensora_adacache.config.settings import RunConfig
-from opensora_adacache.errors.family import RecordError
+from opensora_adacache.errors.family import RecordError, WriteError
 from opensora_adacache.generation.description import find_difference
 from opensora_adacache.generation.jobs import VideoJob
 from opensora_adacache.generation.records import read_record
@@ -55,8 +55,12 @@ def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
     unless the batch decides together.
 
     Raises:
-        RecordError: an existing video was made with different settings, or its record cannot be read.
+        WriteError: a folder has the name of a video or of its record.
+        RecordError: an existing video was made with different settings, its record cannot be read, or the record of
+            another file, such as an image of the same number, has its name.
     """
+    for job in jobs:
+        _check_files(job)
     unfinished = frozenset(job.path for job in jobs if config.overwrite or not is_finished(job, config))
     batches = []
     for start in range(0, len(jobs), config.batch_size):
@@ -66,6 +70,21 @@ def plan_batches(jobs: Sequence[VideoJob], config: RunConfig) -> list[Batch]:
             kept = members if config.decides_per_batch else tuple(job for job in members if job.path in wanted)
             batches.append(Batch(kept, wanted))
     return batches
+
+
+def _check_files(job: VideoJob) -> None:
+    for path in (job.path, job.record_path):
+        if path.is_dir():
+            raise WriteError(f"cannot write '{path}': it is a folder; move it, or choose another --save-dir")
+    try:
+        other = job.path.with_name(read_record(job.record_path).video)
+    except (OSError, ValueError):  # `is_finished` says so where it matters
+        return
+    if other != job.path and other.exists():
+        raise RecordError(
+            f"'{job.record_path}' is the record of '{other.name}', and that of '{job.path.name}' would replace it; "
+            "choose another --save-dir or --sample-name"
+        )
 
 
 def is_finished(job: VideoJob, config: RunConfig) -> bool:

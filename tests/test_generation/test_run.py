@@ -137,6 +137,29 @@ def test_a_video_of_unknown_origin_stays(configure):
     assert (config.save_dir / "sample_0000.mp4").read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["sample_0001.mp4", "sample_0001.json"])
+def test_a_folder_with_the_name_of_a_file_is_named_before_anything_is_made(configure, name, overwrite):
+    config = configure(overwrite=overwrite, text_encoder__from_pretrained="no/where")
+    (config.save_dir / name).mkdir(parents=True)
+    with pytest.raises(OSError, match=f"{name}': it is a folder; move it, or choose another --save-dir"):
+        run(config)
+    assert names(config.save_dir) == [name]
+
+
+def test_images_and_videos_of_one_name_cannot_share_a_folder(configure):
+    """They would share a record, and the image would no longer count as one that this package made."""
+    images = configure(image=True, prompt=PROMPTS[:1])
+    run(images)
+    before = {path: path.read_bytes() for path in images.save_dir.iterdir()}
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="sample_0000.json' is the record of 'sample_0000.png', and that of"):
+            run(configure(prompt=PROMPTS, overwrite=overwrite, text_encoder__from_pretrained="no/where"))
+    assert {path: path.read_bytes() for path in images.save_dir.iterdir()} == before
+    (images.save_dir / "sample_0000.png").unlink()  # a record that nothing belongs to is in nobody's way
+    assert len(plan_batches(plan_jobs(configure()), configure())) == 3
+
+
 def test_images_are_made_where_the_videos_read_them(configure, tmp_path):
     folder = str(tmp_path / "images")
     options = {"reference_path": folder, "mask_strategy": "0", "save_dir": None}
