@@ -80,6 +80,13 @@ def plan_jobs(config: RunConfig) -> list[VideoJob]:
     return jobs
 
 
+def uses_references(config: OpenSoraConfig) -> bool:
+    """Return whether a mask strategy, of the run or of a prompt, makes any video start from references."""
+    return any(config.mask_strategy) or any(
+        prompts.extract_options(prompt)[1].get("mask_strategy") for prompt in config.prompts
+    )
+
+
 def _text_jobs(config: RunConfig) -> list[VideoJob]:
     """Return the jobs of a pipeline, which takes nothing but texts."""
     jobs = []
@@ -104,7 +111,7 @@ def _open_sora_jobs(config: OpenSoraConfig) -> list[VideoJob]:
     shelf = ReferenceShelf(config.reference_path, num_prompts, config.start_index)
     strategies = config.mask_strategy * (num_prompts if len(config.mask_strategy) == 1 else 1)
     for position, prompt in enumerate(config.prompts):
-        _warn_of_unused_loops(config, config.start_index + position, prompt, strategies[position])
+        _warn_of_unused(config, config.start_index + position, prompt, strategies[position])
     return [
         _plan_job(config, shelf, config.start_index + position, sample, prompt, strategies[position])
         for position, prompt in enumerate(config.prompts)
@@ -117,14 +124,16 @@ def _check_prompt(index: int, prompt: str) -> None:
         raise ConfigError(f"prompt {index} is empty; write some text")
 
 
-def _warn_of_unused_loops(config: OpenSoraConfig, index: int, written: str, strategy: str) -> None:
-    """Warn about texts and masks for loops that the run does not have."""
+def _warn_of_unused(config: OpenSoraConfig, index: int, written: str, strategy: str) -> None:
+    """Warn about texts and masks for loops that the run does not have, and references that no mask uses."""
     if config.makes_images:  # images use the text of a video's first loop
         return
     prompt, options = prompts.extract_options(written)
     masks = parse_mask_strategy(options.get("mask_strategy", strategy))
     found = prompts.unused_loops(prompt, config.loop)
     beyond = next((mask for mask in masks if mask.loop >= config.loop), None)
+    if found is None and options.get("reference_path") and not masks:
+        found = "has a reference_path, which is not used: its mask strategy is empty; '0' keeps the first frame"
     if found is None and beyond is not None:
         found = f"has the mask strategy '{beyond}' for loop {beyond.loop}, which a run with --loop {config.loop} lacks"
     if found is not None:

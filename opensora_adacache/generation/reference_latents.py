@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.config.mask_strategy import MaskStrategy
 from opensora_adacache.config.settings import OpenSoraConfig
+from opensora_adacache.errors.family import ConfigError
 from opensora_adacache.generation.masks import resolve_start
-from opensora_adacache.media.reading import check_reference, count_frames, read_chunks
+from opensora_adacache.media.reading import count_frames, read_chunks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,13 @@ def check_references(paths: Sequence[Path], masks: Iterable[MaskStrategy], confi
     for index, path in enumerate(paths):
         uses = _uses(masks, index)
         chunks = None if _needs_length(uses, config) else _chunks(uses, None, config)
-        check_reference(path, None if chunks is None else (max(chunks, default=0) + 1) * config.vae.micro_frame_size)
+        stop = None if chunks is None else (max(chunks, default=0) + 1) * config.vae.micro_frame_size
+        num_latents = config.latents_of(count_frames(path, stop))
+        for use in uses:
+            try:
+                resolve_start(use, "reference_start", num_latents, config.align)
+            except ConfigError as error:
+                raise ConfigError(f"reference '{path}': {error}") from None
 
 
 def _encode(path: Path, uses: list[MaskStrategy], config: OpenSoraConfig, encode: Callable[[Tensor], Tensor]) -> Tensor:

@@ -70,15 +70,10 @@ def read_chunks(
             return
 
 
-def check_reference(path: str | Path, stop: int | None = None) -> None:
-    """Decode a reference up to frame `stop` without keeping anything. Raises the errors of `read_reference`."""
-    count_frames(path, stop)
-
-
 def count_frames(path: str | Path, stop: int | None = None) -> int:
-    """Return the number of frames of a reference, up to `stop`.
+    """Return the number of frames of a reference, up to `stop`. Raises the errors of `read_reference`.
 
-    The frames are decoded to count them, because metadata can be wrong, and some formats have none.
+    The frames are decoded to count them, because metadata can be wrong, and some formats have none. None is kept.
     """
     return sum(1 for _ in _open_reference(path, stop))
 

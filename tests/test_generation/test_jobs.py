@@ -98,6 +98,13 @@ def test_a_sample_name_that_leaves_the_folder_is_refused(config, name):
     assert "\n" not in str(error.value)
 
 
+def test_a_sample_name_leaves_space_for_the_index(config):
+    (job,) = plan_jobs(config(["a"], sample_name="é" * 100))
+    assert job.path.name == "é" * 100 + "_0000.mp4"
+    with pytest.raises(ConfigError, match="sample_name must have at most 200 bytes, .*, got 202"):
+        config(sample_name="é" * 101)
+
+
 @pytest.mark.parametrize(
     ("prompts", "overrides", "message"),
     [
@@ -105,6 +112,7 @@ def test_a_sample_name_that_leaves_the_folder_is_refused(config, name):
         (["|0| dawn |1| dusk"], {}, r"has a text for loop \|1\|, but the run has 1 loop \(--loop\)"),
         (["a", "a street |2| at night"], {"loop": 3}, r"prompt 1 .* loop mark \|2\| in the middle"),
         (["a street |0| at night"], {}, r"loop mark \|0\| in the middle"),
+        (['a {"reference_path": "b.png"}', "c"], {}, "prompt 0 .* has a reference_path, which is not used: its mask"),
         (['a {"mask_strategy": "3"}'], {"loop": 2}, "has the mask strategy '3,0,0,0,1,0' for loop 3"),
     ],
 )

@@ -99,9 +99,13 @@ def test_starts_behind_the_end_are_refused(run, encode, clip, align):
     for start in (18, 40, -19):
         with pytest.raises(ConfigError, match=rf"{start}.* 18 latents"):
             encode_references([clip], parse_mask_strategy(f"0,0,{start}"), run(align=align), encode)
+        with pytest.raises(ConfigError, match=rf"reference '.*clip.mp4': .*{start}.* 18 latents"):
+            check_references([clip], parse_mask_strategy(f"0;0,0,{start}"), run(align=align))
 
 
 def test_images_have_one_latent(run, encode, tmp_path):
     path = write_image(tmp_path / "a.png", torch.zeros(3, *SIZE))
     (latents,) = encode_references([path], parse_mask_strategy("0,0,-1"), run(align=5), encode)
     assert latents.shape == (4, 1, 4, 4)
+    with pytest.raises(ConfigError, match=r"reference '.*a.png': .* has reference_start 1, but there are 1 latents"):
+        check_references([path], parse_mask_strategy("0,0,1"), run())
