@@ -65,6 +65,7 @@ class ComparisonRecord:
         runs: setting → its whole run config as plain values. A resumed benchmark must have the same values.
         prompt_seed: seed that the held-out prompts were drawn with, or None if they were not drawn.
         batch_size: number of videos that were made at once.
+        share_steps: whether steps were taken from the uncached run; None in files that do not say it.
         version: version of this format. Files without one have version 1.
     """
 
@@ -84,6 +85,7 @@ class ComparisonRecord:
     runs: Mapping[str, Any] = field(default_factory=dict)
     prompt_seed: int | None = None
     batch_size: int = 1
+    share_steps: bool | None = None
     version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:

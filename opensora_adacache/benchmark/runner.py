@@ -7,6 +7,7 @@ The output folder holds ``comparison.json`` (what is compared, on which machine)
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
@@ -32,6 +33,7 @@ from opensora_adacache.benchmark.making import (
     describe_machine,
     expected_steps,
 )
+from opensora_adacache.benchmark.measured import check_measured
 from opensora_adacache.benchmark.oracle_plans import costs_path, plans_videos
 from opensora_adacache.benchmark.paper import find_table
 from opensora_adacache.benchmark.remaking import forget, matching_settings
@@ -170,6 +172,7 @@ class ComparisonRun:
         self.rows = [row for row in rows if row.setting not in self.remade]
         self.done = {row.key for row in self.rows}
         self._check_prompts()
+        check_measured(self.rows, self.comparison, self.folder)
         self._hold()
 
     def _check_prompts(self) -> None:
@@ -213,7 +216,7 @@ class ComparisonRun:
         """Return the content of ``comparison.json``."""
         import torch
 
-        comparison = self.comparison
+        comparison, seeds = self.comparison, self._seeds
         table = find_table(comparison.paper) if comparison.paper else None
         settings = [SettingRecord(BASELINE, BASELINE, BASELINE, paper=BASELINE)]
         settings += [
@@ -229,8 +232,8 @@ class ComparisonRun:
             machine=self._machine,
             date=str(date.today()),
             torch=torch.__version__,
-            num_prompts=len(comparison.run.prompts),
-            num_seeds=comparison.num_seeds,
+            num_prompts=len(seeds),
+            num_seeds=max(map(len, seeds.values())),
             title=comparison.title,
             settings=tuple(settings),
             paper=comparison.paper,
@@ -240,7 +243,16 @@ class ComparisonRun:
             runs={name: plain(asdict(config)) for name, config in self.settings.items()} | self._runs_of_others,
             prompt_seed=comparison.prompts.seed if comparison.prompts.heldout else None,
             batch_size=comparison.batch_size,
+            share_steps=comparison.share_steps,
         )
+
+    @property
+    def _seeds(self) -> dict[int, set[int]]:
+        """The seeds of each prompt, also of those that an earlier run made, which count in the tables."""
+        seeds: dict[int, set[int]] = defaultdict(set)
+        for index, seed in (*(task.key for task in self.tasks), *(row.video_key for row in self.rows)):
+            seeds[index].add(seed)
+        return seeds
 
     @property
     def _machine(self) -> str:
@@ -265,6 +277,12 @@ class ComparisonRun:
             raise ValueError(
                 f"'{self.folder}' holds videos of prompts drawn with seed {record.prompt_seed}, not {seed}; choose "
                 "another --out"
+            )
+        shared = self.comparison.share_steps
+        if record.share_steps not in (None, shared):
+            raise ValueError(
+                f"'{self.folder}' holds videos made with share_steps={record.share_steps}, and it is {shared} now; "
+                "latencies would not compare: choose another --out"
             )
         kept = [one for one in record.settings if one.name not in self.remade]
         # thresholds that were scaled in an earlier run

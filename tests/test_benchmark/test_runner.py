@@ -13,7 +13,7 @@ from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.benchmark.description import read_comparison
 from opensora_adacache.benchmark.description import write_comparison as write_description
 from opensora_adacache.benchmark.making import RowMaking
-from opensora_adacache.benchmark.results import append_result, read_results
+from opensora_adacache.benchmark.results import append_result, read_results, write_results
 from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
 from opensora_adacache.commands.report import main as report
@@ -184,6 +184,50 @@ def test_prompts_that_have_changed_are_not_taken_for_those_that_were_made(made, 
     config = write_comparison(static(2, 3, keys="overrides = dict(prompt=['a green circle'])"))
     with pytest.raises(ValueError, match=r"of another prompt 0 \('a red circle', and 'a green circle' now\); choose"):
         ComparisonRun(load_comparison(config), made, 1, "test")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            "metrics = ('psnr',)",
+            "holds videos with ssim, and metrics does not name it now; .*, or pass --remake every-2",
+        ),
+        ("keep_videos = True", "holds videos made with keep_videos=False, and it is True now; choose another --out"),
+        ("share_steps = True", "holds videos made with share_steps=False, and it is True now; .* choose another --out"),
+    ],
+)
+def test_videos_that_were_measured_in_another_way_are_not_mixed(made, write_comparison, keys, message):
+    with pytest.raises(ValueError, match=message):
+        ComparisonRun(load_comparison(write_comparison(static(2, 3, keys=keys))), made, None, "test")
+
+
+def test_a_smaller_limit_still_counts_the_videos_that_are_there(made, write_comparison, make_row, make_baseline_row):
+    """The tables are over all of them, and a setting that has fewer is unfinished."""
+    comparison = load_comparison(write_comparison(static(2, 3, keys="num_seeds = 2")))
+    other = ComparisonRun(comparison, made, None, "test").tasks[3]
+    assert other.job.index == 1
+    append_result(
+        made / "results.jsonl", make_baseline_row(prompt="a blue square", index=1, seed=other.seed, video=None)
+    )
+    one_seed = load_comparison(write_comparison(static(2, 3)))
+    assert ComparisonRun(one_seed, made, 1, "test").describe().num_prompts == 2
+    record = ComparisonRun(comparison, made, 1, "test").describe()
+    assert (record.num_prompts, record.num_seeds) == (2, 2)
+
+
+def test_a_metric_that_is_added_asks_for_the_videos_again(made, write_comparison, make_row):
+    rows = [replace(row, ssim=None) for row in read_results(made / "results.jsonl")]
+    write_results(made / "results.jsonl", rows)
+    comparison = load_comparison(write_comparison(static(2, 3)))
+    with pytest.raises(ValueError, match="holds videos without ssim, and metrics names it now"):
+        ComparisonRun(comparison, made, None, "test")
+    assert len(ComparisonRun(comparison, made, 1, "test", ["every-*"]).rows) == 1
+    # LPIPS may lack its weights, and folders of earlier versions do not say whether steps were shared
+    write_results(made / "results.jsonl", [replace(row, lpips=0.1) for row in rows[:1]])
+    write_description(made / "comparison.json", replace(read_comparison(made / "comparison.json"), share_steps=None))
+    shared = load_comparison(write_comparison(static(2, 3, keys="share_steps = True")))
+    assert len(ComparisonRun(shared, made, 1, "test").rows) == 1
 
 
 def test_one_command_at_a_time_writes_to_a_folder(compare, write_comparison, tmp_path, capsys):
