@@ -14,10 +14,11 @@ from typing import Any
 
 from opensora_adacache.app.limits import Limits
 from opensora_adacache.app.source import Source
-from opensora_adacache.app.store import SERVED, PairStore
+from opensora_adacache.app.store import SERVED, SUMMARY, PairStore
 from opensora_adacache.app.studio import Studio
 from opensora_adacache.app.visitors import COOKIE
 from opensora_adacache.errors.family import AdaCacheError, ConfigError
+from opensora_adacache.media.files import check_writable
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -136,6 +137,7 @@ def serve(
 
     Raises:
         ConfigError: the videos of the config are too large, or gradio is not installed.
+        WriteError: the folder to keep the videos in is not writable.
         AddressError: the address is in use or not this machine's.
         ValueError: see `Studio`.
         OSError: see `Studio`.
@@ -146,6 +148,8 @@ def serve(
         import uvicorn
     except ImportError:
         raise ConfigError("the app needs gradio: run pip install 'gradio>=6.31,<7'") from None
+    if save_dir is not None:
+        check_writable(save_dir / SUMMARY)  # before any model is loaded
     # What ends a service ends it like Ctrl-C, so that its files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:

@@ -152,6 +152,11 @@ def plan_costs(
         else:
             # The costs do not depend on the prompts, so their file need not exist.
             runs.append(load_config(path, {"prompt": ["any"]}))
+    if (link, rate) != (None, None) and not any(comparison.devices for comparison in comparisons.values()):
+        raise ValueError(
+            f"{'--tflops' if link is None else '--link-gb'} is for benchmarks with devices, such as "
+            "paper/multi_gpu: leave it out, or name one"
+        )
     from opensora_adacache.benchmark.costs import comparison_rows, run_row  # imports torch
     from opensora_adacache.benchmark.device_costs import device_rows
 

@@ -10,6 +10,7 @@ from opensora_adacache.caching.checks import check_positive, is_number
 from opensora_adacache.caching.registry import command_name, named_class
 from opensora_adacache.config.pipeline import PipelineConfig
 from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
+from opensora_adacache.errors.shown import counted
 
 if TYPE_CHECKING:
     from opensora_adacache.caching.contract import CacheConfig
@@ -103,8 +104,14 @@ def plan_task(
         policies: names of the policies on the command line. None means the policy in the config's cache section.
 
     Raises:
-        ValueError: the config makes several clips, or has no policy to calibrate.
+        ValueError: the config makes several clips or has no policy to calibrate, or a speedup exceeds the steps.
     """
+    num_steps = config.num_sampling_steps
+    if not for_psnr and max(targets) > num_steps:
+        raise ValueError(
+            f"--speedup {max(targets):g} is out of reach: a run of {counted(num_steps, 'step')} computes at least one, "
+            f"so its speedup is at most {num_steps}"
+        )
     if config.num_clips > 1:
         raise ValueError(f"calibration takes single clips, got loop {config.num_clips}; set loop=1")
     return CalibrationTask(config, _starts(config, policies), targets, for_psnr)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser, count
+from opensora_adacache.commands.parser import OneLineParser, count, path
 
 BUNDLED = "shapes/sample"
 
@@ -47,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=7860, help="port to listen at; 0 takes a free one (default: %(default)s)")
     add("--queue", type=count, default=8, help="number of pairs of videos that may wait (default: %(default)s)")
     add("--preview", type=count, default=3, metavar="N", help="show a frame every N steps (default: %(default)s)")
-    add("--save-dir", type=Path, help="keep the videos and records there; without it, they are removed at the end")
+    add("--save-dir", type=path, help="keep the videos and records there; without it, they are removed at the end")
     add(
         "--cfg-options",
         nargs="+",

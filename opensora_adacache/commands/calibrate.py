@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.main import print_error, run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser, count
+from opensora_adacache.commands.parser import OneLineParser, count, path
 from opensora_adacache.config import load_config
 from opensora_adacache.errors.shown import counted
 
@@ -42,7 +42,7 @@ def build_parser() -> OneLineParser:
     parser.add_argument(
         "--limit", type=count, default=24, help="largest number of prompts to use (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, help="JSON file to add the settings to")
+    parser.add_argument("--out", type=path, help="JSON file to add the settings to")
     return parser
 
 
@@ -58,7 +58,7 @@ def calibrate(options: argparse.Namespace) -> int:
     from opensora_adacache.calibration.task import check_targets, plan_task
 
     targets = check_targets(options.speedup, options.psnr)
-    config = load_config(options.config, {"prompt_path": options.prompt_path} if options.prompt_path else {})
+    config = load_config(options.config, {} if options.prompt_path is None else {"prompt_path": options.prompt_path})
     task = plan_task(config, targets, bool(options.psnr), options.policy)
     return run_task(task, options.limit, options.out, options.command)
 

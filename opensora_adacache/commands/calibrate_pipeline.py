@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser, count, speedup
+from opensora_adacache.commands.parser import OneLineParser, count, path, speedup
 from opensora_adacache.config.paths import SHIPPED
 from opensora_adacache.errors.shown import shown
 
@@ -36,7 +35,7 @@ def build_parser() -> OneLineParser:
         "runs; apply_cache prefers forecastcache where both have settings)",
     )
     parser.add_argument(
-        "--prompt-path", type=Path, default=PROMPTS, help="file of prompts, one per line (default: %(default)s)"
+        "--prompt-path", type=path, default=PROMPTS, help="file of prompts, one per line (default: %(default)s)"
     )
     parser.add_argument(
         "--limit", type=count, default=24, help="largest number of prompts to use (default: %(default)s)"
@@ -48,7 +47,7 @@ def build_parser() -> OneLineParser:
     )
     parser.add_argument("--offload", choices=("model", "group", "sequential"), help="keep idle weights on the CPU")
     parser.add_argument("--device-map", help="spread the components over several GPUs, such as 'balanced'")
-    parser.add_argument("--out", type=Path, help="JSON file to add the settings to")
+    parser.add_argument("--out", type=path, help="JSON file to add the settings to")
     return parser
 
 

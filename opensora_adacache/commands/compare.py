@@ -14,7 +14,7 @@ from pathlib import Path
 from opensora_adacache.commands.counting import counting
 from opensora_adacache.commands.executor import add_executor_flags, executor_overrides
 from opensora_adacache.commands.main import run_command, typed_command
-from opensora_adacache.commands.parser import OneLineParser, count
+from opensora_adacache.commands.parser import OneLineParser, count, path
 
 
 def build_parser() -> OneLineParser:
@@ -28,7 +28,7 @@ def build_parser() -> OneLineParser:
         type=int,
         help="seed to draw the held-out prompts with, instead of the config's",
     )
-    parser.add_argument("--out", type=Path, help="folder of the results (default: outputs/compare/CONFIG[-SEED])")
+    parser.add_argument("--out", type=path, help="folder of the results (default: outputs/compare/CONFIG[-SEED])")
     parser.add_argument(
         "--estimate", action="store_true", help="make one batch, print how long the missing videos will take, and exit"
     )

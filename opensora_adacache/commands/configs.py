@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, path
 from opensora_adacache.errors.family import WriteError
 from opensora_adacache.errors.shown import one_line
 
@@ -16,7 +16,7 @@ from opensora_adacache.errors.shown import one_line
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
     parser = OneLineParser(description=__doc__)
-    parser.add_argument("--copy", type=Path, metavar="DIR", help="copy all configs and prompt files to DIR")
+    parser.add_argument("--copy", type=path, metavar="DIR", help="copy all configs and prompt files to DIR")
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 from opensora_adacache.commands.main import run_command
@@ -40,6 +41,17 @@ def number(text: str) -> int | float:
         return int(text)
     except ValueError:
         return float(text)
+
+
+def path(text: str) -> Path:
+    """Read a path. An empty text, such as that of a variable that is not set, would be the current folder.
+
+    >>> path("outputs")
+    PosixPath('outputs')
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
 
 
 def count(text: str) -> int:

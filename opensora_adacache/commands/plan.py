@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, path
 
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="+", type=Path, help="config file of a run or a benchmark")
+    parser.add_argument("config", nargs="+", type=path, help="config file of a run or a benchmark")
     parser.add_argument(
         "--text-tokens",
         type=int,

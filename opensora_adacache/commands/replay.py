@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
+from opensora_adacache.commands.parser import OneLineParser, path
 
 
 def build_parser() -> OneLineParser:
     """Return the parser of the command."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trace", type=Path, help="record beside a video, or a bare trace")
+    parser.add_argument("trace", type=path, help="record beside a video, or a bare trace")
     parser.add_argument("--codebook", required=True, help="JSON codebook, calibrated setting or config")
     return parser
 

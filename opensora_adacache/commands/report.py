@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser
-from opensora_adacache.errors.family import MissingFileError
+from opensora_adacache.commands.parser import OneLineParser, path
+from opensora_adacache.errors.family import ConfigError, MissingFileError
 
 
 def build_parser() -> OneLineParser:
@@ -20,7 +19,7 @@ def build_parser() -> OneLineParser:
     parser = OneLineParser(
         description="Write contact sheets of a run, or tables, page and contact sheets of a benchmark."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of a benchmark (compare) or of a run (sample)")
+    parser.add_argument("folder", type=path, metavar="DIR", help="folder of a benchmark (compare) or of a run (sample)")
     parser.add_argument(
         "--title", help="title of the tables and page (default: that of the benchmark), or of a run's contact sheets"
     )
@@ -46,6 +45,7 @@ def report(options: argparse.Namespace) -> None:
     """Write the contact sheets, and of a benchmark the tables and page, and print their paths.
 
     Raises:
+        ConfigError: a flag is for a benchmark, and the folder holds none.
         MissingFileError: the folder holds neither a benchmark nor a run.
     """
     from opensora_adacache.benchmark.report.bench import write_report
@@ -54,6 +54,8 @@ def report(options: argparse.Namespace) -> None:
     from opensora_adacache.generation.records import RUN_NAME
 
     folder = options.folder
+    if options.num_videos is not None and not (folder / RESULTS).is_file():
+        raise ConfigError(f"--num-videos is for the page of a benchmark, and '{folder}' has no {RESULTS}: leave it out")
     if (folder / RESULTS).is_file():
         write_report(folder, options.num_videos, options.title)
         written = [folder / name for name in ("table.md", "table.csv", "table.tex", "index.html")]

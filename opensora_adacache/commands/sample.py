@@ -40,18 +40,25 @@ def make(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     from opensora_adacache.config import load_config
+    from opensora_adacache.config.settings import OpenSoraConfig
+    from opensora_adacache.generation.jobs import uses_references
     from opensora_adacache.generation.run import run
     from opensora_adacache.parallel import process_group
 
     for name in _IDLE_FLAGS:
         if getattr(options, name) is not None:
             warnings.warn(f"--{name.replace('_', '-')} has no effect on sampling", AdaCacheWarning, stacklevel=2)
+    overrides = collect_overrides(options)
     config = load_config(
         options.config,
-        collect_overrides(options),
+        overrides,
         defaults=_parse(options.cfg_defaults),
         image=options.image,
     )
+    if overrides.get("reference_path") and isinstance(config, OpenSoraConfig) and not config.makes_images:
+        if not uses_references(config):
+            line = "reference_path is not used: the mask strategy is empty; --mask-strategy 0 keeps the first frame"
+            warnings.warn(line, AdaCacheWarning, stacklevel=2)
     with process_group() as group:
         summary = run(config, group)
     if group.is_first and config.verbose:
@@ -63,10 +70,18 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the keys of the config that the flags set. A flag overrides the same key in --cfg-options."""
+    """Return the keys of the config that the flags set. A flag overrides the same key in --cfg-options.
+
+    Raises:
+        ConfigError: an option cannot be read, or one of two flags would have no effect.
+    """
+    from opensora_adacache.config.precedence import check_changes
+
     flags = {name: value for name, value in vars(options).items() if name not in _OWN_FLAGS}
     given = {_KEYS.get(name, name): value for name, value in flags.items() if value is not None}
-    return {**_parse(options.cfg_options), **given}
+    overrides = {**_parse(options.cfg_options), **given}
+    check_changes(overrides)
+    return overrides
 
 
 def _parse(options: list[str] | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from opensora_adacache.config.keys import (
 )
 from opensora_adacache.config.merging import get_value, merge, plain_copy, set_value
 from opensora_adacache.config.paths import find_config, locate, locate_checkpoint, refuse_url
+from opensora_adacache.config.precedence import yield_to
 from opensora_adacache.config.section import build, check_keys, convert
 from opensora_adacache.config.settings import (
     LARGEST_SIDE,
@@ -51,9 +52,6 @@ __all__ = ["RunConfig", "load_config", "locate"]
 _IMAGE_RUN = {"save_dir": None, "num_frames": 1, "loop": 1, "mask_strategy": "", "flow": None, "camera_motion": None}
 
 _SAVE_DIR = "samples/videos/{prompts}/{config}"
-
-# A key -> the keys that it overrides.
-_STRONGER = {"image_size": ("resolution", "aspect_ratio"), "prompt": ("prompt_path",)}
 
 _DEPTHS = {"STDiT3-XL/2": 28, "STDiT3-3B/2": 28}
 
@@ -95,12 +93,14 @@ def load_config(
     check_keys(section, KNOWN_KEYS, "image")
     if image:
         values |= {**_IMAGE_RUN, "parallel": {}}  # an image is a single frame, which is not split
-        _yield_to(section, values)
+        yield_to(section, values)
         values = merge(values, section)
-    _yield_to(overrides, values)
+    yield_to(overrides, values)
     for key, value in overrides.items():
         if not dialect.forward_override(values, key, value):
             set_value(values, key, value)
+    if image and overrides.get("num_frames") not in (None, 1, "1"):
+        raise ConfigError(f"an image has one frame, but num_frames is {shown(overrides['num_frames'])}: leave it out")
     _check_sections(values)
     values = dialect.translate(values)
     config = _build(path, values, image)
@@ -152,13 +152,6 @@ def _build_pipeline_run(path: Path, values: dict[str, Any]) -> pipeline.Pipeline
     _resolve_names(values, image=False)
     _resolve_save_dir(values, path.stem)
     return build(pipeline.PipelineConfig, {"path": path, **values}, "")
-
-
-def _yield_to(changes: Mapping[str, Any], values: dict[str, Any]) -> None:
-    """Remove keys that would override the ones about to be changed."""
-    for key, weaker in _STRONGER.items():
-        if key not in changes and any(name in changes for name in weaker):
-            values[key] = None
 
 
 def _plain_section(section: Any, where: str) -> dict[str, Any]:
@@ -292,7 +285,10 @@ def _resolve_prompts(values: dict[str, Any]) -> None:
     """Read the prompts. A list of prompts overrides a file."""
     start = convert(values.get("start_index") or 0, int, "start_index")
     end = convert(values.pop("end_index", None), int | None, "end_index")
-    written = _text_list(values.pop("prompt", None), "prompt")
+    given = values.pop("prompt", None)
+    written = _text_list(given, "prompt")
+    if given is not None and not written:
+        raise ConfigError("prompt is an empty list; give a text, or None to read the prompts from prompt_path")
     path = convert(values.get("prompt_path"), str | None, "prompt_path")
     if written:
         # Numbering starts at start_index, as in the reference. The list itself starts at its first prompt.

@@ -48,6 +48,15 @@ def test_an_address_in_use(capsys):
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_keep_videos_is_refused_before_models_are_loaded(tmp_path, capsys):
+    pytest.importorskip("gradio", reason="needs the extra [app]")
+    (tmp_path / "file").write_text("mine")
+    status, error = run(capsys, "--save-dir", str(tmp_path / "file"))
+    assert status == 2 and error.startswith("error: cannot write '") and error.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
 def test_gradio_gets_nothing_but_uploads(tmp_path):
     gradio = pytest.importorskip("gradio", reason="needs the extra [app]")
     from opensora_adacache.app.page import UploadsOnly

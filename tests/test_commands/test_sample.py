@@ -134,6 +134,13 @@ BAD_INPUT = {
     "no prompt file": (["--prompt-path", "GONE.txt"], "does not exist"),
     "bad JSON": (["--prompt", "a {reference_path: b}"], "bad JSON in prompt"),
     "mask strategy": (["--mask-strategy", "0,x"], "mask strategy group '0,x' has reference 'x'"),
+    "prompts twice": (["--prompt", "a", "--prompt-path", "b.txt"], "prompt and prompt_path are both given"),
+    "sizes twice": (
+        ["--image-size", "64", "64", "--cfg-options", "resolution=144p"],
+        "image_size and resolution are both given, and resolution would have no effect",
+    ),
+    "no prompts": (["--cfg-options", "prompt=[]"], "prompt is an empty list"),
+    "two frames in an image": (["--image", "--num-frames", "2"], "an image has one frame, but num_frames is '2'"),
     "size": (["--image-size", "64", "100"], "the width must be a multiple of 8, got 100"),
     "huge size": (["--image-size", "6400000000", "64"], "image_size must have 8 to 8192 pixels each way"),
     "huge pixels": (
@@ -169,12 +176,22 @@ BAD_INPUT = {
 def test_bad_input_gets_one_line_and_status_2(config, broken, capsys, name):
     arguments, message = BAD_INPUT[name]
     defaults = ["--save-dir", f"{broken}/out"]
-    if "--prompt-path" not in arguments:
+    if not any(text in arguments for text in ("--prompt-path", "prompt=[]")):
         defaults += ["--prompt", "a red circle"]
     arguments = [text.replace("HERE", str(broken)).replace("GONE", f"{broken}/gone") for text in arguments]
     assert main([config, *defaults, *arguments]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and shown.count("\n") == 1 and message in shown
+
+
+@pytest.mark.parametrize("prompt", ["a", 'a {"mask_strategy": "0"}'])
+def test_a_reference_that_no_mask_uses_is_named(config, broken, capsys, prompt):
+    """Given on the command line; a folder that the config names waits for its images."""
+    arguments = [config, "--save-dir", f"{broken}/file/out", "--prompt", prompt]  # where nothing can be written
+    assert main([*arguments, "--cfg-defaults", f"reference_path={broken}/bad.png"]) == 2
+    assert "reference_path is not used" not in capsys.readouterr().err
+    assert main([*arguments, "--reference-path", f"{broken}/bad.png"]) == 2
+    assert ("warning: reference_path is not used: the mask" in capsys.readouterr().err) == (prompt == "a")
 
 
 def test_flags_of_the_references_training_are_named(config, tmp_path, capsys):
