@@ -54,7 +54,7 @@ class ComparisonRecord:
         machine: machine that they were made on.
         date: date in ISO 8601 format.
         torch: version of PyTorch.
-        num_prompts: number of prompts.
+        num_prompts: number of prompts, also of those that only earlier runs used.
         num_seeds: number of seeds per prompt.
         title: title of the tables and the page.
         settings: settings in the order of the table, including the baseline.

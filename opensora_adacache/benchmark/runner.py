@@ -7,7 +7,6 @@ The output folder holds ``comparison.json`` (what is compared, on which machine)
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date
@@ -216,7 +215,7 @@ class ComparisonRun:
         """Return the content of ``comparison.json``."""
         import torch
 
-        comparison, seeds = self.comparison, self._seeds
+        comparison = self.comparison
         table = find_table(comparison.paper) if comparison.paper else None
         settings = [SettingRecord(BASELINE, BASELINE, BASELINE, paper=BASELINE)]
         settings += [
@@ -232,8 +231,8 @@ class ComparisonRun:
             machine=self._machine,
             date=str(date.today()),
             torch=torch.__version__,
-            num_prompts=len(seeds),
-            num_seeds=max(map(len, seeds.values())),
+            num_prompts=len({task.job.index for task in self.tasks} | {row.index for row in self.rows}),
+            num_seeds=comparison.num_seeds,
             title=comparison.title,
             settings=tuple(settings),
             paper=comparison.paper,
@@ -245,14 +244,6 @@ class ComparisonRun:
             batch_size=comparison.batch_size,
             share_steps=comparison.share_steps,
         )
-
-    @property
-    def _seeds(self) -> dict[int, set[int]]:
-        """The seeds of each prompt, also of those that an earlier run made, which count in the tables."""
-        seeds: dict[int, set[int]] = defaultdict(set)
-        for index, seed in (*(task.key for task in self.tasks), *(row.video_key for row in self.rows)):
-            seeds[index].add(seed)
-        return seeds
 
     @property
     def _machine(self) -> str:

@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.benchmark.config import Comparison
+from opensora_adacache.config.settings import RunConfig
+from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 
 if TYPE_CHECKING:
     from opensora_adacache.shapes.scene import SceneSpec
+
+# What a setting may have for itself, and the folder, which nothing is written to. Models are loaded once, and prompts
+# and references are read once.
+_OF_A_SETTING = (
+    *("cache", "scheduler", "fps", "save_fps", "condition_frame_length", "condition_frame_edit", "align"),
+    "save_dir",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def batched(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
 
 
 def check_pairs(comparison: Comparison) -> None:
-    """Raise ValueError if the videos of a setting cannot be paired with the baseline videos."""
+    """Raise ValueError if a setting has what it cannot have for itself, or videos that no baseline video pairs with."""
     for setting in comparison.settings:
         for name in ("image_size", "num_frames", "loop", "seed"):
             ours, theirs = getattr(setting.config, name, None), getattr(comparison.run, name, None)
@@ -73,3 +82,18 @@ def check_pairs(comparison: Comparison) -> None:
                     f"setting '{setting.name}' has {name} {ours}, but the baseline has {theirs}: compared "
                     "videos need the same size and seed; move the setting to a benchmark of its own"
                 )
+        difference = first_difference(_shared(comparison.run), _shared(setting.config))
+        if difference:
+            raise ValueError(
+                f"setting '{setting.name}' has another {difference.partition(' was ')[0]} than the baseline, but all "
+                "settings share its models, texts and references: set it in the overrides of the whole benchmark, or "
+                "move the setting to a benchmark of its own"
+            )
+
+
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """Return what all settings of a benchmark have in common."""
+    shared = {key: value for key, value in plain(config).items() if key not in _OF_A_SETTING}
+    if "pipeline" in shared:
+        del shared["pipeline"]["call"]
+    return shared

@@ -12,6 +12,7 @@ file and is optional if there is only one. ``{steps}`` stands for the number of 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +70,7 @@ def find_calibrated(file: str) -> Path:
     """
     path = FOLDER / file
     if not path.is_file():
-        path = Path(file).expanduser()
+        path = Path(os.path.expanduser(file))
     if not path.is_file():
         known = ", ".join(sorted(file.name for file in FOLDER.glob("*.json"))) or "none"
         raise FileNotFoundError(

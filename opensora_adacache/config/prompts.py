@@ -41,7 +41,9 @@ def read_prompts(path: str | Path, start_index: int = 0, end_index: int | None =
     """
     path = Path(path)
     if not os.path.isfile(path):
-        problem = "is a folder" if os.path.isdir(path) else "does not exist"
+        problem = "does not exist"
+        if os.path.exists(path):  # a pipe can be read once, and a benchmark reads the file for every setting
+            problem = "is a folder" if os.path.isdir(path) else "is no regular file"
         raise MissingFileError(f"prompt file '{path}' {problem}; pass a text file with one prompt per line")
     if path.suffix.lower() in _OTHER_KINDS:
         raise ConfigError(f"prompt file '{path}' is a {path.suffix} file; save the prompts as text, one per line")

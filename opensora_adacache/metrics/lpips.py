@@ -54,7 +54,7 @@ def require_torchmetrics(metric: str) -> None:
 def checkpoint_path() -> Path:
     """Return the path of AlexNet's checkpoint: that in `VARIABLE`, or where torch.hub (and so torchvision) keeps it."""
     if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE]).expanduser()
+        return Path(os.path.expanduser(os.environ[VARIABLE]))
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / CHECKPOINT_URL.rpartition("/")[2]

@@ -16,9 +16,9 @@ def calibrations_folder() -> Path:
     ``opensora_adacache/calibrations`` in XDG_CACHE_HOME (~/.cache).
     """
     if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE]).expanduser()
+        return Path(os.path.expanduser(os.environ[VARIABLE]))
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "opensora_adacache" / "calibrations"
+    return Path(os.path.expanduser(cache)) / "opensora_adacache" / "calibrations"
 
 
 def calibration_path(name: str, digest: str, num_steps: int) -> Path:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 PAIR_SHARE = 0.3
 HELD_OUT_ONE_IN = 8
+NUM_HELD_OUT = 1458
+"""Number of all held-out combinations."""
 RADIUS = (10.5, 13.0)
 MARGIN = 1.0
 
@@ -120,7 +122,14 @@ def heldout_prompts(num_prompts: int, seed: int = 0) -> list[tuple[str, SceneSpe
     """Return prompts whose combinations of attributes do not occur in training, without repeating a combination.
 
     The distributions of object count, speed, direction and background are those of training.
+
+    Raises:
+        ValueError: there are fewer combinations, or the seed is negative.
     """
+    if num_prompts > NUM_HELD_OUT:
+        raise ValueError(f"there are {NUM_HELD_OUT} held-out prompts, got {num_prompts}: take fewer")
+    if seed < 0:
+        raise ValueError(f"the seed of held-out prompts must be 0 or more, got {seed}")
     found: dict[str, tuple[str, SceneSpec]] = {}
     index = 0
     while len(found) < num_prompts:

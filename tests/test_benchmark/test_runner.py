@@ -202,18 +202,13 @@ def test_videos_that_were_measured_in_another_way_are_not_mixed(made, write_comp
         ComparisonRun(load_comparison(write_comparison(static(2, 3, keys=keys))), made, None, "test")
 
 
-def test_a_smaller_limit_still_counts_the_videos_that_are_there(made, write_comparison, make_row, make_baseline_row):
+def test_a_smaller_limit_still_counts_the_videos_that_are_there(made, write_comparison, make_baseline_row):
     """The tables are over all of them, and a setting that has fewer is unfinished."""
-    comparison = load_comparison(write_comparison(static(2, 3, keys="num_seeds = 2")))
-    other = ComparisonRun(comparison, made, None, "test").tasks[3]
-    assert other.job.index == 1
-    append_result(
-        made / "results.jsonl", make_baseline_row(prompt="a blue square", index=1, seed=other.seed, video=None)
-    )
-    one_seed = load_comparison(write_comparison(static(2, 3)))
-    assert ComparisonRun(one_seed, made, 1, "test").describe().num_prompts == 2
-    record = ComparisonRun(comparison, made, 1, "test").describe()
-    assert (record.num_prompts, record.num_seeds) == (2, 2)
+    comparison = load_comparison(write_comparison(static(2, 3)))
+    assert ComparisonRun(comparison, made, 1, "test").describe().num_prompts == 1
+    seed = ComparisonRun(comparison, made, None, "test").tasks[1].seed
+    append_result(made / "results.jsonl", make_baseline_row(prompt="a blue square", index=1, seed=seed, video=None))
+    assert ComparisonRun(comparison, made, 1, "test").describe().num_prompts == 2
 
 
 def test_a_metric_that_is_added_asks_for_the_videos_again(made, write_comparison, make_row):
@@ -246,6 +241,15 @@ def test_one_command_at_a_time_writes_to_a_folder(compare, write_comparison, tmp
         ("metrics = ('pnsr',)\n" + SETTINGS, [], "unknown metric 'pnsr', did you mean 'psnr'"),
         (SETTINGS, ["--limit", "0"], "--limit: expected a whole number of at least 1, got '0'"),
         ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(num_frames=34)))\n", [], "num_frames"),
+        (
+            "settings = dict(a=dict(cache=dict(type='Static'), overrides={'model.quantize': 'int8-weights'}))\n",
+            [],
+            "setting 'a' has another model.quantize than the baseline, but all settings share its models",
+        ),
+        ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(aes=5)))\n", [], "'a' has another aes than"),
+        ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(prompt='b')))\n", [], "has another prompts"),
+        ("prompts = dict(heldout=2000)\n" + SETTINGS, [], "there are 1458 held-out prompts, got 2000: take fewer"),
+        ("prompts = dict(heldout=2)\n" + SETTINGS, ["--prompt-seed", "-1"], "must be 0 or more, got -1"),
     ],
 )
 def test_mistakes(compare, write_comparison, tmp_path, capsys, text, arguments, message):

@@ -123,6 +123,8 @@ def test_settings_may_be_named_by_numbers(tmp_path):
 
 
 def test_mistakes_in_a_reference(file):
+    with pytest.raises(FileNotFoundError, match=r"'~nouser/none.json' does not exist; .*open_sora_1_2_30.json"):
+        read_setting("~nouser/none.json#fast")
     with pytest.raises(FileNotFoundError, match=r"'none.json' does not exist; .*open_sora_1_2_30.json"):
         read_setting("none.json#fast")
     with pytest.raises(ValueError, match="has no setting 'fasst', written .*, did you mean 'fast'"):

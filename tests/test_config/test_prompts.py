@@ -1,6 +1,7 @@
 """Prompt grammar and prompt files."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,13 @@ def test_files_that_hold_more_than_prompts_are_refused(tmp_path, name):
 def test_a_folder_of_prompts_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder; pass a text file"):
         read_prompts(tmp_path)
+
+
+def test_a_pipe_of_prompts_is_refused(tmp_path):
+    """As a shell makes one for ``<(head -3 prompts.txt)``: it could be read once only."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileNotFoundError, match="is no regular file; pass a text file"):
+        read_prompts(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("start, end", [(3, None), (0, 0), (2, 1), (-1, None), (0, -1)])

@@ -154,6 +154,8 @@ def test_the_folder_of_calibrations(monkeypatch, tmp_path):
     monkeypatch.delenv("OPENSORA_ADACACHE_CALIBRATIONS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert calibrations_folder() == tmp_path / "opensora_adacache" / "calibrations"
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nouser")  # a home that nobody has
+    assert calibrations_folder() == Path("~nouser/opensora_adacache/calibrations")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert calibrations_folder() == Path.home() / ".cache" / "opensora_adacache" / "calibrations"
 

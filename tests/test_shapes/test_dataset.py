@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from opensora_adacache.shapes.captions import NUM_PARAPHRASES, parse_caption, write_caption
 from opensora_adacache.shapes.dataset import (
+    NUM_HELD_OUT,
     heldout_prompts,
     is_held_out,
     make_clip,
@@ -18,7 +21,17 @@ from opensora_adacache.shapes.dataset import (
     reverse,
 )
 from opensora_adacache.shapes.render import render_frames
-from opensora_adacache.shapes.scene import NUM_FRAMES, SPEEDS
+from opensora_adacache.shapes.scene import (
+    ARRANGEMENTS,
+    BACKGROUNDS,
+    COLOURS,
+    DIRECTIONS,
+    NUM_FRAMES,
+    SHAPES,
+    SPEEDS,
+    ObjectSpec,
+    SceneSpec,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,3 +110,26 @@ def test_heldout_prompts_are_new_and_never_repeat() -> None:
     assert not trained & {spec.key() for _, spec in prompts}
     assert prompts[:8] == heldout_prompts(8)
     assert {len(spec.objects) for _, spec in prompts} == {1, 2}
+
+
+def _pairings(count: int, still: bool, direction: str | None) -> list[str | None]:
+    if count == 1:
+        return [None]
+    return list(ARRANGEMENTS) if still else ["above" if direction in ("left", "right") else "beside"]
+
+
+def test_more_prompts_than_there_are_do_not_run_forever() -> None:
+    keys = set()
+    for count, speed, background in product((1, 2), SPEEDS, BACKGROUNDS):
+        for colours, shapes in product(permutations(COLOURS, count), product(SHAPES, repeat=count)):
+            objects = tuple(ObjectSpec(shape, colour) for shape, colour in zip(shapes, colours, strict=True))
+            for direction in [None] if speed == "still" else DIRECTIONS:
+                for arrangement in _pairings(count, speed == "still", direction):
+                    spec = SceneSpec(objects, background, speed, direction, arrangement)
+                    if is_held_out(spec):
+                        keys.add(spec.key())
+    assert len(keys) == NUM_HELD_OUT
+    with pytest.raises(ValueError, match=f"there are {NUM_HELD_OUT} held-out prompts, got {NUM_HELD_OUT + 1}"):
+        heldout_prompts(NUM_HELD_OUT + 1)
+    with pytest.raises(ValueError, match="seed of held-out prompts must be 0 or more, got -1"):
+        heldout_prompts(1, -1)
