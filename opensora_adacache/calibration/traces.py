@@ -15,6 +15,7 @@ from opensora_adacache.config.calibrated import read_setting
 from opensora_adacache.config.file import BASE
 from opensora_adacache.config.merging import get_value
 from opensora_adacache.config.paths import find_config
+from opensora_adacache.errors.shown import one_line
 from opensora_adacache.presets.json_object import RepeatedKeyError, unique_keys
 
 
@@ -57,7 +58,7 @@ def read_traces(path: Path) -> list[list[StepRecord]]:
     policy = get_value(content, "settings.cache.type") if isinstance(content, dict) else None
     if policy not in (None, "AdaCache"):
         raise ValueError(
-            f"'{path}' is of a video made with {policy}; name one made with AdaCache, which has a codebook"
+            f"'{path}' is of a video made with {one_line(policy)}; name one made with AdaCache, which has a codebook"
         )
     try:
         return [trace_from_json(trace) for trace in traces]

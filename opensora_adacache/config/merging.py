@@ -32,8 +32,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             merged[key] = value
             continue
         old = base.get(key)
-        continues = _is_section(old) and key not in values and not value.get(DELETE)
-        merged[key] = merge(old if continues else {}, {name: entry for name, entry in value.items() if name != DELETE})
+        if not isinstance(old, Mapping) or not _is_section(old) or key in values or value.get(DELETE):
+            old = {}
+        merged[key] = merge(old, {name: entry for name, entry in value.items() if name != DELETE})
     return merged
 
 

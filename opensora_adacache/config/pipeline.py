@@ -6,6 +6,7 @@ the section ``cache``) is as in any other config. This module does not import to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -78,7 +79,7 @@ class PipelineSettings:
             for name, value in (getattr(self, section) or {}).items():
                 if not _is_plain(value):
                     raise ConfigError(
-                        f"{section}.{name} must be a number, a string, a list or a dict, got {shown(value)}"
+                        f"{section}.{name} must be a finite number, a string, a list or a dict, got {shown(value)}"
                     )
         if self.call.get(STEPS) is None:
             raise ConfigError(f"call needs {STEPS}, the number of denoising steps, such as dict({STEPS}=50)")
@@ -190,4 +191,4 @@ def _is_plain(value: Any) -> bool:
         return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))

@@ -62,7 +62,8 @@ def check_up(configs: Iterable[str] = ()) -> Iterator[Section]:
     yield Section("Versions", ("package", "version", "needed for"), list(_versions()))
     yield Section("Machine", ("what", "found"), list(_machine()))
     yield Section("Attention backends", ("backend", "state"), list(_attention_backends()))
-    names, failed = list(configs), []
+    names = list(configs)
+    failed: list[str] = []
     rows = list(_weights(names, failed))
     yield Section("Weights", ("weights", "part", "on this machine", "needed by"), rows, failed)
 

@@ -85,8 +85,10 @@ def test_the_launcher_sets_only_keys_that_such_runs_have(tmp_path):
         (RUN.replace("height=480", "prompt='a'"), "pipeline: call must not set 'prompt', which the run sets"),
         (
             RUN.replace("height=480", "sigmas=object()"),
-            r"pipeline: call.sigmas must be a number, a string, a list or a",
+            r"pipeline: call.sigmas must be a finite number, a string, a list or a",
         ),
+        (RUN.replace("height=480", "guidance_scale=float('nan')"), "call.guidance_scale must be a finite number,"),
+        (RUN.replace("call=", "scheduler=dict(shift=[1e999]), call="), "scheduler.shift must be a finite number,"),
         (RUN.replace("call=", "torch_dtype='half', call="), "pipeline.torch_dtype must be"),
         (RUN.replace("call=", "offload='cpu', call="), "pipeline.offload is 'cpu'.*expected one of model, group"),
         (RUN.replace("owner/model", "no-such-folder"), "pipeline.from_pretrained 'no-such-folder' does not exist"),
