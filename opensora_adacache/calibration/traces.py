@@ -86,7 +86,7 @@ def planned_section(computed: Sequence[int]) -> str:
 
 
 def _is_config(content: Any) -> bool:
-    return isinstance(content, dict) and ("cache" in content or BASE in content)
+    return isinstance(content, dict) and any(key in content for key in (BASE, "cache", "model", "pipeline"))
 
 
 def _read_json(path: Path) -> Any:

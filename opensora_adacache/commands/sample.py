@@ -55,8 +55,8 @@ def _run(options: argparse.Namespace) -> None:
         defaults=_parse(options.cfg_defaults),
         image=options.image,
     )
-    if overrides.get("reference_path") and isinstance(config, OpenSoraConfig) and not config.makes_images:
-        if not uses_references(config):
+    if "reference_path" in overrides and isinstance(config, OpenSoraConfig) and not config.makes_images:
+        if any(config.reference_path) and not uses_references(config):
             line = "reference_path is not used: the mask strategy is empty; --mask-strategy 0 keeps the first frame"
             warnings.warn(line, AdaCacheWarning, stacklevel=2)
     with process_group() as group:

@@ -56,6 +56,7 @@ def test_a_calibrated_setting(write):
         ("[]", "holds no codebook such as"),
         ('{"_base_": "gone.py"}', "a _base_ of config .* does not exist"),
         ('{"cache": null}', "needs a section model"),
+        ('{"model": {"do_cache": true}}', "needs a section vae"),
     ],
 )
 def test_no_codebook(write, content, message):

@@ -188,8 +188,9 @@ def test_bad_input_gets_one_line_and_status_2(config, broken, capsys, name):
 def test_a_reference_that_no_mask_uses_is_named(config, broken, capsys, prompt):
     """Given on the command line; a folder that the config names waits for its images."""
     arguments = [config, "--save-dir", f"{broken}/file/out", "--prompt", prompt]  # where nothing can be written
-    assert main([*arguments, "--cfg-defaults", f"reference_path={broken}/bad.png"]) == 2
-    assert "reference_path is not used" not in capsys.readouterr().err
+    for flags in (["--cfg-defaults", f"reference_path={broken}/bad.png"], ["--reference-path", ""]):
+        assert main([*arguments, *flags]) == 2
+        assert "reference_path is not used" not in capsys.readouterr().err
     assert main([*arguments, "--reference-path", f"{broken}/bad.png"]) == 2
     assert ("warning: reference_path is not used: the mask" in capsys.readouterr().err) == (prompt == "a")
 
