@@ -63,6 +63,7 @@ class ComparisonRun:
     Attributes:
         remade: the settings that these names stand for. Their rows stay until `run` begins.
         others: settings with rows in the folder that the config does not have.
+        batch_size_before: number of videos that were made at once before, or None for a new folder.
 
     Raises:
         FileNotFoundError: there are no rows to make again.
@@ -79,6 +80,7 @@ class ComparisonRun:
         self.command = command
         self.remade = self._find_remade(remake) if remake else []
         self.others: list[SettingRecord] = []
+        self.batch_size_before: int | None = None
         self._runs_of_others: dict[str, Any] = {}
         self._machines: dict[int, str] = {}  # of each worker
         self._check_folder()
@@ -269,6 +271,7 @@ class ComparisonRun:
                 f"'{self.folder}' holds videos of prompts drawn with seed {record.prompt_seed}, not {seed}; choose "
                 "another --out"
             )
+        self.batch_size_before = record.batch_size
         shared = self.comparison.share_steps
         if record.share_steps not in (None, shared):
             raise ValueError(

@@ -27,15 +27,16 @@ def read_codebook(source: str) -> Codebook:
         ValueError: the file holds no codebook.
     """
     path = find_config(source)
+    if path.suffix in (".py", ".yaml", ".yml"):
+        return _codebook_of_config(path)
     if "#" in source and not path.is_file():
         content: Any = read_setting(source).section
-    elif path.suffix in (".py", ".yaml", ".yml") or _is_config(content := _read_json(path)):
-        codebook = getattr(load_config(path, {"prompt": ["any"]}).cache, "codebook", None)
-        if codebook is None:
-            raise ValueError(f"'{source}' has no AdaCache section; name a config that has one, or a JSON codebook")
-        return codebook
-    elif isinstance(content, dict) and "settings" in content:
+    else:
+        content = _read_json(path)
+    if isinstance(content, dict) and "settings" in content:
         content = read_setting(source).section  # of the only one, or an error that lists them
+    elif isinstance(content, dict) and any(key in content for key in (BASE, "cache", "model", "pipeline")):
+        return _codebook_of_config(path)
     if isinstance(content, dict):
         content = content.get("codebook", content)
     try:
@@ -85,8 +86,11 @@ def planned_section(computed: Sequence[int]) -> str:
     return f'cache = dict(type="Planned", steps={tuple(computed)})'
 
 
-def _is_config(content: Any) -> bool:
-    return isinstance(content, dict) and any(key in content for key in (BASE, "cache", "model", "pipeline"))
+def _codebook_of_config(path: Path) -> Codebook:
+    codebook = getattr(load_config(path, {"prompt": ["any"]}).cache, "codebook", None)
+    if codebook is None:
+        raise ValueError(f"'{path}' has no AdaCache section; name a config that has one, or a JSON codebook")
+    return codebook
 
 
 def _read_json(path: Path) -> Any:

@@ -84,6 +84,11 @@ def compare(options: argparse.Namespace) -> None:
     if run.others:
         names = ", ".join(one.name for one in run.others)
         print(f"'{out}' also holds videos of {names}, which '{options.config}' lacks; they stay in the tables")
+    if run.rows and run.batch_size_before not in (None, comparison.batch_size):
+        print(
+            f"'{out}' holds videos that were made {run.batch_size_before} at a time, and batch_size is "
+            f"{comparison.batch_size} now: latencies of the two do not compare"
+        )
     if options.estimate:
         from opensora_adacache.benchmark.estimate import estimate_line
 

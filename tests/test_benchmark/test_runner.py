@@ -211,6 +211,17 @@ def test_a_smaller_limit_still_counts_the_videos_that_are_there(made, write_comp
     assert ComparisonRun(comparison, made, 1, "test").describe().num_prompts == 2
 
 
+def test_another_batch_size_is_told(compare, made, write_comparison, capsys):
+    """It may be what the memory asks for, and changes nothing but latencies."""
+    record = read_comparison(made / "comparison.json")
+    write_description(made / "comparison.json", replace(record, batch_size=4))
+    assert compare([str(write_comparison(static(2, 3))), "--limit", "1", "--out", str(made)]) == 0
+    told = "holds videos that were made 4 at a time, and batch_size is 1 now: latencies of the two do not compare"
+    assert told in capsys.readouterr().out
+    assert compare([str(write_comparison(static(2, 3))), "--limit", "1", "--out", str(made)]) == 0
+    assert "at a time" not in capsys.readouterr().out
+
+
 def test_a_metric_that_is_added_asks_for_the_videos_again(made, write_comparison, make_row):
     rows = [replace(row, ssim=None) for row in read_results(made / "results.jsonl")]
     write_results(made / "results.jsonl", rows)
