@@ -56,16 +56,18 @@ class ForecastCachePolicy(CachePolicy):
     def end_computed_step(
         self, step: int, computed: list[bool], measured: list[list[list[float]]]
     ) -> list[Decision | None]:
+        # a video whose numbers broke computes every step, which no budget has planned
+        planned = [did and step >= one.next_step for one, did in zip(self.schedules, computed, strict=True)]
         errors = [
             relative_error(self._missed[row] for row in group) if did and self._missed else None
-            for group, did in zip(self.groups, computed, strict=True)
+            for group, did in zip(self.groups, planned, strict=True)
         ]
-        for schedule, did, error in zip(self.schedules, computed, errors, strict=True):
+        for schedule, did, error in zip(self.schedules, planned, errors, strict=True):
             if did:
                 schedule.end_computed_step(step, error)
                 if self.tolerance:
                     schedule.keep_within(self.tolerance)
-        flags = iter(computed)  # the budgets hold the videos in this order
+        flags = iter(planned)  # the budgets hold the videos in this order
         for budget in self.budgets:
             budget.end_step(step, [next(flags) for _ in budget.schedules])
         return [
