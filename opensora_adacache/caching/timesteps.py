@@ -35,8 +35,11 @@ class Timesteps:
         self._last_index: int | None = None
 
     def add(self, timestep: Tensor, step_index: int | None) -> None:
-        """Add the timestep [R] or [1] of the step that opens, and the pipeline's step index if it provides one."""
-        self.unread.append(timestep.detach().flatten()[:1])
+        """Add the timestep [R] or [1] of the step that opens, and the pipeline's step index if it provides one.
+
+        The timestep is copied, because a sampler may write every timestep into one tensor.
+        """
+        self.unread.append(timestep.detach().flatten()[:1].clone())
         self._last_index = step_index
 
     def begins_anew(self, timestep: Tensor, step_index: int | None) -> bool:

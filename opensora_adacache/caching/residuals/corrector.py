@@ -69,7 +69,8 @@ class Corrector:
             rows: index of the rows that computed; None if all rows or no rows did.
             is_last: whether the step is the last of the run.
         """
-        t = timestep.detach().flatten()[:1].float()
+        # a copy, because a sampler may write every timestep into one tensor
+        t = timestep.detach().flatten()[:1].to(torch.float32, copy=True)
         if self._moved is not None:
             self._gather(self._moved, self._times[0] - t if self._weights is None else self._weight(-1))
             self._moved = None

@@ -83,6 +83,18 @@ def test_a_sampler_may_change_what_it_gets():
     assert store.get(Corrector.BASE).tolist() == [[1.0] * 4]
 
 
+def test_a_sampler_may_write_every_timestep_into_one_tensor():
+    correctors, tensor = [Corrector(ResidualStore(), 0.5) for _ in range(2)], torch.empty(1)
+    for number, t in enumerate(TIMES):
+        out, is_last = torch.full((1, 4), float(number**2)), number == len(TIMES) - 1
+        timesteps = torch.tensor([t]), tensor.fill_(t)
+        fresh, same = (
+            corrector.correct(out, timestep, number not in (2, 3), None, is_last)
+            for corrector, timestep in zip(correctors, timesteps, strict=True)
+        )
+        assert torch.equal(fresh, same)
+
+
 def test_two_tensors_of_the_outputs_shape_are_held():
     store = ResidualStore()
     corrector, out = Corrector(store, 0.5), torch.ones(2, 4)
