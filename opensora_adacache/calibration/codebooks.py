@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -10,6 +10,7 @@ from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.replay import Recording
 from opensora_adacache.calibration.kind import GRID, CalibrationKind, changed
 from opensora_adacache.calibration.results import Found
+from opensora_adacache.calibration.runs import CalibrationRuns
 from opensora_adacache.calibration.search import calibrate, mean_computed_steps, scale_codebook
 
 
@@ -17,7 +18,10 @@ class Codebooks(CalibrationKind):
     """Calibrates AdaCache. Schedules are replayed offline, so a target speedup needs no cached video."""
 
     field_names = frozenset({"codebook", "moreg", "metric"})
-    _recordings: list[list[Recording]] | None = None
+
+    def __init__(self, runs: CalibrationRuns) -> None:
+        super().__init__(runs)
+        self._recordings: dict[Hashable, list[list[Recording]]] = {}
 
     def family(self, cache: Any) -> Sequence[CacheConfig]:
         return [changed(cache, codebook=scale_codebook(cache.codebook, factor)) for factor in GRID]
@@ -30,16 +34,18 @@ class Codebooks(CalibrationKind):
         return Found(found, mean_computed_steps(found, recordings) / share)
 
     def recordings(self, cache: Any) -> list[Recording]:
-        """Return the recordings of all jobs and guidance branches. The probe must not change between calls."""
+        """Return the recordings of all jobs and guidance branches."""
         return [one for of_job in self._by_job(cache) for one in of_job]
 
     def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
         return super().num_runs(cache, num_targets, for_psnr) if for_psnr else len(self.runs.jobs)
 
     def _by_job(self, cache: Any) -> list[list[Recording]]:
-        if self._recordings is None:
-            self._recordings = self.runs.record_probe(cache)
-        return self._recordings
+        strides = None if cache.moreg is None else cache.moreg.strides
+        recorded = cache.probe, strides, cache.metric, max(cache.codebook.values())
+        if recorded not in self._recordings:
+            self._recordings[recorded] = self.runs.record_probe(cache)
+        return self._recordings[recorded]
 
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield the motion that MoReg would measure for each prompt, and their median: a `center` for this model."""
