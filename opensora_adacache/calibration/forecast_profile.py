@@ -18,9 +18,10 @@ def sensitivity_profile(harm: Mapping[int, float], errors: Mapping[int, float], 
     Args:
         harm: step → distance between the final latents and the uncached ones if only that step is forecast.
         errors: step → relative error of that forecast.
-        num_steps: number of steps n. Steps that were not measured take the value of the nearest measured step.
+        num_steps: number of steps n. Steps that were not measured, and those whose harm is lost in rounding, lie on a
+            line between the nearest others.
     """
-    ratios = _fill({step: harm[step] / errors[step] for step in harm if errors[step] > 0}, num_steps)
+    ratios = _fill({step: harm[step] / errors[step] for step in harm if harm[step] > 0 < errors[step]}, num_steps)
     mean = fmean(ratios)
     return tuple(_rounded(value / mean) for value in ratios)
 

@@ -185,7 +185,7 @@ class PipelineRuns(CalibrationRuns):
         """Return the frames [3, F, H, W] in -1..1 of each job."""
         with self._attached(cache):
             videos = [self._make(job, "pt") for job in self.jobs]
-        return [2 * video[0].movedim(1, 0).float().cpu() - 1 for video in videos]
+        return [2 * video[0].movedim(1, 0).cpu() - 1 for video in videos]
 
     def _only_transformer(self) -> nn.Module:
         """Return the transformer.
@@ -223,11 +223,14 @@ class PipelineRuns(CalibrationRuns):
         return cast("BranchedSession | ExpertsSession", apply_cache(self.pipeline, cache))
 
     def _make(self, job: VideoJob, output_type: str) -> Tensor:
-        """Return the latents [1, …], or the video [1, F, 3, H, W] in 0..1, of a job."""
+        """Return the latents [1, …], or the video [1, F, 3, H, W] in 0..1, of a job, in float32.
+
+        Squares of small differences would be 0 in half precision.
+        """
         begin = time.perf_counter()
         made = self.pipeline(**self.maker.arguments([job]), output_type=output_type)[0]
         self.on_run(time.perf_counter() - begin, 1)
-        return made
+        return made.float()
 
 
 def _traces(session: BranchedSession | ExpertsSession | None) -> list[list[StepRecord]]:

@@ -50,7 +50,7 @@ class StepMeasurements:
         """Record the next step: input and output of the stack, and the first block's modulated input [R, N, C]."""
         self.num_steps += 1
         step, residual = self.num_steps, out - x
-        self.sizes[step] = residual.abs().mean().item()
+        self.sizes[step] = mean_size(residual)
         if self._last:
             self.input_changes[step] = relative_change(self._last[0], modulated_input)
             self.output_changes[step] = relative_change(self._last[1], out)
@@ -59,13 +59,13 @@ class StepMeasurements:
         for late, newer in self._residuals.items():
             if step - late > self.max_gap:
                 continue
-            self.reuse_errors[late, step] = (residual - newer).abs().mean().item()
+            self.reuse_errors[late, step] = mean_size(residual - newer)
             if self.forecasts:
                 self.moments[late, step] = moments((x + newer).float(), (newer - residual).float())
             for early, older in self._residuals.items():
                 if self.forecasts and early < late and late - early <= self.max_gap:
                     forecast = torch.lerp(older, newer, (step - early) / (late - early))
-                    self.forecast_errors[early, late, step] = (residual - forecast).abs().mean().item()
+                    self.forecast_errors[early, late, step] = mean_size(residual - forecast)
         self._residuals[step] = residual
         self._residuals.pop(step - 2 * self.max_gap, None)  # the oldest pair that still forecasts the next step
         self._last = (modulated_input, out)
@@ -82,7 +82,18 @@ def moments(v: Tensor, error: Tensor) -> tuple[float, ...]:
 
 def relative_change(old: Tensor, new: Tensor) -> float:
     """Return ‖new − old‖₁ / ‖old‖₁."""
-    return ((new - old).abs().sum() / old.abs().sum()).item()
+    change, size = (x.abs().sum(dtype=_wide(x)) for x in (new - old, old))
+    return (change / size).item()
+
+
+def mean_size(x: Tensor) -> float:
+    """Return the mean absolute value."""
+    return x.abs().mean(dtype=_wide(x)).item()
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Return the dtype to sum x in: half precision overflows in a sum and rounds a mean to three digits."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def reuse_costs(measured: StepMeasurements, weights: Mapping[int, float]) -> dict[tuple[int, int], float]:

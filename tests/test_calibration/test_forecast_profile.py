@@ -21,6 +21,12 @@ def test_sensitivity_is_harm_per_error_with_mean_one():
     assert found == pytest.approx([value / (16 / 6) for value in (4, 4, 4, 2, 1, 1)], rel=0.01)
 
 
+def test_a_harm_that_is_lost_in_rounding_says_nothing():
+    """Where half precision gives the same latents; a sensitivity must be above 0."""
+    harm, errors = {3: 0.8, 4: 0.0, 5: 0.4}, dict.fromkeys((3, 4, 5), 0.1)
+    assert sensitivity_profile(harm, errors, 5) == sensitivity_profile({3: 0.8, 5: 0.4}, errors, 5)
+
+
 def test_growth_is_error_per_squared_share_of_the_run():
     # step 4: 0.2 over one step of ten, and 0.05: geometric mean 0.1 · 10²; step 8: 1.6 over four steps
     traces = [trace({1: None, 2: 0.3, 3: 0.1, 4: 0.2, 8: 1.6}), trace({1: None, 2: 0.3, 3: 0.1, 4: 0.05, 8: 1.6})]

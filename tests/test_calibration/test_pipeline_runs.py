@@ -249,6 +249,14 @@ def test_a_run_of_neighbouring_timesteps_in_half_precision_is_replayed(saved, pr
     assert torch.equal(late.latents, recorded.latents) and [len(one.steps) for one in late.outputs] == [30]
 
 
+def test_latents_of_half_precision_are_compared_in_float32(saved, prompts):
+    section = {"from_pretrained": str(saved("cogvideox")), "call": call_of("cogvideox"), "torch_dtype": "bf16"}
+    config = pipeline_run({**section, "call": {**section["call"], "num_inference_steps": 2}}, str(prompts), seed=3)
+    jobs = plan_jobs(config)[:1]
+    runs = PipelineRuns(config, load_pipeline(config.pipeline), jobs)
+    assert runs.denoise(None)[0].dtype == runs.record(None, jobs).latents.dtype == torch.float32
+
+
 @pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_modules_that_must_stay_in_float32_do(saved, prompts, dtype):
     """As with `from_pretrained(dtype)`, and unlike after `.to(dtype)`."""

@@ -40,6 +40,20 @@ def test_errors_by_hand():
     assert measured.output_changes == pytest.approx({2: 1 / 11, 3: 2 / 12, 4: 4 / 14})
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype):
+    """Sums of these sizes are beyond float16, and their means have more digits than bfloat16."""
+    measured = StepMeasurements(2)
+    for value in (1.0, 2.0, 4.0):
+        x = torch.full((1, 100, 1000), 8.0, dtype=dtype)
+        out = x + value
+        out[:, :, ::7] += 0.25
+        measured.observe(x, out, x * value)
+    assert measured.input_changes == {2: 1.0, 3: 1.0}
+    assert measured.sizes == pytest.approx({1: 1 + 0.143 / 4, 2: 2 + 0.143 / 4, 3: 4 + 0.143 / 4}, abs=1e-5)
+    assert measured.reuse_errors == {(1, 2): 1.0, (1, 3): 3.0, (2, 3): 2.0}
+
+
 def test_costs_by_hand():
     measured = measure([1.0, 2.0, 4.0, 8.0])
     weights = {2: 0.5, 3: 0.25}
