@@ -44,12 +44,14 @@ class StepFlops:
         reused: FLOPs of a reused step, in which only the embeddings and the final layer run.
         sites: (axis, kind) as in `Site` → FLOPs in one layer. `depth` layers and `reused` add up to `computed`.
         depth: number of layers.
+        blocks: FLOPs of each block in order of execution, for a model whose sites are unknown.
     """
 
     computed: int
     reused: int
     sites: Mapping[tuple[str, str], int] = field(default_factory=dict)
     depth: int = 0
+    blocks: tuple[int, ...] = ()
 
     def run(self, num_computed: float, num_steps: int, num_first_blocks: int = 0) -> float:
         """Return the FLOPs of a run with `num_computed` computed steps.
@@ -62,8 +64,9 @@ class StepFlops:
         >>> StepFlops(computed=10, reused=1).run(num_computed=3, num_steps=5)
         32
         """
-        blocks = {axis: sum(flops for site, flops in self.sites.items() if site[0] == axis) for axis in "st"}
-        reused = self.reused + sum(blocks["st"[block % 2]] for block in range(num_first_blocks))
+        layer = tuple(sum(flops for site, flops in self.sites.items() if site[0] == axis) for axis in "st")
+        blocks = self.blocks or self.depth * layer
+        reused = self.reused + sum(blocks[:num_first_blocks])
         return num_computed * self.computed + (num_steps - num_computed) * reused
 
     def run_rows(self, rows: Iterable[Sequence[float]], num_first_blocks: int = 0) -> float:

@@ -8,9 +8,10 @@ everything else are those of a real run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from opensora_adacache.config.pipeline import PipelineSettings
@@ -27,7 +28,7 @@ class PipelineStep:
     """One step of one video, including guidance.
 
     Attributes:
-        flops: FLOPs of the step. Its single site is the first block, which some policies run on every step.
+        flops: FLOPs of the step and of each block, since some policies run the first ones on every step.
         num_rows: batch rows of all calls of the transformer in a step: 2 with guidance, as a rule.
         num_tokens: video tokens N of a row.
         hidden_size: channels C of a token.
@@ -80,8 +81,8 @@ class _FirstStep:
         self.settings = settings
         self.num_text_tokens = num_text_tokens
         self.attention_products = attention_products
-        self.total = self.in_blocks = self.in_first_block = 0
-        self.num_rows = self.num_values = self.hidden_size = self.depth = 0
+        self.total = self.num_rows = self.num_values = self.hidden_size = 0
+        self.blocks: dict[str, int] = {}  # name → FLOPs, in order of execution
 
     def run(self) -> PipelineStep:
         """Run the pipeline and return what was counted."""
@@ -108,15 +109,15 @@ class _FirstStep:
         return PipelineStep(
             flops=StepFlops(
                 computed=self.total,
-                reused=self.total - self.in_blocks,
-                sites={("s", "block"): self.in_first_block},
-                depth=self.depth,
+                reused=self.total - sum(self.blocks.values()),
+                depth=len(self.blocks),
+                blocks=tuple(self.blocks.values()),
             ),
             num_rows=self.num_rows,
             num_tokens=self.num_values // self.hidden_size // self.num_rows,
             hidden_size=self.hidden_size,
             num_text_tokens=texts[0].shape[1],
-            depth=self.depth,
+            depth=len(self.blocks),
             num_models=len(transformers),
         )
 
@@ -149,18 +150,19 @@ class _FirstStep:
     def _counting(self, transformer: Any) -> Callable[..., Any]:
         """Return what ``transformer(...)`` does: count one call, and return zeros of the right shape."""
 
-        from opensora_adacache.adapters.diffusers.attach import describe
+        from opensora_adacache.adapters.diffusers.describe import describe
 
-        stacks = {name: getattr(transformer, name) for name in describe(transformer).stacks}
-        first_stack = next(iter(stacks))
-        self.depth = sum(map(len, stacks.values()))
+        known = describe(transformer)
+        lists = [[f"{name}.{i}" for i in range(len(getattr(transformer, name)))] for name in known.stacks]
+        layers: Iterable[Iterable[str]] = zip(*lists, strict=True) if known.interleaved else lists
+        self.blocks = dict.fromkeys(chain.from_iterable(layers), 0)
 
         def watch(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             self.num_values += hidden.numel()
             self.hidden_size = hidden.shape[-1]
 
-        stacks[first_stack][0].register_forward_pre_hook(watch, with_kwargs=True)
+        transformer.get_submodule(next(iter(self.blocks))).register_forward_pre_hook(watch, with_kwargs=True)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             out = None
@@ -172,8 +174,7 @@ class _FirstStep:
             self.num_rows += kwargs["hidden_states"].shape[0] if "hidden_states" in kwargs else args[0].shape[0]
             counts = count_modules(transformer, compute, self.attention_products)
             self.total += counts[""]
-            self.in_blocks += sum(counts[f"{name}.{i}"] for name, stack in stacks.items() for i in range(len(stack)))
-            self.in_first_block += counts[f"{first_stack}.0"]
+            self.blocks = {name: flops + counts[name] for name, flops in self.blocks.items()}
             return _to_zeros(out)
 
         return call

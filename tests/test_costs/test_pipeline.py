@@ -74,6 +74,14 @@ def test_costs_of_a_cached_run(config):
     assert (size.num_tokens, size.num_rows, size.hidden_size, size.bytes_per_value) == (5 * 2 * 2, 2, 32, 4)
 
 
+def test_any_number_of_first_blocks_runs_on_reused_steps_too(config):
+    """Spatial and temporal blocks alternate in Latte; of other models every block counts as the first one does."""
+    step = count_pipeline_step(config("latte").pipeline).flops
+    assert step.run(1, 2, num_first_blocks=len(step.blocks)) == 2 * step.computed
+    dicache = {"type": "DiCache", "probe_blocks": 2}
+    assert count_run(config("latte", cache=dicache), 1) == step.computed + step.reused + step.blocks[0] + step.blocks[1]
+
+
 def test_an_unknown_pipeline_is_refused(config):
     with pytest.raises(ValueError, match="the costs of a HunyuanVideo15Pipeline are not counted; known are those of"):
         count_run(config("hunyuan-video-1.5"))
