@@ -64,7 +64,6 @@ def trim_text(y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     Returns:
         If all texts have the same length: their tokens, and None as the mask. Otherwise: the tokens up to the longest
         text, rounded up to a multiple of `ALIGNMENT`, and a mask.
-        rounded up to a multiple of `ALIGNMENT`, with a mask.
 
     >>> y, mask = trim_text(torch.zeros(2, 1, 300, 4), (torch.arange(300) < 20).long()[None])
     >>> y.shape, mask
