@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from opensora_adacache.caching.checks import check_counts, check_positive, is_number, plain
+from opensora_adacache.caching.fractions import whole_steps
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,6 @@ class GuidanceReuse:
         num_low = sum(each <= whole_steps(self.low_until, num_sampling_steps) for each in since)
         num_high = sum(each > whole_steps(self.high_from, num_sampling_steps) for each in since)
         return self.low_factor**num_low, self.high_factor**num_high
-
-
-def whole_steps(fraction: float, num_sampling_steps: int) -> int:
-    """Return how many whole steps a fraction of a run of n steps holds, whatever the rounding of their product.
-
-    >>> whole_steps(0.29, 100), whole_steps(0.37, 30)
-    (29, 11)
-    """
-    return math.floor(fraction * num_sampling_steps + 1e-9)
 
 
 def active(settings: GuidanceReuse | None) -> GuidanceReuse | None:

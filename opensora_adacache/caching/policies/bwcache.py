@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from opensora_adacache.caching.checks import check_positive, is_index, is_number, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, Probe, StackView
 from opensora_adacache.caching.distance import change_sums, relative_change
+from opensora_adacache.caching.fractions import whole_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,7 @@ def computes(config: BWCacheConfig, trigger: int, step: int, num_steps: int) -> 
     [7, 9, 10]
     """
     skipped = max(round(config.skipped_fraction * num_steps), 1)
-    is_kept = step > num_steps - int(config.kept_fraction * trigger)
+    is_kept = step > num_steps - whole_steps(config.kept_fraction, trigger)
     return is_kept or (step - trigger) % (skipped + 1) == 0
 
 

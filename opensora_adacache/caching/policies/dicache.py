@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from opensora_adacache.caching.checks import check_counts, check_positive, is_number
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
+from opensora_adacache.caching.fractions import whole_steps
 from opensora_adacache.caching.policies.accumulated import AccumulatingPolicy
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class DiCachePolicy(AccumulatingPolicy):
     OUTPUT, INPUT = "previous output of the probe", "previous input of the probe"
 
     def __init__(self, config: DiCacheConfig, num_steps: int, groups: list[list[int]]) -> None:
-        super().__init__(config.threshold, num_steps, groups, max(int(config.retention * num_steps), 1))
+        super().__init__(config.threshold, num_steps, groups, max(whole_steps(config.retention, num_steps), 1))
         self.subtract_input = config.subtract_input
 
     def measure(self, view: StackView) -> Tensor | None:

@@ -1,6 +1,7 @@
 """MagCache: predicts the error of skipping from the ratio of residual norms of adjacent steps, calibrated once.
 
-Source: Ma et al., "MagCache: Fast Video Generation with Magnitude-Aware Cache", arXiv 2506.09045.
+Source: Ma et al., "MagCache: Fast Video Generation with Magnitude-Aware Cache", arXiv 2506.09045, and its published
+code, which leaves the last step to the threshold too. Here it always computes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opensora_adacache.caching.checks import check_positive, is_count, is_number, items
+from opensora_adacache.caching.fractions import whole_steps
 from opensora_adacache.caching.policies.planned import FixedStepsConfig
 
 
@@ -54,8 +56,9 @@ class MagCacheConfig(FixedStepsConfig):
 def magcache_steps(config: MagCacheConfig, num_steps: int) -> list[int]:
     """Return the computed steps: a step is skipped while the sum of the errors |1 − ∏γ| is below the threshold."""
     computed, product, error, skips = [], 1.0, 0.0, 0
+    retained = max(1, whole_steps(config.retention, num_steps))
     for step in range(1, num_steps + 1):
-        if step > max(1, config.retention * num_steps) and step < num_steps:
+        if retained < step < num_steps:
             product *= config.ratios[step - 2]
             error += abs(1 - product)
             skips += 1

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_adacache.caching.policies.bwcache import BWCacheConfig, computes
 from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
@@ -71,6 +72,13 @@ def test_steps_that_always_compute_read_no_signal(drive, line, monkeypatch, conf
     computed = drive(config, line([1.1**step for step in range(10)]))
     assert len(reads) == 10 - first_steps - 1
     assert computed[:first_steps] == [*range(1, first_steps + 1)] and computed[-1] == 10 and len(computed) < 10
+
+
+def test_a_fraction_of_a_run_is_whole_steps_whatever_the_rounding():
+    """0.29 · 100 is 28.999999999999996 in floating point."""
+    assert magcache_steps(MagCacheConfig(ratios=(1.0,) * 99, retention=0.29), 100)[:30] == [*range(1, 30), 34]
+    assert DiCacheConfig(retention=0.29).build(100, [[0]]).first_steps == 29
+    assert computes(BWCacheConfig(skipped_fraction=1.0, kept_fraction=0.29), trigger=100, step=172, num_steps=200)
 
 
 def test_teacache_by_hand(drive, line):
