@@ -60,7 +60,7 @@ class Forecasts(CalibrationKind):
     def weighted(self, cache: Any) -> Any:
         """Return the settings with the weighting of their sensitivity that makes the best videos, or unchanged.
 
-        A sensitivity is measured with every other step computed, so it does not know that a computed step also undoes
+        A sensitivity is measured with all other steps computed, so it does not know that a computed step also undoes
         earlier errors, which the run loses with every step that it skips. How much that matters depends on the budget.
         As in GCache (arXiv 2608.13043), Bayesian optimization therefore chooses weights by whole cached runs.
         """

@@ -35,7 +35,7 @@ class GuidanceReuse:
         interval: steps of a window. 1 changes nothing.
         start: fraction of the run in which all rows take part in every step.
         low_factor: factor of L at each step that leaves rows out, up to `low_until`.
-        low_until: fraction of the run at which L stops to grow.
+        low_until: fraction of the run at which L stops growing.
         high_factor: factor of H at each such step after `high_from`.
         high_from: fraction of the run from which H grows.
 

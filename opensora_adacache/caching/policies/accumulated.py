@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class AccumulatingPolicy(CachePolicy):
     """Accumulates a signal between adjacent steps per group; computes and resets when the sum reaches the threshold.
 
-    The first steps and the last one always compute. Reading the signal costs one synchronization on every other step.
+    The first steps and the last one always compute. Reading the signal costs one synchronization on each of the others.
 
     Args:
         threshold: sum at which a step computes. Raising it computes fewer steps.

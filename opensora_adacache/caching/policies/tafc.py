@@ -16,7 +16,7 @@ announced). Where text and code differ or leave something open:
 
 Six is too many for the bundled model, whose residual turns least in the middle of the run. A threshold that leaves 20
 of 30 steps then skips up to six in a row there, and none later. So the calibration takes the fewest `max_skips` that
-reach a speedup, and tries more first steps too. A threshold of 100 there means that only `max_skips` and the risk end a
+reach a speedup, and tries more first steps too. Where it finds a threshold of 100, only `max_skips` and the risk end a
 stretch.
 """
 

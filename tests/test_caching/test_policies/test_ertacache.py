@@ -43,7 +43,7 @@ def test_without_lines_it_reuses():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"slopes": (0.1,)}, "slopes and offsets must be as many, got 1 and 0"),
+        ({"slopes": (0.1,)}, "slopes and offsets must have the same length, got 1 and 0"),
         ({"slopes": ("a",), "offsets": (0.0,)}, "slopes must be numbers, one for each step"),
         ({"steps": (2, 3)}, "steps must be rising whole numbers that begin with 1"),
         (
