@@ -42,7 +42,8 @@ class HeunResidual(TaylorResidual):
 
     def _update_tensors(self, residual: Tensor, rows: Tensor | None, interval: Tensor) -> None:
         if self.NAME not in self.store:
-            slope = deviation = torch.zeros_like(residual)
+            # two tensors, because rows are written into each of them later
+            slope, deviation = torch.zeros_like(residual), torch.zeros_like(residual)
         else:
             last, *terms = (self.store.get(name, rows) for name in self.names)
             slope = (residual - last) / interval.to(residual.dtype)

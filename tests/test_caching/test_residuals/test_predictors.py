@@ -76,6 +76,30 @@ def test_rows_do_not_disturb_one_another(name, rows):
     assert both.add_to(x, None, 9, times(9))[0, 0, 0].item() == pytest.approx(at(expected, 9)[1])
 
 
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_rows_that_compute_at_other_steps_do_not_disturb_one_another(name):
+    """Two videos that decide for themselves forecast what each forecasts alone, from the second step on."""
+    schedules = ((1, 3, 4, 6, 8, 10), (1, 2, 4, 6, 8, 9))
+
+    def forecasts(rows):
+        residual, x = make_predictor(name, ResidualStore(), len(rows), X.device), X[:1].repeat(len(rows), 1, 1)
+        found = []
+        for step in range(1, 11):
+            found.append([] if step == 1 else residual.add_to(x, None, step, times(step))[:, 0, 0].tolist())
+            computed = [place for place, row in enumerate(rows) if step in schedules[row]]
+            if not computed:
+                continue
+            out = torch.stack([x[place] + math.sin(step + rows[place]) for place in computed])
+            index = None if len(computed) == len(rows) else torch.tensor(computed)
+            residual.update(out, x[computed], index, step, times(step))
+            sums = residual.take_measurements()
+            residual.end_computed_step(computed, [] if sums is None else sums.tolist(), times(step)[0].item())
+        return found
+
+    for both, first, second in zip(forecasts([0, 1]), forecasts([0]), forecasts([1]), strict=True):
+        assert both == pytest.approx(first + second, abs=1e-6)
+
+
 def test_the_line_runs_over_timesteps():
     residual = make_predictor("line", ResidualStore(), 2, X.device)
     for step, time, value in ((1, 1000.0, 1.0), (2, 900.0, 3.0)):
