@@ -103,8 +103,8 @@ def _computed_steps(config: RunConfig, planned: float | None) -> float | None:
 def _count_residuals(config: RunConfig, depth: int) -> dict[str, int | None]:
     """Return how many residuals a cache holds per granularity; None for granularities that the policy lacks.
 
-    For an uncached run, this is what AdaCache with one probe site would hold. The count leaves out signals that some
-    policies keep beside the residuals (at most one more tensor) and the two outputs that the corrector keeps.
+    For an uncached run, this is what AdaCache with one probe site would hold. The count leaves out the two outputs that
+    the corrector keeps.
     """
     cache = config.cache
     if cache is not None and cache.granularity == "range":

@@ -200,6 +200,15 @@ def test_what_probing_policies_hold(golden_model, sample, config, num_residuals)
     assert isinstance(config, BWCacheConfig) or num_residuals == 1 + config.num_extra_residuals
 
 
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - {*SITE_POLICIES, "Foresight", "BWCache"}))
+def test_all_that_a_policy_holds_is_counted(golden_model, name, policy_settings, sample):
+    """In half precision, in which plans count: what a run holds beside the residual of the stack."""
+    config = replace(policy_settings[name][1], corrector=0.0)
+    with apply_cache(golden_model.bfloat16(), config, STEPS) as session:
+        sample(golden_model)
+    assert session.peak_cache_bytes == (1 + config.num_extra_residuals) * 2 * 3 * 16 * 64 * 2
+
+
 def test_forecasts_without_a_profile_warn(golden_model):
     with pytest.warns(UserWarning, match="ForecastCache has no profile of this model"):
         apply_cache(golden_model, ForecastCacheConfig(speedup=2), STEPS).detach()

@@ -37,6 +37,11 @@ class EasyCacheConfig(CacheConfig):
         if not is_count(self.warmup_steps) or self.warmup_steps < 2:
             raise ValueError(f"warmup_steps must be a whole number of at least 2, got {self.warmup_steps!r}")
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, the previous input, and input and output of the last computed step."""
+        return super().num_extra_residuals + 3
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return EasyCachePolicy(self, num_sampling_steps, groups)
 
@@ -83,7 +88,7 @@ class EasyCachePolicy(AccumulatingPolicy):
         if self.OUTPUT in view.store:
             output_change = l1_norm(out - view.store.get(self.OUTPUT, rows))
             input_change = l1_norm(x - view.store.get(self.INPUT, rows))
-            pair = torch.stack([output_change, input_change], dim=1)
+            pair = torch.stack([output_change, input_change], dim=1).detach()  # kept for the next steps
             if rows is None:
                 self._pair = pair
             elif self._pair is not None:

@@ -35,6 +35,11 @@ class FBCacheConfig(CacheConfig):
     def num_first_blocks(self) -> int:
         return 1
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, and the first block's residual at the last computed step."""
+        return super().num_extra_residuals + 1
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return FBCachePolicy(self.threshold, groups)
 

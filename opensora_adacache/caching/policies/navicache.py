@@ -46,6 +46,11 @@ class NaviCacheConfig(CacheConfig):
         if not is_count(self.align_steps) or self.align_steps < 2:
             raise ValueError(f"align_steps must be a whole number of at least 2, got {self.align_steps!r}")
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, the previous input, and input and output of the last computed step."""
+        return super().num_extra_residuals + 3
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return NaviCachePolicy(self, num_sampling_steps, groups)
 

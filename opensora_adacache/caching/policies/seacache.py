@@ -49,6 +49,11 @@ class SeaCacheConfig(CacheConfig):
     def reads_noise_level(self) -> bool:
         return True
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, and the previous filtered input, which is float32 and counts double."""
+        return super().num_extra_residuals + 2
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return SeaCachePolicy(self.threshold, num_sampling_steps, groups)
 
@@ -95,4 +100,5 @@ def filter_by_noise(grid: Tensor, sigma: Tensor | float) -> Tensor:
         response = response * gain.view([-1 if i == axis else 1 for i in range(1, 4)])
     response = response / response.mean()
     transformed = torch.fft.fftn(grid.float(), dim=(1, 2, 3)) * response[None, ..., None]
-    return torch.fft.ifftn(transformed, dim=(1, 2, 3)).real
+    # a copy, because the real part is a view that keeps the imaginary one in memory
+    return torch.fft.ifftn(transformed, dim=(1, 2, 3)).real.contiguous()

@@ -69,6 +69,11 @@ class SenCacheConfig(CacheConfig):
                 f"{num_sampling_steps}: calibrate them for this number of steps"
             )
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, and the input of the last computed step."""
+        return super().num_extra_residuals + 1
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return SenCachePolicy(self, num_sampling_steps, groups)
 

@@ -77,6 +77,11 @@ class TeaCacheConfig(CacheConfig):
     def reads_modulated_input(self) -> bool:
         return True
 
+    @property
+    def num_extra_residuals(self) -> int:
+        """What the predictor holds, and the previous modulated input."""
+        return super().num_extra_residuals + 1
+
     def build(self, num_sampling_steps: int, groups: list[list[int]]) -> CachePolicy:
         return TeaCachePolicy(self, num_sampling_steps, groups)
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensora_adacache.caching.contract import StackView
 from opensora_adacache.caching.policies.bwcache import BWCacheConfig, computes
 from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dpcache import DPCacheConfig
@@ -21,6 +22,7 @@ from opensora_adacache.caching.policies.planned import PlannedConfig, StaticConf
 from opensora_adacache.caching.policies.seacache import SeaCacheConfig, filter_by_noise
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
 from opensora_adacache.caching.policies.teacache import PUBLISHED, TeaCacheConfig
+from opensora_adacache.caching.residuals.store import ResidualStore
 from opensora_adacache.caching.team import Team
 from opensora_adacache.calibration.planning import (
     plan_least_sum,
@@ -115,6 +117,18 @@ def test_easycache_by_hand(drive, line):
     # after step 3 (out 14): 2/14 a step, two reach 0.286 at 5; then (18): 2/18, three at 8; then (24): 2/24, four at 12
     assert drive(config, inputs, outputs) == [1, 2, 3, 5, 8, 12]
     assert drive(EasyCacheConfig(threshold=1e-9), inputs, outputs) == list(range(1, 13))
+
+
+def test_easycache_keeps_no_graph_of_a_step(line):
+    """With gradients, which nobody has switched off: its ratio would hold the tensors of its last computed step."""
+    policy, store = EasyCacheConfig().build(4, [[0]]), ResidualStore()
+    for step, x in enumerate(line([1.0, 2.0, 4.0]), start=1):
+        x.requires_grad_(step < 3)
+        view = StackView(step, x, torch.tensor([900.0]), 1, (1, 1), None, lambda x=x: x, store)
+        sums = policy.measure(view)
+        if step < 3:
+            policy.observe_output(view, 2 * x, None)
+    assert sums.tolist() == [[2.0, 4.0, 2.0, 1.0]] and not sums.requires_grad
 
 
 def test_fbcache_by_hand(drive, line):
