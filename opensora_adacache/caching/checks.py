@@ -88,6 +88,12 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be above 0, got {value!r}")
 
 
+def check_fraction(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is a number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a fraction from 0 to 1, got {value!r}")
+
+
 def check_text(name: str, value: Any) -> None:
     """Raise ValueError unless a value is a string or None."""
     if not isinstance(value, str | None):

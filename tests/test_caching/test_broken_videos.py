@@ -22,7 +22,7 @@ def run(config, broken=(), step_of_break=4):
         if step == step_of_break:
             change[list(broken)] = float("nan")
         with session.model_call(x, torch.full((2,), 1000.0 - step)):
-            view = StackView(step, x, session.timestep, 4, (1, 1), None, lambda x=x: x, session.store, time=session.time)
+            view = StackView(step, x, session.timestep, 4, (1, 1), None, lambda x=x: x, session.store)
 
             def compute(x, rows, change=change):
                 out = x + (change if rows is None else change[rows])

@@ -218,7 +218,7 @@ def test_any_policy_reuses_guidance(plain):
     assert load(plain, cache={**section, "guidance_reuse": None}).cache.guidance_reuse is None
     with pytest.raises(AdaCacheError, match="unknown key 'cache.guidance_reuse.intervals'.*did you mean 'interval'"):
         load(plain, cache={**section, "guidance_reuse": {"intervals": 4}})
-    with pytest.raises(AdaCacheError, match="cache.guidance_reuse: start must be a fraction of the run"):
+    with pytest.raises(AdaCacheError, match="cache.guidance_reuse: start must be a fraction from 0 to 1"):
         load(plain, cache={**section, "guidance_reuse": {"start": 12}})
 
 

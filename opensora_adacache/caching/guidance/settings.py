@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from opensora_adacache.caching.checks import check_counts, check_positive, is_number, plain
+from opensora_adacache.caching.checks import check_counts, check_fraction, check_positive, plain
 from opensora_adacache.caching.fractions import whole_steps
 
 
@@ -55,9 +55,7 @@ class GuidanceReuse:
             object.__setattr__(self, each.name, plain(getattr(self, each.name)))
         check_counts(self, "interval")
         for name in ("start", "low_until", "high_from"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a fraction of the run from 0 to 1, got {value!r}")
+            check_fraction(name, getattr(self, name))
         check_positive("low_factor", self.low_factor)
         check_positive("high_factor", self.high_factor)
 

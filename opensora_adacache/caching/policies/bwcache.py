@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_positive, is_index, is_number, items
+from opensora_adacache.caching.checks import check_fraction, check_positive, is_index, items
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, Decision, Probe, StackView
 from opensora_adacache.caching.distance import change_sums, relative_change
 from opensora_adacache.caching.fractions import whole_steps
@@ -55,9 +55,7 @@ class BWCacheConfig(CacheConfig):
         super().__post_init__()
         check_positive("threshold", self.threshold)
         for name in ("skipped_fraction", "kept_fraction"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a fraction, from 0 to 1, got {value!r}")
+            check_fraction(name, getattr(self, name))
         if self.layers is not None:
             layers = items("layers", self.layers)
             if not layers or not all(map(is_index, layers)):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opensora_adacache.caching.checks import check_counts, check_positive, is_number
+from opensora_adacache.caching.checks import check_counts, check_fraction, check_positive, is_number
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
 from opensora_adacache.caching.distance import change_sums
 from opensora_adacache.caching.fractions import whole_steps
@@ -54,8 +54,7 @@ class DiCacheConfig(CacheConfig):
         super().__post_init__()
         check_positive("threshold", self.threshold)
         check_counts(self, "probe_blocks")
-        if not is_number(self.retention) or not 0 <= self.retention <= 1:
-            raise ValueError(f"retention must be a fraction of the steps, from 0 to 1, got {self.retention!r}")
+        check_fraction("retention", self.retention)
         if not isinstance(self.subtract_input, bool):
             raise ValueError(f"subtract_input must be True or False, got {self.subtract_input!r}")
         if not is_number(self.limit) or self.limit < 1:

@@ -54,7 +54,9 @@ class UnshiftedERTACacheConfig(PlannedConfig):
                 raise ValueError(f"{name} must be numbers, one for each step, got {values}")
             object.__setattr__(self, name, values)
         if len(self.slopes) != len(self.offsets):
-            raise ValueError(f"slopes and offsets must have the same length, got {len(self.slopes)} and {len(self.offsets)}")
+            raise ValueError(
+                f"slopes and offsets must have the same length, got {len(self.slopes)} and {len(self.offsets)}"
+            )
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         super().check_run(num_sampling_steps, depth)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opensora_adacache.caching.checks import check_positive, is_count, is_number, items
+from opensora_adacache.caching.checks import check_counts, check_fraction, check_positive, is_number, items
 from opensora_adacache.caching.fractions import whole_steps
 from opensora_adacache.caching.policies.planned import FixedStepsConfig
 
@@ -36,10 +36,8 @@ class MagCacheConfig(FixedStepsConfig):
         if not self.ratios or not all(is_number(ratio) and ratio > 0 for ratio in self.ratios):
             raise ValueError("ratios must be numbers above 0 for steps 2..n: calibrate them on this model")
         check_positive("threshold", self.threshold)
-        if not is_count(self.max_skips):
-            raise ValueError(f"max_skips must be a whole number of at least 1, got {self.max_skips!r}")
-        if not is_number(self.retention) or not 0 <= self.retention <= 1:
-            raise ValueError(f"retention must lie in 0..1, got {self.retention!r}")
+        check_counts(self, "max_skips")
+        check_fraction("retention", self.retention)
 
     def check_run(self, num_sampling_steps: int, depth: int) -> None:
         super().check_run(num_sampling_steps, depth)

@@ -44,9 +44,9 @@ def test_weights_grow_with_each_step_since_the_rows_were_computed():
     ("settings", "message"),
     [
         ({"interval": 0}, "interval must be a whole number of at least 1, got 0"),
-        ({"start": 12}, "start must be a fraction of the run from 0 to 1, got 12"),
+        ({"start": 12}, "start must be a fraction from 0 to 1, got 12"),
         ({"low_factor": 0}, "low_factor must be above 0, got 0"),
-        ({"high_from": "late"}, "high_from must be a fraction of the run"),
+        ({"high_from": "late"}, "high_from must be a fraction from 0 to 1"),
     ],
 )
 def test_bad_settings(settings, message):

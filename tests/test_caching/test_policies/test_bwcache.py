@@ -106,8 +106,8 @@ def test_what_is_known_before_a_run():
     ("values", "message"),
     [
         ({"threshold": -1.0}, "threshold must be above 0"),
-        ({"skipped_fraction": 1.5}, "skipped_fraction must be a fraction, from 0 to 1, got 1.5"),
-        ({"kept_fraction": "x"}, "kept_fraction must be a fraction, from 0 to 1, got 'x'"),
+        ({"skipped_fraction": 1.5}, "skipped_fraction must be a fraction from 0 to 1, got 1.5"),
+        ({"kept_fraction": "x"}, "kept_fraction must be a fraction from 0 to 1, got 'x'"),
         ({"layers": ()}, "layers must be layers, counted from 0, or None for all"),
         ({"layers": (-1,)}, "layers must be layers, counted from 0, or None for all"),
     ],

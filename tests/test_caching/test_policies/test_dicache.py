@@ -64,7 +64,7 @@ def test_what_is_known_before_a_run():
     [
         ({"threshold": 0.0}, "threshold must be above 0"),
         ({"probe_blocks": 0}, "probe_blocks must be a whole number of at least 1, got 0"),
-        ({"retention": 1.5}, "retention must be a fraction of the steps, from 0 to 1, got 1.5"),
+        ({"retention": 1.5}, "retention must be a fraction from 0 to 1, got 1.5"),
         ({"subtract_input": 1}, "subtract_input must be True or False, got 1"),
         ({"limit": 0.9}, "limit must be a number of at least 1, got 0.9"),
     ],
