@@ -20,6 +20,10 @@ def transformers_of(pipeline: Any) -> dict[str, nn.Module]:
     """
     named = ((name, getattr(pipeline, name, None)) for name in (FIRST, SECOND))
     found = {name: module for name, module in named if module is not None}
+    if not found and hasattr(pipeline, FIRST) and hasattr(pipeline, "load_components"):
+        raise ValueError(
+            f"the transformer of this {type(pipeline).__name__} is not loaded: call its load_components() first"
+        )
     if not found:
         raise ValueError(f"{type(pipeline).__name__} has no transformer, and apply_cache caches transformers only")
     return found
