@@ -46,6 +46,8 @@ class TransformerAdapter:
         latents: argument of the model's forward with the noisy latents: a tensor whose first axis is the batch, or a
             list of tensors.
         timestep: argument of the model's forward with the timestep.
+        other_timesteps: arguments with the timesteps of further streams. The first of them counts where a call gives no
+            timestep for the video, because none of its frames are noisy.
         timestep_by_row: whether the first axis of the timestep is the batch. If not, its noisiest value counts.
         timestep_range: timestep of pure noise, or of clean latents if it rises: 1000, or 1 for timesteps in 0..1.
         rising_timestep: whether the timestep rises from 0 over the run instead of falling to 0.
@@ -89,6 +91,7 @@ class TransformerAdapter:
     skips_blocks: bool = False
     latents: str = "hidden_states"
     timestep: str = "timestep"
+    other_timesteps: tuple[str, ...] = ()
     timestep_by_row: bool = True
     timestep_range: float = 1000.0
     rising_timestep: bool = False
@@ -111,7 +114,7 @@ class TransformerAdapter:
     after_attention: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("stacks", "before", "between", "joined", "shared", "whole_batch"):
+        for name in ("stacks", "before", "between", "other_timesteps", "joined", "shared", "whole_batch"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be a tuple of names, got the single name {getattr(self, name)!r}")
         if not self.stacks:

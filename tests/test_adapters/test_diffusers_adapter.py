@@ -340,3 +340,45 @@ def test_a_pipeline_is_not_a_model():
 
     with pytest.raises(ValueError, match="got Pipeline; give it the pipeline's transformer"):
         apply_cache(Pipeline(), ONES, STEPS)
+
+
+@torch.no_grad()
+def test_a_video_without_noise(tiny_models):
+    """Cosmos 3 that finds the actions between finished frames: only the actions have a timestep."""
+    import diffusers
+
+    tiny = tiny_models["cosmos-3"]
+    heads = {"action_gen": True, "action_dim": 4, "num_embodiment_domains": 2}
+    model = diffusers.Cosmos3OmniTransformer(**tiny.config, **heads).eval()
+    length, video, actions = tiny.shared["sequence_length"], tiny.latents(0), torch.arange(3)
+    call = {
+        **tiny.shared,
+        "input_ids": tiny.text(0)["input_ids"][0],
+        "position_ids": torch.arange(length + 3).expand(3, -1),
+        "sequence_length": length + 3,
+        "vision_tokens": [video],
+        "vision_timesteps": torch.zeros(0),
+        "vision_mse_loss_indexes": actions[:0],
+        "vision_noisy_frame_indexes": [actions[:0]],
+        "action_token_shapes": [(3, 1, 1)],
+        "action_sequence_indexes": length + actions,
+        "action_mse_loss_indexes": length + actions,
+        "action_noisy_frame_indexes": [actions],
+        "action_domain_ids": [actions[:1]],
+        "return_dict": False,
+    }
+
+    def sample():
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        for t in torch.linspace(1000, 1000 / STEPS, STEPS):
+            with model.cache_context("cond"):
+                x = x - model(**call, action_tokens=[x], action_timesteps=t.expand(3))[2][0] / STEPS
+        return x
+
+    plain = sample()
+    for config, steps in ((ONES, [*range(1, STEPS + 1)]), (StaticConfig(interval=3), [1, 4, 7])):
+        with apply_cache(model, config, STEPS) as session:
+            found = sample()
+            assert torch.equal(found, plain) is (config is ONES) and computed_steps(session.trace) == steps
+    with apply_cache(model, ONES, STEPS), pytest.raises(ValueError, match="this call gives no vision_timesteps"):
+        model(**call)

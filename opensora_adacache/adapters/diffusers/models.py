@@ -92,6 +92,7 @@ MODELS: dict[str, TransformerAdapter] = {
         stacks=("layers",),
         latents="vision_tokens",
         timestep="vision_timesteps",
+        other_timesteps=("action_timesteps", "sound_timesteps"),
         timestep_by_row=False,
         rectified_flow=True,
         block_tokens="gen_seq",
