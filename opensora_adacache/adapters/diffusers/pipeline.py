@@ -16,6 +16,7 @@ from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.adapters.diffusers.pipeline_steps import (
     PipelineCalls,
     count_steps,
+    is_guided_by_calls,
     is_unguided,
     scheduler_position,
     weights_of_run,
@@ -80,6 +81,7 @@ def attach_pipeline(
         session.begins_call = PipelineCalls(pipeline).begins
         session.output_weights = partial(weights_of_run, pipeline, from_start=from_start)
         session.is_unguided = partial(is_unguided, pipeline)
+        session.is_guided_by_calls = is_guided_by_calls(pipeline, transformer)
         session.scheduler_position = partial(scheduler_position, pipeline)
         session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
         return session
