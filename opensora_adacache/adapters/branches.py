@@ -256,10 +256,7 @@ class BranchedSession:
         ChronoEdit drops frames within a run, after its reasoning steps. A callback may switch guidance on, which
         doubles the batch. Where it is switched off, the run goes on with the rows that are left.
         """
-        shape = session.latents_shape
-        if self.begins_call is _never or shape is None:
-            return False
-        return shape[1:] != latents.shape[1:] or len(latents) > shape[0]
+        return self.begins_call is not _never and session.has_another_shape(latents)
 
     def _begin_what_is_left(self, session: CacheSession) -> None:
         """End the run of a branch, and let the next call begin one of the steps that are left.
