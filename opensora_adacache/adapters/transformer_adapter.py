@@ -71,8 +71,8 @@ class TransformerAdapter:
             that the cache needs are then copied.
         history_first: whether tokens of earlier frames come before those of the grid, and are not read after the
             stack. They are neither measured nor stored.
-        shared: arguments of a block that all rows share, such as rotary embeddings. Name those whose first axis may
-            happen to be as long as the batch.
+        shared: arguments of a block or of the model's forward that all rows share, such as rotary embeddings. Name
+            those whose first axis may happen to be as long as the batch.
         whole_batch: arguments of a block that hold tensors of all rows and cannot be divided, such as a key-value
             memory. With one of them, the videos of a batch decide together.
         splits_tokens: whether the model was tried with diffusers' context parallelism, where each device holds an equal
