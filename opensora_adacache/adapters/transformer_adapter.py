@@ -44,7 +44,8 @@ class TransformerAdapter:
             of a tuple.
         skips_blocks: whether some calls leave out some of the blocks.
         latents: argument of the model's forward with the noisy latents: a tensor whose first axis is the batch, or a
-            list of tensors.
+            list of tensors, one per video. With a `layout` of "sequence", a list holds the items of one video, of which
+            the last is denoised.
         timestep: argument of the model's forward with the timestep.
         other_timesteps: arguments with the timesteps of further streams. The first of them counts where a call gives no
             timestep for the video, because none of its frames are noisy.
@@ -112,6 +113,11 @@ class TransformerAdapter:
     splits_tokens: bool = False
     attention: str | None = None
     after_attention: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether a call holds one video, as a sequence without a batch, perhaps after items that condition it."""
+        return "sequence" in self.layout.values()
 
     def __post_init__(self) -> None:
         for name in ("stacks", "before", "between", "other_timesteps", "joined", "shared", "whole_batch"):

@@ -113,6 +113,19 @@ def test_a_transformer_that_is_replaced(name, part):
         assert generate(pipeline, name, 8).isfinite().all()
 
 
+def test_two_pipelines_with_one_scheduler():
+    """Each looks after its own transformer, for as long as it has a cache."""
+    first, second = make_pipeline("latte"), make_pipeline("latte")
+    second.scheduler = first.scheduler
+    sessions = [apply_cache(pipeline, RATE_2) for pipeline in (first, second)]
+    expected = generate(second, "latte", 5)
+    sessions[0].detach()
+    first.transformer = make_pipeline("latte").transformer
+    assert torch.equal(generate(second, "latte", 5), expected) and len(sessions[1].trace) == 5
+    assert generate(first, "latte", 5).isfinite().all()
+    sessions[1].detach()
+
+
 def test_a_transformer_within_another_module():
     """As a user's own wrapper, or one that distributes a model, holds it: the cache still sees its calls."""
     pipeline = make_pipeline("latte")

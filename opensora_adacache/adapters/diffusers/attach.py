@@ -104,7 +104,7 @@ def _call(
 ) -> Callable:
     """Run each call of the model as one step of the branch that the pipeline names."""
     signature = inspect.signature(type(model).forward)
-    form = ReturnedForm()
+    form = ReturnedForm(known.is_packed)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(model, *args, **kwargs).arguments
@@ -115,7 +115,7 @@ def _call(
                 "gradient checkpointing runs the blocks again in the backward pass, where no cache knows their step: "
                 "sample in torch.no_grad(), or call disable_gradient_checkpointing()"
             )
-        latents = batched(arguments[known.latents])
+        latents = batched(arguments[known.latents], known.is_packed)
         if arguments.get("enable_temporal_attentions") is False:
             raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:

@@ -14,14 +14,19 @@ OTHER = "transformer_ref"
 """Transformer that takes all steps of some calls in place of the first one: in MiniMax-H3, those with references."""
 
 
+def loaded_transformers(pipeline: Any) -> dict[str, nn.Module]:
+    """Return the transformers that a pipeline has at present, by the names of their components."""
+    named = ((name, getattr(pipeline, name, None)) for name in (FIRST, SECOND, OTHER))
+    return {name: module for name, module in named if module is not None}
+
+
 def transformers_of(pipeline: Any) -> dict[str, nn.Module]:
     """Return the transformers of a pipeline by the names of their components.
 
     Raises:
         ValueError: it has none.
     """
-    named = ((name, getattr(pipeline, name, None)) for name in (FIRST, SECOND, OTHER))
-    found = {name: module for name, module in named if module is not None}
+    found = loaded_transformers(pipeline)
     if not found and hasattr(pipeline, FIRST) and hasattr(pipeline, "load_components"):
         raise ValueError(
             f"the transformer of this {type(pipeline).__name__} is not loaded: call its load_components() first"

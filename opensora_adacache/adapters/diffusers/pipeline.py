@@ -11,7 +11,12 @@ from torch import nn
 
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
-from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts, transformers_of
+from opensora_adacache.adapters.diffusers.experts import (
+    FIRST,
+    StepsOfExperts,
+    loaded_transformers,
+    transformers_of,
+)
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.adapters.diffusers.pipeline_steps import (
     PipelineCalls,
@@ -111,17 +116,19 @@ def _watch(pipeline: Any, cached: Mapping[str, nn.Module], session: BranchedSess
     A pipeline that got another transformer calls nothing that the cache has wrapped. But all pipelines call their
     scheduler's `set_timesteps` before the first step.
     """
-    scheduler = pipeline.scheduler
+    scheduler = getattr(pipeline, "scheduler", None)
     if scheduler is None:  # of a modular pipeline, which loads it later
         return
     original, detach = scheduler.set_timesteps, session.on_detach
-    patches = Patches()
+    patches, watched = Patches(), dict(cached)
 
     def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-        check_transformers(pipeline, cached)
+        if watched:
+            check_transformers(pipeline, watched)
         return original(*args, **kwargs)
 
     def on_detach() -> None:
+        watched.clear()  # the cache of another pipeline with this scheduler may have wrapped the wrapper
         patches.restore()
         detach()
 
@@ -133,7 +140,7 @@ def _watch(pipeline: Any, cached: Mapping[str, nn.Module], session: BranchedSess
 
 def check_transformers(pipeline: Any, cached: Mapping[str, nn.Module]) -> None:
     """Raise ValueError if a pipeline has a transformer that is none of the cached ones and contains none of them."""
-    for part, transformer in transformers_of(pipeline).items():
+    for part, transformer in loaded_transformers(pipeline).items():
         if not any(module is one for module in transformer.modules() for one in cached.values()):
             raise ValueError(
                 f"the {part} of this {type(pipeline).__name__} was replaced after apply_cache, so that it would run "
