@@ -58,6 +58,7 @@ class BranchedSession:
         config_for: returns the settings for a number of steps. None uses the same ones for all.
         output_weights: see `CacheSession.output_weights`.
         is_unguided: whether the pipeline says that guidance is off.
+        is_guided_by_calls: whether the pipeline makes a call for each guidance branch, be it named or not.
         scheduler_position: returns how many steps the pipeline's scheduler has taken; None if it is unknown.
     """
 
@@ -77,6 +78,7 @@ class BranchedSession:
         self.begins_call: Callable[[], bool] = _never
         self.is_interrupted: Callable[[], bool] = _never
         self.is_unguided: Callable[[], bool] = _never
+        self.is_guided_by_calls = False
         self.scheduler_position: Callable[[], int | None] = _unknown
         self.branches: dict[str, CacheSession] = {}
         self.config_for: Callable[[int], CacheConfig] | None = None
@@ -251,10 +253,10 @@ class BranchedSession:
     def _has_another_shape(self, session: CacheSession, latents: Tensor) -> bool:
         """Return whether a call has latents of another shape than its run, and the pipeline says that it is no new one.
 
-        ChronoEdit drops frames within a run, after its reasoning steps.
+        ChronoEdit drops frames within a run, after its reasoning steps. A callback may switch guidance on, which
+        doubles the batch. Where it is switched off, the run goes on with the rows that are left.
         """
-        shape = session.latents_shape
-        return self.begins_call is not _never and shape is not None and shape[1:] != latents.shape[1:]
+        return self.begins_call is not _never and session.has_another_shape(latents)
 
     def _begin_what_is_left(self, session: CacheSession) -> None:
         """End the run of a branch, and let the next call begin one of the steps that are left.
@@ -302,7 +304,7 @@ class BranchedSession:
 
     def _guidance_in_batch(self, name: str, latents: Tensor) -> bool:
         """Return whether a batch holds both guidance branches: at the first step these have the same latents."""
-        if name not in PAIRED_BRANCHES or latents.shape[0] % 2 or self.is_unguided():
+        if self.is_guided_by_calls or name not in PAIRED_BRANCHES or latents.shape[0] % 2 or self.is_unguided():
             return False
         if self.config.decision == "batch" and self.config.guidance_reuse is None:
             return False

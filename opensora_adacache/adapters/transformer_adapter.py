@@ -44,8 +44,11 @@ class TransformerAdapter:
             of a tuple.
         skips_blocks: whether some calls leave out some of the blocks.
         latents: argument of the model's forward with the noisy latents: a tensor whose first axis is the batch, or a
-            list of tensors.
+            list of tensors, one per video. With a `layout` of "sequence", a list holds the items of one video, of which
+            the last is denoised.
         timestep: argument of the model's forward with the timestep.
+        other_timesteps: arguments with the timesteps of further streams. The first of them counts where a call gives no
+            timestep for the video, because none of its frames are noisy.
         timestep_by_row: whether the first axis of the timestep is the batch. If not, its noisiest value counts.
         timestep_range: timestep of pure noise, or of clean latents if it rises: 1000, or 1 for timesteps in 0..1.
         rising_timestep: whether the timestep rises from 0 over the run instead of falling to 0.
@@ -69,8 +72,8 @@ class TransformerAdapter:
             that the cache needs are then copied.
         history_first: whether tokens of earlier frames come before those of the grid, and are not read after the
             stack. They are neither measured nor stored.
-        shared: arguments of a block that all rows share, such as rotary embeddings. Name those whose first axis may
-            happen to be as long as the batch.
+        shared: arguments of a block or of the model's forward that all rows share, such as rotary embeddings. Name
+            those whose first axis may happen to be as long as the batch.
         whole_batch: arguments of a block that hold tensors of all rows and cannot be divided, such as a key-value
             memory. With one of them, the videos of a batch decide together.
         splits_tokens: whether the model was tried with diffusers' context parallelism, where each device holds an equal
@@ -89,6 +92,7 @@ class TransformerAdapter:
     skips_blocks: bool = False
     latents: str = "hidden_states"
     timestep: str = "timestep"
+    other_timesteps: tuple[str, ...] = ()
     timestep_by_row: bool = True
     timestep_range: float = 1000.0
     rising_timestep: bool = False
@@ -110,8 +114,13 @@ class TransformerAdapter:
     attention: str | None = None
     after_attention: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether a call holds one video, as a sequence without a batch, perhaps after items that condition it."""
+        return "sequence" in self.layout.values()
+
     def __post_init__(self) -> None:
-        for name in ("stacks", "before", "between", "joined", "shared", "whole_batch"):
+        for name in ("stacks", "before", "between", "other_timesteps", "joined", "shared", "whole_batch"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be a tuple of names, got the single name {getattr(self, name)!r}")
         if not self.stacks:

@@ -184,6 +184,10 @@ class Run:
             return None
         return slice(pair.num_videos, num_rows) if prompts_last else slice(pair.num_videos)
 
+    def grows_to(self, num_rows: int) -> bool:
+        """Return whether a call has more rows than the run, which leaves none of them out."""
+        return num_rows > self.shape[0] and self.rows_to_run(num_rows, prompts_last=True) is None
+
     def open_step(
         self,
         latents: Tensor,

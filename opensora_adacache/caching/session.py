@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from opensora_adacache.caching.contract import CacheConfig, CachePolicy, StackView
@@ -326,10 +325,10 @@ class CacheSession:
         """Number of steps of the current run so far, including the open one; 0 before it starts."""
         return self._run.num_steps_opened if self._run else 0
 
-    @property
-    def latents_shape(self) -> torch.Size | None:
-        """The shape of the current run's latents [R, …]; None before it starts."""
-        return self._run.shape if self._run else None
+    def has_another_shape(self, latents: Tensor) -> bool:
+        """Return whether latents [R, …] have another shape than those of the current run, or more rows."""
+        run = self._run
+        return run is not None and (run.shape[1:] != latents.shape[1:] or run.grows_to(len(latents)))
 
     @property
     def step(self) -> int:

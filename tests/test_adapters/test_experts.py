@@ -263,3 +263,33 @@ def test_by_speedup(pipeline):
         apply_cache(pipeline, speedup=2, policy="forecastcache")
     with apply_cache(pipeline, ForecastCacheConfig(speedup=1.25)), pytest.warns(UserWarning, match="has no profile"):
         generate(pipeline, 16)
+
+
+def test_a_transformer_that_takes_all_steps_of_some_calls():
+    """As that of MiniMax-H3 for calls with references, which was passed by without a word."""
+    pipeline = make_pipeline("wan")
+    pipeline.transformer_ref = make_pipeline("wan", layers=3).transformer
+    models = pipeline.transformer, pipeline.transformer_ref
+
+    def call(with_references):
+        # as if the pipeline had chosen the transformer itself
+        pipeline.transformer, pipeline.transformer_ref = reversed(models) if with_references else models
+        return pipeline(
+            "a red circle",
+            **{**call_arguments("wan"), "output_type": "latent", "num_inference_steps": 6},
+            generator=torch.Generator().manual_seed(0),
+        ).frames
+
+    plain = [call(with_references) for with_references in (False, True)]
+    pipeline.transformer, pipeline.transformer_ref = models
+    with apply_cache(pipeline, ONES):
+        assert all(torch.equal(call(number == 1), plain[number]) for number in (0, 1, 0))
+    pipeline.transformer, pipeline.transformer_ref = models
+    seen = []
+    with apply_cache(pipeline, RATE_2) as session:
+        session.on_step = lambda name, step: seen.append(step.index)
+        for with_references in (False, True, True, False):
+            seen.clear()
+            cached = call(with_references)
+            assert schedules(session) == both([1, 2, 4, 5, 6]) and seen == [i for i in range(6) for _ in range(2)]
+            assert not torch.equal(cached, plain[with_references])

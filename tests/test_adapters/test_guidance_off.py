@@ -1,4 +1,7 @@
-"""Guidance that is switched off within a run: the batch halves, and the prompts' rows go on as they would alone."""
+"""Guidance that is switched off or on within a run.
+
+Where the batch halves, the prompts' rows go on as they would alone. Where it doubles, the policy begins anew.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from opensora_adacache.caching.policies.dicache import DiCacheConfig
 from opensora_adacache.caching.policies.dmd import DMDConfig
 from opensora_adacache.caching.policies.easycache import EasyCacheConfig
 from opensora_adacache.caching.policies.fbcache import FBCacheConfig
+from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.policies.spectrum import SpectrumConfig
 from opensora_adacache.caching.policies.tafc import TAFCConfig
 from opensora_adacache.caching.policies.taylorseer import TaylorSeerConfig
@@ -90,11 +94,11 @@ def sampler(request, tiny_models, golden_model):
 
 
 @torch.no_grad()
-def sample(sampler, half_at=HALF_AT):
+def sample(sampler, guided=range(HALF_AT)):
     """Return the outputs for the prompts at every step; the latents go on with these alone."""
     x, outs = sampler.x, []
     for index, t in enumerate(torch.linspace(1000, 1000 / STEPS, STEPS)):
-        both = index < half_at
+        both = index in guided
         out = sampler.step(torch.cat([x, x]) if both else x, t, both)
         outs.append(out[sampler.prompts] if both else out)
         x = x - outs[-1] / STEPS
@@ -128,7 +132,7 @@ def test_the_rows_that_remain_go_on(sampler, name):
 def test_they_go_on_with_their_own_residuals(sampler, name):
     """A schedule that depends on no figure: the prompts' rows are what they are without the others from the start."""
     with apply_cache(sampler.model, CONFIGS[name], STEPS, scheduler="rectified flow") as session:
-        alone = sample(sampler, half_at=0)
+        alone = sample(sampler, guided=())
         steps = computed_steps(session.trace)
         halved = sample(sampler)
         assert computed_steps(session.trace) == steps
@@ -141,3 +145,26 @@ def test_each_video_decides_for_itself(sampler):
         both = sample(sampler)
         traces = [computed_steps(trace) for trace in session.traces]
         assert len(traces) == 2 and both.isfinite().all()
+
+
+@pytest.mark.parametrize("guided", [range(2, STEPS), range(2, 5)], ids=["from-step-3", "steps-3-to-5"])
+def test_guidance_that_is_switched_on(tiny_models, guided):
+    """A pipeline says that no other video begins; of a model by itself, another one could be meant."""
+    sampler = CogVideoX(tiny_models["cogvideox"])
+    plain = sample(sampler, guided)
+    config = AdaCacheConfig({1e9: 3, 1e10: 1}, decision="sample")
+    for settings, steps in ((COMPUTE_ALL["AdaCache"], [1, 2, 3, 4, 5, 6, 7]), (config, [1, 2, 5, 6, 7])):
+        with apply_cache(sampler.model, settings, STEPS) as session:
+            with pytest.raises(ValueError, match="latents changed from .2, .* to .4, .* at step 3 of 9"):
+                sample(sampler, guided)
+            session.begins_call = lambda: False
+            outs = sample(sampler, guided)
+            assert [computed_steps(trace) for trace in session.traces] == [steps] * (1 if settings is not config else 2)
+            assert session.traces[0][0].rows_computed == 4
+            assert torch.equal(sample(sampler, guided), outs)
+        assert torch.equal(outs, plain) is (settings is not config) and outs.isfinite().all()
+    session = apply_cache(sampler.model, PlannedConfig((1, 9)), STEPS)
+    session.begins_call = lambda: False
+    with pytest.raises(ValueError, match="after 2 of 9 steps, and the policy begins anew with the 7 that are left"):
+        sample(sampler, guided)
+    session.detach()

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from opensora_adacache import apply_cache
+from opensora_adacache.adapters.diffusers.models import MODELS
+from opensora_adacache.adapters.diffusers.outputs import rows_of_call
 from opensora_adacache.caching.forecast.config import PlannedForecastConfig
 from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.guidance.unconditional import PLAIN, UnconditionalOutput
@@ -265,6 +267,22 @@ def test_two_calls_follow_the_conditional_branch(tiny_models):
     assert left_out == [4, 5, 6, 8, 10, 11]
     uncond = [2 * (step in computed and step not in left_out) for step in range(1, STEPS + 1)]
     assert branches["uncond"] == (uncond, left_out)
+
+
+def test_arguments_that_all_rows_share():
+    """Some rows of a call get them whole, also where they are as long as the batch."""
+    shared = {
+        "WanVACETransformer3DModel": {"control_hidden_states_scale": torch.tensor([1.0, 0.5])},
+        "Kandinsky5Transformer3DModel": {
+            "visual_rope_pos": [torch.arange(2)] * 3,
+            "text_rope_pos": torch.arange(2),
+        },
+        "Kandinsky6Transformer3DModel": {"visual_rope_pos": (torch.arange(2),) * 3},
+        "HunyuanVideoFramepackTransformer3DModel": {"indices_latents": torch.arange(2)},
+    }
+    for name, arguments in shared.items():
+        found = rows_of_call({"hidden_states": torch.zeros(2, 4), **arguments}, slice(0, 1), 2, MODELS[name])
+        assert found.pop("hidden_states").shape == (1, 4) and found == arguments
 
 
 # What is refused

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+
 import pytest
 import torch
 
@@ -69,6 +72,13 @@ def test_what_is_no_pipeline_for_a_cache():
         apply_cache(pipeline, RATE_2)
 
 
+def test_a_modular_pipeline_before_its_parts_are_loaded():
+    from diffusers.modular_pipelines import WanBlocks
+
+    with pytest.raises(ValueError, match=r"the transformer of this WanModular.* is not loaded: call its load_comp"):
+        apply_cache(WanBlocks().init_pipeline(), RATE_2)
+
+
 def test_every_call_of_the_model_is_shown():
     pipeline, seen = make_pipeline("wan"), []
     with apply_cache(pipeline, RATE_2) as session:
@@ -77,3 +87,60 @@ def test_every_call_of_the_model_is_shown():
     assert [entry[:2] for entry in seen] == [(name, i) for i in range(5) for name in ("cond", "uncond")]
     assert [computed for _, _, (computed,), _ in seen[::2]] == [record.computed for record in session.trace]
     assert {rows for *_, rows in seen} == {1}
+
+
+@pytest.mark.parametrize(("name", "part"), [("ltx-video", "transformer"), ("wan-2.2", "transformer_2")])
+def test_a_transformer_that_is_replaced(name, part):
+    """It would run without the cache, and nothing would say so."""
+    pipeline, other = make_pipeline(name), make_pipeline(name).transformer
+    cached = getattr(pipeline, part)
+    signature = inspect.signature(pipeline.scheduler.set_timesteps)
+    with apply_cache(pipeline, RATE_2) as session:
+        assert inspect.signature(pipeline.scheduler.set_timesteps) == signature
+        expected = generate(pipeline, name, 8)
+        setattr(pipeline, part, other)
+        with pytest.raises(ValueError, match=f"the {part} of this {type(pipeline).__name__} was replaced after apply_"):
+            generate(pipeline, name, 8)
+        setattr(pipeline, part, cached)
+        assert torch.equal(generate(pipeline, name, 8), expected)
+        twin = copy.deepcopy(pipeline.scheduler)
+        twin.set_timesteps(3, mu=1.0)
+        assert (len(twin.timesteps), len(pipeline.scheduler.timesteps)) == (3, 8)
+        setattr(pipeline, part, other)
+        session.detach()
+    assert generate(pipeline, name, 8).isfinite().all()
+    with apply_cache(pipeline, RATE_2):
+        assert generate(pipeline, name, 8).isfinite().all()
+
+
+def test_two_pipelines_with_one_scheduler():
+    """Each looks after its own transformer, for as long as it has a cache."""
+    first, second = make_pipeline("latte"), make_pipeline("latte")
+    second.scheduler = first.scheduler
+    sessions = [apply_cache(pipeline, RATE_2) for pipeline in (first, second)]
+    expected = generate(second, "latte", 5)
+    sessions[0].detach()
+    first.transformer = make_pipeline("latte").transformer
+    assert torch.equal(generate(second, "latte", 5), expected) and len(sessions[1].trace) == 5
+    assert generate(first, "latte", 5).isfinite().all()
+    sessions[1].detach()
+
+
+def test_a_transformer_within_another_module():
+    """As a user's own wrapper, or one that distributes a model, holds it: the cache still sees its calls."""
+    pipeline = make_pipeline("latte")
+
+    class Holder(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.config, self.dtype = inner, inner.config, inner.dtype
+
+        def forward(self, *args, **kwargs):
+            return self.inner(*args, **kwargs)
+
+    with apply_cache(pipeline, RATE_2) as session:
+        expected = generate(pipeline, "latte", 5)
+        pipeline.transformer = Holder(pipeline.transformer)
+        assert torch.equal(generate(pipeline, "latte", 5), expected) and len(session.trace) == 5

@@ -10,6 +10,7 @@ import torch
 
 from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.branches import BranchedSession
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.errors.family import AdaCacheWarning
@@ -129,6 +130,32 @@ def test_videos_with_the_same_noise_are_not_guidance_branches(name):
             generate(pipeline, name, prompt=prompts, generator=noise(), guidance_scale=scale)
             assert [len(branch.traces) for branch in session.branches.values()] == number
             assert session.traces[0][0].rows_computed == (2 if scale == 1.0 else 4)
+
+
+def test_videos_with_the_same_noise_where_guidance_takes_two_calls():
+    """Whose pipeline does not name them."""
+    import diffusers
+
+    parts = make_pipeline("wan").components
+    pipeline = diffusers.WanVideoToVideoPipeline(
+        *(parts[name] for name in ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"))
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1, 1, 1)
+    size = {"height": 32, "width": 32, "max_sequence_length": 16, "output_type": "latent"}
+
+    def call(scale):
+        prompts = ["a red circle", "a blue square"]
+        return pipeline(None, prompts, latents=noise, num_inference_steps=5, guidance_scale=scale, **size).frames
+
+    with apply_cache(pipeline, EACH_VIDEO) as session:
+        call(4.0)
+        assert {name: len(branch.traces) for name, branch in session.branches.items()} == {"": 2, "call 2": 2}
+    reuse = StaticConfig(interval=1, guidance_reuse=GuidanceReuse(interval=2, start=0))
+    with apply_cache(pipeline, reuse):
+        for scale in (1.0, 4.0):
+            with pytest.raises(ValueError, match="guidance_reuse needs both guidance branches of each video"):
+                call(scale)
 
 
 def test_a_number_of_steps_that_is_refused_changes_no_settings():

@@ -104,7 +104,7 @@ def _call(
 ) -> Callable:
     """Run each call of the model as one step of the branch that the pipeline names."""
     signature = inspect.signature(type(model).forward)
-    form = ReturnedForm()
+    form = ReturnedForm(known.is_packed)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind(model, *args, **kwargs).arguments
@@ -115,14 +115,12 @@ def _call(
                 "gradient checkpointing runs the blocks again in the backward pass, where no cache knows their step: "
                 "sample in torch.no_grad(), or call disable_gradient_checkpointing()"
             )
-        latents = batched(arguments[known.latents])
-        if arguments.get(known.timestep) is None:
-            raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
+        latents = batched(arguments[known.latents], known.is_packed)
         if arguments.get("enable_temporal_attentions") is False:
             raise ValueError("this call runs the model without its temporal blocks: detach the cache to make an image")
         if session.at_start:
             _check_other_caches(model)
-        timestep = falling_timestep(arguments[known.timestep], known)
+        timestep = falling_timestep(_timestep(arguments, known), known)
         with session.model_call(listener.branch, latents, timestep, listener.step_index) as branch:
             grid = _grid(model, known, arguments)
             run = _Rows(original, args, kwargs, arguments, stack, branch, grid, known, form, len(latents))
@@ -170,6 +168,19 @@ class _Rows:
             )
         self.returned, self.output = returned, self.form.read(returned)
         return self.output
+
+
+def _timestep(arguments: Mapping[str, Any], known: TransformerAdapter) -> Any:
+    """Return the timestep of a call: of its video, or of another stream if no frame of the video is noisy.
+
+    Raises:
+        ValueError: the call gives none.
+    """
+    for name in (known.timestep, *known.other_timesteps):
+        given = arguments.get(name)
+        if given is not None and torch.as_tensor(given).numel():
+            return given
+    raise ValueError(f"this call gives no {known.timestep}: a cache needs it to tell one step from the next")
 
 
 def falling_timestep(timestep: Any, known: TransformerAdapter) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from opensora_adacache.adapters.branches import BranchedSession
-from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts
+from opensora_adacache.adapters.diffusers.experts import StepsOfExperts
 from opensora_adacache.caching.contract import CacheConfig
 from opensora_adacache.caching.observed_step import ObservedStep
 from opensora_adacache.caching.session import DETACH_OUTSIDE, CacheSession
@@ -108,7 +108,7 @@ class ExpertsSession:
         parts: dict[str, list[tuple[int, CacheSession]]] = {}
         for name, session in self.sessions.items():
             for branch, part in session.branches.items():
-                parts.setdefault(branch, []).append((self._steps_before(name), part))
+                parts.setdefault(branch, []).append((self._steps.before(name), part))
         return {branch: ExpertsBranch(tuple(of_branch)) for branch, of_branch in parts.items()}
 
     @property
@@ -163,8 +163,5 @@ class ExpertsSession:
             except ValueError as error:
                 raise ValueError(f"{name} takes {number} of the {self._num_all} steps: {error}") from None
 
-    def _steps_before(self, name: str) -> int:
-        return 0 if name == FIRST else self._steps.num_first
-
     def _show(self, transformer: str, branch: str, step: ObservedStep) -> None:
-        self.on_step(branch, replace(step, index=self._steps_before(transformer) + step.index))
+        self.on_step(branch, replace(step, index=self._steps.before(transformer) + step.index))

@@ -92,6 +92,7 @@ MODELS: dict[str, TransformerAdapter] = {
         stacks=("layers",),
         latents="vision_tokens",
         timestep="vision_timesteps",
+        other_timesteps=("action_timesteps", "sound_timesteps"),
         timestep_by_row=False,
         rectified_flow=True,
         block_tokens="gen_seq",
@@ -125,7 +126,19 @@ MODELS: dict[str, TransformerAdapter] = {
     "HunyuanVideo15Transformer3DModel": TransformerAdapter(
         **{**_HUNYUAN, "stacks": ("transformer_blocks",)}, **_TWO_STREAMS
     ),
-    "HunyuanVideoFramepackTransformer3DModel": TransformerAdapter(**_HUNYUAN, history_first=True),
+    "HunyuanVideoFramepackTransformer3DModel": TransformerAdapter(
+        **{
+            **_HUNYUAN,
+            "shared": (
+                *_HUNYUAN["shared"],
+                "indices_latents",
+                "indices_latents_clean",
+                "indices_latents_history_2x",
+                "indices_latents_history_4x",
+            ),
+        },
+        history_first=True,
+    ),
     "HunyuanVideoTransformer3DModel": TransformerAdapter(**_HUNYUAN),
     # Kandinsky 5 and 6 SR are left without SeaCache: sparse attention reorders the tokens within a frame
     "Kandinsky5Transformer3DModel": TransformerAdapter(
@@ -135,7 +148,7 @@ MODELS: dict[str, TransformerAdapter] = {
         returns=("tokens",),
         attention="self_attention",
         after_attention={"visual_transformer_blocks": "cross_attention_norm"},
-        shared=("sparse_params",),
+        shared=("sparse_params", "visual_rope_pos", "text_rope_pos"),
     ),
     "Kandinsky6SRTransformer3DModel": TransformerAdapter(
         grid=channels_last_grid,
@@ -154,7 +167,7 @@ MODELS: dict[str, TransformerAdapter] = {
         attention="video_dec_block.self_attention",
         after_attention={"visual_transformer_blocks": "video_dec_block.cross_attention_norm"},
         rectified_flow=True,
-        shared=("vis_rope", "aud_rope"),
+        shared=("vis_rope", "aud_rope", "visual_rope_pos"),
     ),
     "LatteTransformer3DModel": TransformerAdapter(
         grid=latent_grid,
@@ -243,7 +256,9 @@ MODELS: dict[str, TransformerAdapter] = {
     ),
     "WanAnimateTransformer3DModel": TransformerAdapter(**_WAN, between=("face_adapter",)),
     "WanTransformer3DModel": TransformerAdapter(**_WAN, splits_tokens=True),
-    "WanVACETransformer3DModel": TransformerAdapter(**_WAN, before=("vace_blocks",)),
+    "WanVACETransformer3DModel": TransformerAdapter(
+        **{**_WAN, "shared": (*_WAN["shared"], "control_hidden_states_scale")}, before=("vace_blocks",)
+    ),
 }
 """Class names → adapters. Any other transformer with registered blocks uses `generic_adapter`."""
 

@@ -19,15 +19,27 @@ from opensora_adacache.caching.guidance.branches import Rows
 from opensora_adacache.caching.guidance.unconditional import PLAIN, Picture
 
 
-def batched(latents: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return latents, or an output, as one tensor [R, …]; some models take and return a list with one per video."""
-    return latents if isinstance(latents, Tensor) else torch.stack(list(latents))
+def batched(latents: Tensor | Sequence[Tensor], is_packed: bool = False) -> Tensor:
+    """Return latents, or an output, as one tensor [R, …].
+
+    Args:
+        latents: a tensor, or a list as some models take and return it.
+        is_packed: whether a list holds the items of one video, of which the last is denoised, and not one per video.
+    """
+    if isinstance(latents, Tensor):
+        return latents
+    return latents[-1][None] if is_packed else torch.stack(list(latents))
 
 
 class ReturnedForm:
-    """The form in which a model returns its output: a tensor, a list of them, or either within a tuple or a dict."""
+    """The form in which a model returns its output: a tensor, a list of them, or either within a tuple or a dict.
 
-    def __init__(self) -> None:
+    Args:
+        is_packed: see `batched`.
+    """
+
+    def __init__(self, is_packed: bool = False) -> None:
+        self._is_packed = is_packed
         self._kind: type = Tensor
         self._name: str | None = None
         self._is_list = False
@@ -35,14 +47,11 @@ class ReturnedForm:
     def read(self, returned: Any) -> Tensor:
         """Return the output [R, …] of what the model returned, whose form is kept for `write`."""
         self._kind, self._name = type(returned), None
-        first = returned
-        if isinstance(returned, tuple):
-            first = returned[0]
-        elif not isinstance(returned, Tensor):
+        if not isinstance(returned, Tensor | tuple):
             self._name = next(iter(returned))  # "sample", but for a few
-            first = returned[self._name]
+        first = self._first(returned)
         self._is_list = not isinstance(first, Tensor)
-        return batched(first)
+        return batched(first, self._is_packed)
 
     def write(self, output: Tensor, returned: Any) -> Any:
         """Return an output in this form.
@@ -52,10 +61,18 @@ class ReturnedForm:
             returned: what the model returned at this step, whose other values are kept; None if it did not run.
         """
         value = list(output) if self._is_list else output
+        if self._is_list and self._is_packed and returned is not None:
+            value = [*self._first(returned)[:-1], *value]
         if self._name is not None:
             others = {name: other for name, other in (returned or {}).items() if name != self._name}
             return self._kind(**{self._name: value, **others})
         return (value, *(returned or ())[1:]) if issubclass(self._kind, tuple) else value
+
+    def _first(self, returned: Any) -> Any:
+        """Return the output within what the model returned."""
+        if self._name is not None:
+            return returned[self._name]
+        return returned[0] if isinstance(returned, tuple) else returned
 
 
 def rows_of_call(arguments: Mapping[str, Any], rows: Rows, num_rows: int, known: TransformerAdapter) -> dict[str, Any]:

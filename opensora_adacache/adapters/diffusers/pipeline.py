@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 from torch import nn
 
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
-from opensora_adacache.adapters.diffusers.experts import FIRST, StepsOfExperts, transformers_of
+from opensora_adacache.adapters.diffusers.experts import (
+    FIRST,
+    StepsOfExperts,
+    loaded_transformers,
+    transformers_of,
+)
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
 from opensora_adacache.adapters.diffusers.pipeline_steps import (
     PipelineCalls,
     count_steps,
+    is_guided_by_calls,
     is_unguided,
     scheduler_position,
     weights_of_run,
 )
+from opensora_adacache.adapters.patches import Patches, Wrapper
 from opensora_adacache.adapters.requested import Requested
 from opensora_adacache.adapters.schedulers import check_scheduler
 from opensora_adacache.caching.contract import CacheConfig
@@ -79,13 +86,17 @@ def attach_pipeline(
         session.begins_call = PipelineCalls(pipeline).begins
         session.output_weights = partial(weights_of_run, pipeline, from_start=from_start)
         session.is_unguided = partial(is_unguided, pipeline)
+        session.is_guided_by_calls = is_guided_by_calls(pipeline, transformer)
         session.scheduler_position = partial(scheduler_position, pipeline)
         session.is_interrupted = lambda: bool(getattr(pipeline, "_interrupt", False))
         return session
 
     if not are_experts:
         (transformer,) = transformers.values()
-        return attach(transformer, partial(count_steps, pipeline) if num_sampling_steps is None else num_sampling_steps)
+        steps = partial(count_steps, pipeline) if num_sampling_steps is None else num_sampling_steps
+        session = attach(transformer, steps)
+        _watch(pipeline, transformers, session)
+        return session
     counted = StepsOfExperts(pipeline)
     sessions: dict[str, BranchedSession] = {}
     try:
@@ -95,7 +106,46 @@ def attach_pipeline(
         for session in sessions.values():
             session.detach()
         raise
+    _watch(pipeline, transformers, sessions[FIRST])
     return ExpertsSession(sessions, counted)
+
+
+def _watch(pipeline: Any, cached: Mapping[str, nn.Module], session: BranchedSession) -> None:
+    """Check at the start of each call of a pipeline, until a session is detached, that it runs the cached transformers.
+
+    A pipeline that got another transformer calls nothing that the cache has wrapped. But all pipelines call their
+    scheduler's `set_timesteps` before the first step.
+    """
+    scheduler = getattr(pipeline, "scheduler", None)
+    if scheduler is None:  # of a modular pipeline, which loads it later
+        return
+    original, detach = scheduler.set_timesteps, session.on_detach
+    patches, watched = Patches(), dict(cached)
+
+    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+        if watched:
+            check_transformers(pipeline, watched)
+        return original(*args, **kwargs)
+
+    def on_detach() -> None:
+        watched.clear()  # the cache of another pipeline with this scheduler may have wrapped the wrapper
+        patches.restore()
+        detach()
+
+    wrapper = Wrapper(scheduler, "set_timesteps", set_timesteps)
+    # pipelines read from its signature whether it takes sigmas
+    patches.set(scheduler, "set_timesteps", update_wrapper(wrapper, original))
+    session.on_detach = on_detach
+
+
+def check_transformers(pipeline: Any, cached: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError if a pipeline has a transformer that is none of the cached ones and contains none of them."""
+    for part, transformer in loaded_transformers(pipeline).items():
+        if not any(module is one for module in transformer.modules() for one in cached.values()):
+            raise ValueError(
+                f"the {part} of this {type(pipeline).__name__} was replaced after apply_cache, so that it would run "
+                "without the cache: detach the session, and apply the cache again"
+            )
 
 
 def _found(pipeline: Any, requested: Requested) -> SpeedupSettings:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers import DiffusionPipeline
+from torch import nn
+
 from opensora_adacache.adapters.schedulers import next_step, output_weights
 
 STEPS_LEFT_OUT = {
@@ -23,6 +26,33 @@ GUIDED_BY_SCALE = (
     "ConsisIDPipeline",
 )
 """Pipelines without a `do_classifier_free_guidance`, whose guidance is on if its scale is above 1."""
+
+GUIDED_BY_CALLS = (
+    "ChronoEditTransformer3DModel",
+    "Cosmos3OmniTransformer",
+    "CosmosTransformer3DModel",
+    "HeliosTransformer3DModel",
+    "HunyuanVideo15Transformer3DModel",
+    "HunyuanVideoFramepackTransformer3DModel",
+    "HunyuanVideoTransformer3DModel",
+    "Kandinsky5Transformer3DModel",
+    "Kandinsky6Transformer3DModel",
+    "MotifVideoTransformer3DModel",
+    "SkyReelsV2Transformer3DModel",
+    "WanAnimate2Transformer3DModel",
+    "WanAnimateTransformer3DModel",
+    "WanTransformer3DModel",
+    "WanVACETransformer3DModel",
+)
+"""Transformers that their pipelines call once for each guidance branch, whether or not they name it."""
+
+
+def is_guided_by_calls(pipeline: Any, transformer: nn.Module) -> bool:
+    """Return whether a pipeline makes a call for each guidance branch, so that all rows of a batch are videos.
+
+    Modular pipelines do, as their guiders prepare the branches one by one.
+    """
+    return not isinstance(pipeline, DiffusionPipeline) or type(transformer).__name__ in GUIDED_BY_CALLS
 
 
 def is_unguided(pipeline: Any) -> bool:
