@@ -37,9 +37,10 @@ class Timesteps:
     def add(self, timestep: Tensor, step_index: int | None) -> None:
         """Add the timestep [R] or [1] of the step that opens, and the pipeline's step index if it provides one.
 
-        The timestep is copied, because a sampler may write every timestep into one tensor.
+        It is not copied, which would be work on every reused step: on a GPU, a loop that writes all timesteps into one
+        tensor is not checked.
         """
-        self.unread.append(timestep.detach().flatten()[:1].clone())
+        self.unread.append(timestep.detach().flatten()[:1])
         self._last_index = step_index
 
     def begins_anew(self, timestep: Tensor, step_index: int | None) -> bool:

@@ -167,8 +167,9 @@ def test_a_file_keeps_the_settings_that_it_holds_and_refuses_another_model(calib
         ("", ["--speedup", "inf", "--policy", "static"], "at least 1, got inf"),
         ("", ["--speedup", "0", "--policy", "static"], "at least 1, got 0"),
         ("", ["--psnr", "nan", "--policy", "static"], "--psnr must be above 0, got nan"),
-        (ADACACHE, ["--speedup", "50"], "these rates reach speedups"),
-        ('cache = dict(type="Planned", steps=(1, 2, 8))\n', ["--speedup", "50"], "these settings reach"),
+        (ADACACHE, ["--speedup", "50"], "--speedup 50 is out of reach: a run of 8 steps"),
+        (ADACACHE, ["--speedup", "7.5"], "these rates reach speedups"),
+        ('cache = dict(type="Planned", steps=(1, 2, 8))\n', ["--speedup", "7.5"], "these settings reach"),
     ],
 )
 def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
@@ -217,8 +218,8 @@ def test_a_tolerance_that_takes_so_many_steps_on_average(calibrate, write_config
 
 def test_a_wanted_value_out_of_reach_does_not_cost_the_others(calibrate, write_config, tmp_path, capsys):
     config, out = write_config('cache = dict(type="Planned", steps=(1, 2, 8))\n'), tmp_path / "found.json"
-    assert calibrate([config, "--speedup", "50", "1.33", "--out", str(out)]) == 2
-    assert capsys.readouterr().err.startswith("error: planned-50x: these settings reach")
+    assert calibrate([config, "--speedup", "7.5", "1.33", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith("error: planned-7.5x: these settings reach")
     assert list(json.loads(out.read_text())["settings"]) == ["planned-1.33x"]
 
 
