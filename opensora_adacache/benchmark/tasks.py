@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 # What a setting may have for itself, and the folder, which nothing is written to. Models are loaded once, and prompts
 # and references are read once.
 _OF_A_SETTING = (
-    *("cache", "scheduler", "fps", "save_fps", "condition_frame_length", "condition_frame_edit", "align"),
+    "cache",
+    "scheduler",
+    "fps",
+    "save_fps",
+    "condition_frame_length",
+    "condition_frame_edit",
+    "align",
     "save_dir",
 )
 

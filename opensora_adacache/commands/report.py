@@ -54,9 +54,10 @@ def report(options: argparse.Namespace) -> None:
     from opensora_adacache.generation.records import RUN_NAME
 
     folder = options.folder
-    if options.num_videos is not None and not (folder / RESULTS).is_file():
+    holds_benchmark = (folder / RESULTS).is_file()
+    if options.num_videos is not None and not holds_benchmark:
         raise ConfigError(f"--num-videos is for the page of a benchmark, and '{folder}' has no {RESULTS}: leave it out")
-    if (folder / RESULTS).is_file():
+    if holds_benchmark:
         write_report(folder, options.num_videos, options.title)
         written = [folder / name for name in ("table.md", "table.csv", "table.tex", "index.html")]
         written += write_bench_sheets(folder)

@@ -62,9 +62,8 @@ def check_up(configs: Iterable[str] = ()) -> Iterator[Section]:
     yield Section("Versions", ("package", "version", "needed for"), list(_versions()))
     yield Section("Machine", ("what", "found"), list(_machine()))
     yield Section("Attention backends", ("backend", "state"), list(_attention_backends()))
-    names = list(configs)
-    failed: list[str] = []
-    rows = list(_weights(names, failed))
+    rows = list(_weights(list(configs)))
+    failed = [needed_by for source, *_, needed_by in rows if not source]
     yield Section("Weights", ("weights", "part", "on this machine", "needed by"), rows, failed)
 
 
@@ -102,8 +101,8 @@ def _attention_backends() -> Iterator[tuple[str, str]]:
             yield name, "works"
 
 
-def _weights(names: Sequence[str], failed: list[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row per checkpoint, with the configs that need it; add the names that cannot be read to `failed`."""
+def _weights(names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row per checkpoint, with the configs that need it, and one without a source per name that fails."""
     users: dict[tuple[str, str], list[str]] = {}
     hubs: dict[str, HubOptions] = {}
     for name in names or shipped_configs():
@@ -111,7 +110,6 @@ def _weights(names: Sequence[str], failed: list[str]) -> Iterator[tuple[str, str
             config = load_config(name, {"prompt": ["any"]})
         except (ValueError, OSError) as error:
             if names:  # the shipped ones that fail are benchmarks, which have no models of their own
-                failed.append(name)
                 yield "", "", one_line(error), name
             continue
         for part, settings in _loaded(config):

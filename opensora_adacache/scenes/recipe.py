@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +121,6 @@ def train(
         spatial = train_spatial(spatial_recipe, folder, recipe.budget("spatial"), device, recipe.size)
         reached = check_frames(spatial, clips, LEAST_PSNR if demanding else -float("inf"))
         tell(f"spatial VAE trained; PSNR of held-out frames {reached}")
-        encoder = copy.deepcopy(spatial)
         if "temporal" in recipe.stages:
             tell("temporal decoder")
             vae = train_temporal(temporal_recipe, spatial, folder, recipe.budget("temporal"), device, recipe.size)
@@ -133,7 +131,8 @@ def train(
         warm.finish(ahead)
     if "transformer" not in recipe.stages:
         return
-    pool = Pool(lambda frames: encode_kept(encoder, frames), render, generator_recipe.pool, recipe.seed)
+    # The temporal stage has changed nothing but the decoder of the spatial part.
+    pool = Pool(lambda frames: encode_kept(spatial, frames), render, generator_recipe.pool, recipe.seed)
     left = deadline - time.monotonic() - RESERVE_SECONDS
     average = train_generator(
         generator_recipe,
