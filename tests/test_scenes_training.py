@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from opensora_adacache.errors.family import TrainingError
 from opensora_adacache.models.stdit3 import STDiT3
 from opensora_adacache.models.text_encoder import T5TextEncoder
 from opensora_adacache.models.vae import OpenSoraVAE
+from opensora_adacache.scenes import windows
 from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
@@ -31,6 +33,7 @@ from opensora_adacache.scenes.words import NUM_FRAMES
 
 CPU = torch.device("cpu")
 SIZE = 32
+TINY_TEMPORAL = TemporalRecipe(windows=1, held=windows.CHUNK, renew_every=1, clips=1, last_clips=1, frames=2)
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -40,13 +43,12 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 @pytest.mark.slow
 def test_interrupted_vae_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     spatial = SpatialRecipe(clips=2, frames=1, crop_frames=1)
-    temporal = TemporalRecipe(clips=1, crop_clips=1, last_clips=1, frames=2)
     vaes = []
     for folder, breaks in ((tmp_path / "whole", (None,)), (tmp_path / "parts", (1, None))):
         for stop in breaks:
             half = train_spatial(spatial, folder, Budget(steps=3), CPU, SIZE, stop_after=stop)
         for stop in breaks:
-            vae = train_temporal(temporal, half, folder, Budget(steps=2), CPU, SIZE, stop_after=stop)
+            vae = train_temporal(TINY_TEMPORAL, half, folder, Budget(steps=2), CPU, SIZE, stop_after=stop)
         vaes.append(vae)
     assert same(*vaes)
 
@@ -82,6 +84,25 @@ def test_a_stage_ends_with_its_time(tmp_path: Path) -> None:
     assert (tmp_path / "short.pt").exists()
 
 
+def test_the_files_of_a_finished_stage_are_only_read(tmp_path: Path) -> None:
+    """Two processes may need the spatial stage at the same time: one to train the temporal decoder."""
+    calls: list[int] = []
+    for _ in range(2):
+        stage = Stage(tmp_path, "done", Budget(steps=2), {}, on_save=lambda: calls.append(len(calls)))
+        stage.resume()
+        for _ in stage:
+            stage.note(torch.zeros(()))
+        if len(calls) == 1:
+            for path in (stage.checkpoint, stage.log):
+                path.chmod(0o444)
+                os.utime(path, ns=(0, 0))
+    # What is made of the checkpoint, such as weights/, is made again.
+    assert calls == [0, 1]
+    assert stage.step == 2
+    assert [path.stat().st_mtime_ns for path in (stage.checkpoint, stage.log)] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done.csv", "done.pt"]
+
+
 def test_a_stage_stops_at_a_loss_that_is_no_number_and_keeps_the_checkpoint_from_before(tmp_path: Path) -> None:
     part = torch.nn.Linear(1, 1)
     stage = Stage(tmp_path, "broken", Budget(steps=6), {"model": part}, save_seconds=0, log_every=2)
@@ -105,6 +126,21 @@ def test_a_pool_is_the_same_filled_late_or_renewed() -> None:
     assert torch.equal(renewed.latents, late.latents)
     assert torch.equal(renewed.tokens, late.tokens)
     assert all(torch.equal(values, late.told[name]) for name, values in renewed.told.items())
+
+
+def test_single_frames_are_frames_of_their_clips() -> None:
+    pool = fake_pool()
+    pool.fill(0)
+    torch.manual_seed(0)
+    clips = pool.draw(24)
+    frames = clips.single_frames()
+    assert frames.latents.shape == (24, TRANSFORMER.in_channels, 1, 8, 8) and frames.shape.shape == (24, 1, 4)
+    assert torch.equal(frames.tokens, clips.tokens) and torch.equal(frames.clip, clips.clip)
+    found = (clips.latents == frames.latents).all(1).flatten(2).all(-1)  # [B, T]
+    assert found.any(1).all() and (found.float().argmax(1) > 0).any()
+    for row in range(24):
+        # Of clips that stand still, all frames are the same.
+        assert any(torch.equal(clips.measures[row, t], frames.measures[row, 0]) for t in found[row].nonzero()[:, 0])
 
 
 def test_normalising_changes_nothing_but_the_latents() -> None:
@@ -168,9 +204,7 @@ def test_exported_weights_load_and_do_the_same(tmp_path: Path) -> None:
 def test_the_exported_vae_encodes_as_training_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     half = train_spatial(SpatialRecipe(clips=2, frames=1, crop_frames=1), tmp_path, Budget(steps=1), CPU, SIZE)
-    vae = train_temporal(
-        TemporalRecipe(clips=1, crop_clips=1, last_clips=1, frames=2), half, tmp_path, Budget(steps=1), CPU, SIZE
-    )
+    vae = train_temporal(TINY_TEMPORAL, half, tmp_path, Budget(steps=1), CPU, SIZE)
     export_vae(vae, tmp_path / "weights")
     loaded = OpenSoraVAE.from_pretrained(tmp_path / "weights" / "vae", dtype=torch.float32)
     clips, _ = draw_clips(np.random.default_rng(1), 2, Renderer(CPU, SIZE))

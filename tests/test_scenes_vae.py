@@ -11,7 +11,8 @@ import torch
 
 from opensora_adacache.errors.family import TrainingError
 from opensora_adacache.models.vae import OpenSoraVAE
-from opensora_adacache.scenes.batches import draw_clips, draw_frames
+from opensora_adacache.scenes import windows
+from opensora_adacache.scenes.batches import draw_frames
 from opensora_adacache.scenes.draw import KIND_SHARES, TRAINING_SHARES
 from opensora_adacache.scenes.fidelity import check_channels, check_frames, heldout_clips, psnr
 from opensora_adacache.scenes.losses import Emphasis, error_of_changes, pixel_weights
@@ -21,6 +22,7 @@ from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spatial import FIRST_LOGVAR, build_spatial
 from opensora_adacache.scenes.structure import VAE
 from opensora_adacache.scenes.temporal import build_temporal
+from opensora_adacache.scenes.windows import LatentWindows
 
 CPU = torch.device("cpu")
 
@@ -57,13 +59,37 @@ def test_windows_show_objects() -> None:
     assert (windows == pixels[0][:, None, None]).all(-1).all(-1).all(0).any()
 
 
-def test_the_window_of_a_clip_stays_in_place() -> None:
-    render = Renderer(CPU, 32)
-    whole, _ = draw_clips(np.random.default_rng(4), 2, render)
-    pixels, covered = draw_clips(np.random.default_rng(4), 2, render, 0.5)
-    assert pixels.shape == (2, 17, 3, 16, 16) and covered.shape == (2, 17, 1, 16, 16)
-    found = [(whole[0].unfold(2, 16, 1).unfold(3, 16, 1) == pixels[0][:, :, None, None]).all(-1).all(-1).all(0).all(0)]
-    assert found[0].any()
+def encoded_windows() -> LatentWindows:
+    """Return windows whose latents are small pictures of the clips, which needs no VAE."""
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(pixels.flatten(0, 1), 4).unflatten(0, pixels.shape[:2]).transpose(1, 2)
+
+    return LatentWindows(encode, Renderer(CPU, 96), Emphasis(), 2 * windows.CHUNK, seed=0)
+
+
+def test_the_window_of_an_encoded_clip_stays_in_place_and_shows_an_object() -> None:
+    held = encoded_windows()
+    held.fill(0)
+    latents, weights = held.draw(np.random.default_rng(4), 6, 12)
+    assert held.held is not None
+    whole, whole_weights = held.held
+    assert latents.shape == (6, 3, 17, 12, 12) and weights.shape == (6, 1, 17, 12, 12)
+    for window, weight in zip(latents, weights, strict=True):
+        places = (whole.unfold(3, 12, 1).unfold(4, 12, 1) == window[:, :, None, None]).flatten(5).all(-1).all(1).all(1)
+        assert places.any()
+        clip, row, column = places.nonzero()[0].tolist()
+        assert torch.equal(weight, whole_weights[clip, :, :, row : row + 12, column : column + 12])
+    assert weights.mean() > 1.2 * whole_weights.mean()
+
+
+def test_windows_are_the_same_filled_late_or_renewed() -> None:
+    renewed, late = encoded_windows(), encoded_windows()
+    renewed.fill(0)
+    renewed.put(2)
+    late.fill(1)
+    drawn = [held.draw(np.random.default_rng(0), 4, 8) for held in (renewed, late)]
+    assert all(torch.equal(*parts) for parts in zip(*drawn, strict=True))
 
 
 def test_shares_are_of_all_kinds_and_add_up() -> None:

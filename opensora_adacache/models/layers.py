@@ -124,7 +124,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], self.weight, eps=1e-6)
+        # Under autocast x is in half precision and the weight is not; torch has no fused kernel for that.
+        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), eps=1e-6)
 
 
 def _weights(q_norm: nn.Module, k_norm: nn.Module) -> tuple[Tensor, Tensor] | None:

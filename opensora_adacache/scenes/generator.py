@@ -38,6 +38,10 @@ class GeneratorRecipe:
     text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned, and
     `patch_weight` is that of what patches show. Four out of five timesteps are logit-normal, shifted towards noise by
     `timestep_shift`; the fifth is uniform. One chunk of the pool is replaced every `renew_every` steps.
+
+    Up to the fraction `frames_until` of the budget, every other step is on single frames instead of clips, as many as
+    the clips of a step have: five times as many scenes for the same work. What caption makes which shape is mostly
+    learned from those.
     """
 
     batch: int = 448
@@ -48,6 +52,7 @@ class GeneratorRecipe:
     ema_decay: float = 0.999
     empty_share: float = 0.1
     uniform_share: float = 0.2
+    frames_until: float = 0.7
     timestep_shift: float = 0.8
     tag_steps: int = 400
     tag_weight: float = 0.1
@@ -121,11 +126,11 @@ class Average:
             self.values[name].copy_(value)
 
 
-def draw_timesteps(recipe: GeneratorRecipe, device: torch.device) -> Tensor:
-    """Return timesteps [batch] in 0..1000."""
-    normal = (torch.randn(recipe.batch, device=device) + recipe.timestep_shift).sigmoid()
-    uniform = torch.rand(recipe.batch, device=device)
-    chosen = torch.rand(recipe.batch, device=device) < recipe.uniform_share
+def draw_timesteps(recipe: GeneratorRecipe, count: int, device: torch.device) -> Tensor:
+    """Return timesteps [count] in 0..1000."""
+    normal = (torch.randn(count, device=device) + recipe.timestep_shift).sigmoid()
+    uniform = torch.rand(count, device=device)
+    chosen = torch.rand(count, device=device) < recipe.uniform_share
     return torch.where(chosen, uniform, normal) * 1000
 
 
@@ -247,10 +252,14 @@ def train_generator(
             for optimizer in optimizers.values():
                 set_rate(optimizer, rate)
             torch.manual_seed(recipe.seed * 1_000_003 + step)
-            batch = pool.draw(recipe.batch)
-            z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, device)
+            if step % 2 and stage.fraction < recipe.frames_until:
+                batch = pool.draw(recipe.batch * len(pool.kept)).single_frames()
+            else:
+                batch = pool.draw(recipe.batch)
+            count = len(batch.latents)
+            z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, count, device)
             tau = (timestep / 1000)[:, None, None, None, None]
-            empty = torch.rand(recipe.batch, device=device) < recipe.empty_share
+            empty = torch.rand(count, device=device) < recipe.empty_share
             with half:
                 y, mask = model.read(batch.tokens)
                 tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)

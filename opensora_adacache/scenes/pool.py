@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,6 +42,13 @@ class Batch:
     shape: Tensor
     colour: Tensor
     measures: Tensor
+
+    def single_frames(self) -> Batch:
+        """Return one random kept frame of each clip, T = 1, with what is said of the whole clip."""
+        rows = torch.arange(len(self.latents), device=self.latents.device)
+        frame = torch.randint(self.latents.shape[2], rows.shape, device=rows.device)
+        shown = {name: getattr(self, name)[rows, frame][:, None] for name in ("shape", "colour", "measures")}
+        return replace(self, latents=self.latents[rows, :, frame][:, :, None], **shown)
 
 
 class Pool:

@@ -64,7 +64,7 @@ class Recipe:
             return spatial, temporal, generator
         return (
             replace(spatial, clips=8, frames=1, crop_frames=1, warm_up=20),
-            replace(temporal, clips=1, crop_clips=2, last_clips=1, frames=4, learning_rate=6e-4, warm_up=30),
+            replace(temporal, windows=8, held=256, renew_every=32, clips=1, last_clips=1, frames=4, learning_rate=6e-4),
             replace(generator, batch=16, pool=32 * CHUNK, renew_every=12, warm_up=100),
         )
 

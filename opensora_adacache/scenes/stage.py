@@ -84,18 +84,22 @@ class Stage:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
             self.step, self._before = state["step"], state["seconds"]
-        rows = self.log.read_text().splitlines()[1:] if self.log.exists() else []
-        kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
-        self.log.write_text("\n".join(["step,seconds,loss", *kept]) + "\n")
+        rows = self.log.read_text().splitlines() if self.log.exists() else []
+        kept = ["step,seconds,loss", *(row for row in rows[1:] if int(row.split(",")[0]) <= self.step)]
+        if kept != rows:
+            self.log.write_text("\n".join(kept) + "\n")
         self._since = time.monotonic()
 
     def __iter__(self) -> Iterator[int]:
         """Yield the steps to do until the budget is used; save in between and at the end.
 
+        The files of a finished stage are only read, because two processes that need it may start at the same time.
+
         Raises:
             TrainingError: the loss is not a number any more. The last checkpoint is from before.
         """
         saved = logged = time.monotonic()
+        finished = self.fraction >= 1 and self.checkpoint.exists()
         while self.fraction < 1 and self.step != self.stop_after:
             yield self.step
             self.step += 1
@@ -106,8 +110,11 @@ class Stage:
                 self._record()
                 self.save()
                 saved = time.monotonic()
-        self._record()
-        self.save()
+        if not finished:
+            self._record()
+            self.save()
+        elif self.on_save:
+            self.on_save()
 
     def note(self, loss: Tensor) -> None:
         """Record the loss of a step; it is read from the device only when a row is written."""

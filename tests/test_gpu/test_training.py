@@ -39,7 +39,9 @@ def test_the_losses_of_the_vae_fall(tmp_path):
     spatial = train_spatial(recipe, tmp_path, Budget(steps=150), CUDA, SIZE)
     first, *_, last = losses(tmp_path, "spatial")[:, 1]
     assert last < 0.7 * first
-    train_temporal(TemporalRecipe(crop_clips=8, crops_until=1.0), spatial, tmp_path, Budget(steps=150), CUDA, SIZE)
+    train_temporal(
+        TemporalRecipe(windows=8, held=64, windows_until=1.0), spatial, tmp_path, Budget(steps=150), CUDA, SIZE
+    )
     first, *_, last = losses(tmp_path, "temporal")[:, 1]
     assert last < first
 
