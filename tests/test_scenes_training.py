@@ -18,10 +18,11 @@ from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.captions import write_caption
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.export import export_generator, export_vae
-from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, plain_attention, train_generator
+from opensora_adacache.scenes.generator import Average, Generator
 from opensora_adacache.scenes.halved import Halved
 from opensora_adacache.scenes.keyframes import kept_frames
 from opensora_adacache.scenes.latents import encode_frames, encode_kept, normalise
+from opensora_adacache.scenes.plain_attention import plain_attention
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spatial import SpatialRecipe, build_spatial, train_spatial
@@ -29,6 +30,7 @@ from opensora_adacache.scenes.stage import Budget, Stage
 from opensora_adacache.scenes.structure import TRANSFORMER, VAE, spatial_factor
 from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
 from opensora_adacache.scenes.text import Tags, Tokens, build_tokenizer, tag_targets
+from opensora_adacache.scenes.transformer import GeneratorRecipe, train_generator
 from opensora_adacache.scenes.words import NUM_FRAMES
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from opensora_adacache.models.vae import OpenSoraVAE
 from opensora_adacache.scenes import warm
 from opensora_adacache.scenes.export import export_generator, export_vae
 from opensora_adacache.scenes.fidelity import check_channels, check_frames, heldout_clips
-from opensora_adacache.scenes.generator import Average, Generator, GeneratorRecipe, train_generator
+from opensora_adacache.scenes.generator import Average, Generator
 from opensora_adacache.scenes.latents import encode_kept
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.prompts import heldout_prompts
@@ -25,6 +25,7 @@ from opensora_adacache.scenes.spatial import SpatialRecipe, train_spatial
 from opensora_adacache.scenes.stage import Budget
 from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
 from opensora_adacache.scenes.text import MAX_TOKENS, build_tokenizer
+from opensora_adacache.scenes.transformer import GeneratorRecipe, train_generator
 from opensora_adacache.scenes.words import BASE_SIZE, FPS, NUM_FRAMES
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.stage import Budget
 from opensora_adacache.scenes.structure import TRANSFORMER, spatial_factor
+from opensora_adacache.scenes.transformer import GeneratorRecipe, train_generator
 
 
 def start(batch: int, size: int) -> subprocess.Popen:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from opensora_adacache.scenes.generator import GeneratorRecipe, train_generator
 from opensora_adacache.scenes.pool import CHUNK, Pool
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spatial import SpatialRecipe, train_spatial
 from opensora_adacache.scenes.stage import Budget
 from opensora_adacache.scenes.structure import TRANSFORMER, spatial_factor
 from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
+from opensora_adacache.scenes.transformer import GeneratorRecipe, train_generator
 
 pytestmark = [
     pytest.mark.gpu,
