@@ -74,7 +74,7 @@ class Calibrator:
         for kind in self._kinds:
             if kind.takes(cache):
                 return kind
-        raise ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
+        raise _nothing_to_calibrate(cache)
 
     def for_speedup(self, cache: CacheConfig, speedup: float) -> Found:
         """Return the settings of a policy whose mean number of computed steps is closest to n / speedup.
@@ -105,6 +105,20 @@ class Calibrator:
             if kind.takes(cache):
                 yield from kind.notes(cache)
                 return
+
+
+def check_settings(cache: CacheConfig) -> None:
+    """Check that there is something to calibrate, as far as settings show it without a model.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    if not any(kind.fits(cache) for kind in _KINDS):
+        raise _nothing_to_calibrate(cache)
+
+
+def _nothing_to_calibrate(cache: CacheConfig) -> ValueError:
+    return ValueError(f"{type(cache).__name__} has a fixed schedule, so there is nothing to calibrate")
 
 
 def starting_settings(policy: str) -> CacheConfig:

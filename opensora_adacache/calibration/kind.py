@@ -34,9 +34,14 @@ class CalibrationKind(ABC):
     def __init__(self, runs: CalibrationRuns) -> None:
         self.runs = runs
 
+    @classmethod
+    def fits(cls, cache: CacheConfig) -> bool:
+        """Return whether settings have what this kind calibrates, as far as they show by themselves."""
+        return cls.field_names <= {field.name for field in fields(cache)}
+
     def takes(self, cache: CacheConfig) -> bool:
-        """Return whether settings are of this kind."""
-        return self.field_names <= {field.name for field in fields(cache)}
+        """Return whether settings are of this kind in the runs."""
+        return self.fits(cache)
 
     @abstractmethod
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:

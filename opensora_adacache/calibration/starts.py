@@ -39,12 +39,12 @@ class AttentionStarts(Starts):
 class GuidanceStarts(Starts):
     """Calibrates the start of `guidance_reuse` with a policy that computes every step."""
 
-    field_names = frozenset({"guidance_reuse"})
+    @classmethod
+    def fits(cls, cache: CacheConfig) -> bool:
+        return active(cache.guidance_reuse) is not None
 
     def takes(self, cache: CacheConfig) -> bool:
-        if active(cache.guidance_reuse) is None:
-            return False
-        return self.runs.fixed_steps(cache) == tuple(range(1, self.runs.num_steps + 1))
+        return self.fits(cache) and self.runs.fixed_steps(cache) == tuple(range(1, self.runs.num_steps + 1))
 
     def family(self, cache: CacheConfig) -> Sequence[CacheConfig]:
         assert cache.guidance_reuse is not None

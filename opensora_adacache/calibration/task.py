@@ -104,7 +104,8 @@ def plan_task(
         policies: names of the policies on the command line. None means the policy in the config's cache section.
 
     Raises:
-        ValueError: the config makes several clips or has no policy to calibrate, or a speedup exceeds the steps.
+        ValueError: the config makes several clips or has no policy to calibrate, a policy has nothing to calibrate, or
+            a speedup exceeds the steps.
     """
     num_steps = config.num_sampling_steps
     if not for_psnr and max(targets) > num_steps:
@@ -119,13 +120,16 @@ def plan_task(
 
 def _starts(config: RunConfig, policies: Sequence[str] | None) -> tuple[CacheConfig, ...]:
     """Return the settings of each policy to start from."""
-    from opensora_adacache.calibration.calibrator import starting_settings
+    from opensora_adacache.calibration.calibrator import check_settings, starting_settings
 
     if policies:
         given = None if config.cache is None else type(config.cache)
         starts = [config.cache if named_class(name) is given else starting_settings(name) for name in policies]
     else:
         starts = [config.cache]
-    if None in starts:
+    found = tuple(start for start in starts if start is not None)
+    if len(found) < len(starts):
         raise ValueError(f"'{config.path}' has no cache section to calibrate; use a config with one, or pass --policy")
-    return tuple(start for start in starts if start is not None)
+    for start in found:
+        check_settings(start)
+    return found

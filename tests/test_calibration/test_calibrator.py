@@ -15,8 +15,10 @@ from opensora_adacache import AdaCacheConfig, apply_cache
 from opensora_adacache.adapters.recorder import record_probe
 from opensora_adacache.benchmark.config import load_comparison
 from opensora_adacache.caching.forecast.config import ForecastCacheConfig, PlannedForecastConfig
+from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.policies.budcache import BudCacheConfig
 from opensora_adacache.caching.policies.gcache import GCacheConfig
+from opensora_adacache.caching.policies.pab import PABConfig
 from opensora_adacache.caching.policies.planned import PlannedConfig
 from opensora_adacache.caching.policies.recache import ReCacheConfig
 from opensora_adacache.caching.policies.sencache import SenCacheConfig
@@ -24,7 +26,7 @@ from opensora_adacache.caching.replay import replay
 from opensora_adacache.caching.trace import computed_steps
 from opensora_adacache.calibration import forecasts, schedule_searches
 from opensora_adacache.calibration.bayesian import FIRST_POINTS
-from opensora_adacache.calibration.calibrator import Calibrator
+from opensora_adacache.calibration.calibrator import Calibrator, check_settings
 from opensora_adacache.calibration.forecasts import Forecasts
 from opensora_adacache.calibration.planned_runs import PlannedRuns
 from opensora_adacache.calibration.plans import Plans
@@ -176,6 +178,15 @@ def test_mistakes(calibrate, write_config, capsys, text, arguments, message):
     assert calibrate([write_config(text), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and message in error and error.count("\n") == 1
+
+
+def test_a_policy_of_fixed_schedule_is_refused_before_anything_is_loaded(calibrate, write_config, monkeypatch, capsys):
+    monkeypatch.setattr("opensora_adacache.generation.loading.load_models", lambda *_: pytest.fail("models are loaded"))
+    assert calibrate([write_config(""), "--psnr", "30", "--policy", "adacache", "pab"]) == 2
+    error = "error: PABConfig has a fixed schedule, so there is nothing to calibrate\n"
+    assert capsys.readouterr().err == error
+    # With guidance reuse, there may be a start of it to calibrate, which needs the model.
+    check_settings(PABConfig(guidance_reuse=GuidanceReuse()))
 
 
 @pytest.mark.slow
