@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from opensora_adacache.adapters import apply_cache
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.experts import StepsOfExperts, transformers_of
 from opensora_adacache.adapters.diffusers.experts_session import ExpertsSession
@@ -87,11 +88,12 @@ class PipelineRuns(CalibrationRuns):
         on_run: Callable[[float, int], Any] = lambda seconds, num_videos: None,
     ) -> None:
         super().__init__(config.num_sampling_steps, jobs)
-        name, order = type(models.pipeline.scheduler).__name__, getattr(models.pipeline.scheduler, "order", 1)
-        if name == "PNDMScheduler" or order > 1:
+        scheduler = models.pipeline.scheduler
+        if base_among(scheduler, ("PNDMScheduler",)) or getattr(scheduler, "order", 1) > 1:
             raise ValueError(
-                f"calibration takes one call of the model per step, and {name} makes more: choose another with "
-                "pipeline.scheduler=dict(type=…), such as 'FlowMatchEulerDiscreteScheduler' or 'DDIMScheduler'"
+                f"calibration takes one call of the model per step, and {type(scheduler).__name__} makes more: choose "
+                "another with pipeline.scheduler=dict(type=…), such as 'FlowMatchEulerDiscreteScheduler' or "
+                "'DDIMScheduler'"
             )
         self.maker = models.maker(replace(config, cache=None))
         self.pipeline = models.pipeline

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.adapters.diffusers._compat import BLOCK_LIST_NAMES, block_metadata
 from opensora_adacache.adapters.diffusers.models import MODELS, PARTS, UNFIT, generic_adapter
 from opensora_adacache.adapters.transformer_adapter import TransformerAdapter
@@ -19,12 +20,11 @@ def describe(model: nn.Module) -> TransformerAdapter:
         ValueError: neither its class nor its blocks are known, or this model of a known class does not fit.
     """
     name = type(model).__name__
-    for base in type(model).__mro__:
-        if base.__name__ in MODELS:
-            why = UNFIT[base.__name__](model.config) if base.__name__ in UNFIT else None
-            if why:
-                raise ValueError(f"apply_cache cannot cache this {name}: {why}")
-            return MODELS[base.__name__]
+    if (known := base_among(model, MODELS)) is not None:
+        why = UNFIT[known](model.config) if known in UNFIT else None
+        if why:
+            raise ValueError(f"apply_cache cannot cache this {name}: {why}")
+        return MODELS[known]
     stacks = [
         name
         for name, child in model.named_children()
@@ -33,7 +33,7 @@ def describe(model: nn.Module) -> TransformerAdapter:
     blocks = {type(block) for stack in stacks for block in getattr(model, stack)}
     unknown = sorted(block.__name__ for block in blocks if block_metadata(block) is None)
     missing = {"hidden_states", "timestep"} - set(inspect.signature(type(model).forward).parameters)
-    if name in PARTS:
+    if base_among(model, PARTS):
         raise ValueError(f"apply_cache does not know {name}, and it is a part of a UNet, not a whole model")
     why = None
     if missing:

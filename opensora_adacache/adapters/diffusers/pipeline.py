@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.adapters.branches import BranchedSession
 from opensora_adacache.adapters.diffusers.attach import attach_diffusers
 from opensora_adacache.adapters.diffusers.experts import (
@@ -170,7 +171,7 @@ def check_corrector(pipeline: Any, config: CacheConfig) -> None:
     """Raise ValueError if the settings have a corrector that the pipeline's scheduler does not allow."""
     if not config.corrector:
         return
-    name = type(pipeline).__name__
-    if name in NO_CORRECTOR:
-        raise ValueError(f"no corrector fits {name}, which {NO_CORRECTOR[name]}: set corrector=0")
+    if (known := base_among(pipeline, NO_CORRECTOR)) is not None:
+        name = type(pipeline).__name__
+        raise ValueError(f"no corrector fits {name}, which {NO_CORRECTOR[known]}: set corrector=0")
     check_scheduler(pipeline.scheduler)

@@ -7,6 +7,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.adapters.schedulers import next_step, output_weights
 
 STEPS_LEFT_OUT = {
@@ -52,13 +53,13 @@ def is_guided_by_calls(pipeline: Any, transformer: nn.Module) -> bool:
 
     Modular pipelines do, as their guiders prepare the branches one by one.
     """
-    return not isinstance(pipeline, DiffusionPipeline) or type(transformer).__name__ in GUIDED_BY_CALLS
+    return not isinstance(pipeline, DiffusionPipeline) or base_among(transformer, GUIDED_BY_CALLS) is not None
 
 
 def is_unguided(pipeline: Any) -> bool:
     """Return whether a pipeline says that its current call has no guidance."""
     guided = getattr(pipeline, "do_classifier_free_guidance", None)
-    if guided is None and type(pipeline).__name__ in GUIDED_BY_SCALE:
+    if guided is None and base_among(pipeline, GUIDED_BY_SCALE):
         guided = pipeline.guidance_scale > 1
     return guided is False
 
@@ -93,8 +94,8 @@ def count_steps(pipeline: Any) -> int:
     Most pipelines provide it as `num_timesteps`, which excludes the steps that a `strength` skips; for the others it is
     the length of the scheduler's `timesteps`.
     """
-    if type(pipeline).__name__ in STEPS_LEFT_OUT:
-        return len(pipeline.scheduler.timesteps) - STEPS_LEFT_OUT[type(pipeline).__name__]
+    if (known := base_among(pipeline, STEPS_LEFT_OUT)) is not None:
+        return len(pipeline.scheduler.timesteps) - STEPS_LEFT_OUT[known]
     try:
         return int(pipeline.num_timesteps)
     except AttributeError:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.errors.family import MediaError
 
 Layout = Literal["channels first", "frames first", "tokens"]
@@ -49,7 +50,7 @@ def decode_middle_frame(
         MediaError: how such latents are laid out is unknown.
     """
     videos = _channels_first(vae, latents, grid)
-    middle, is_2d = videos.shape[2] // 2, type(vae).__name__ == "AutoencoderKL"
+    middle, is_2d = videos.shape[2] // 2, base_among(vae, ("AutoencoderKL",)) is not None
     near = 0 if is_2d else _NEIGHBOURS
     videos = _denormalised(vae, videos[:, :, max(middle - near, 0) : middle + near + 1]).to(vae.dtype)
     devices = [latents.device] if latents.device.type == "cuda" else []
@@ -71,7 +72,8 @@ def _decoded(vae: Any, decode: Callable[..., Any], video: Tensor, is_2d: bool) -
 
 def _channels_first(vae: Any, latents: Tensor, grid: tuple[int, int, int] | None) -> Tensor:
     """Return latents as [B, C, T, h, w]."""
-    layout = LAYOUTS.get(type(vae).__name__)
+    known = base_among(vae, LAYOUTS)
+    layout = None if known is None else LAYOUTS[known]
     if layout == "channels first" and latents.ndim == 5:
         return latents
     if layout == "frames first" and latents.ndim == 5:

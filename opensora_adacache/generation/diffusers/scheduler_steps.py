@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from opensora_adacache.adapters.bases import base_among
 from opensora_adacache.adapters.patches import wrapped
 
 
@@ -43,7 +44,7 @@ class SchedulerStep:
             return self.outputs[1]
         if _keeps_estimates(scheduler):
             return scheduler.model_outputs[-1]
-        if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+        if base_among(scheduler, ("FlowMatchEulerDiscreteScheduler",)):
             sample, levels = self.arguments["sample"].float(), scheduler.sigmas
             distance = (levels[-1] - levels[scheduler.step_index - 1]).to(sample)
             return sample + distance * self.arguments["model_output"]
@@ -79,7 +80,7 @@ def watched_steps(scheduler: Any, callback: Callable[[SchedulerStep], object]) -
 
 def _keeps_estimates(scheduler: Any) -> bool:
     """Return whether a scheduler converts outputs of the model to estimates of the final latents, and keeps them."""
-    config, name = scheduler.config, type(scheduler).__name__
-    return (name == "UniPCMultistepScheduler" and config.predict_x0) or (
-        name == "DPMSolverMultistepScheduler" and config.algorithm_type in ("dpmsolver++", "sde-dpmsolver++")
-    )
+    config, known = scheduler.config, base_among(scheduler, ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"))
+    if known == "DPMSolverMultistepScheduler":
+        return config.algorithm_type in ("dpmsolver++", "sde-dpmsolver++")
+    return known is not None and config.predict_x0
