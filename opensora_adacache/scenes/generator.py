@@ -31,14 +31,23 @@ class Generator(nn.Module):
         hidden = ((1 - mask) * -1e9)[:, None, None].expand(-1, -1, tokens.shape[1], -1)
         return self.text_encoder(input_ids=tokens, attention_mask=hidden).last_hidden_state, mask
 
-    def velocity(self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def velocity(
+        self, z: Tensor, timestep: Tensor, y: Tensor, mask: Tensor, size: int, x_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the predicted velocity in the shape of z, and the features [B, T·S, C] in the middle of the blocks."""
         rows, features = torch.ones_like(timestep), []
         middle = self.transformer.temporal_blocks[TRANSFORMER.depth // 2 - 1]
         hook = middle.register_forward_hook(lambda block, inputs, x: features.append(x))
         try:
             out = self.transformer(
-                z, timestep, y[:, None], mask=mask, fps=rows * FPS, height=rows * size, width=rows * size
+                z,
+                timestep,
+                y[:, None],
+                mask=mask,
+                x_mask=x_mask,
+                fps=rows * FPS,
+                height=rows * size,
+                width=rows * size,
             )
         finally:
             hook.remove()

@@ -19,7 +19,7 @@ from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.generator import Average, Generator
 from opensora_adacache.scenes.muon import Muon
 from opensora_adacache.scenes.plain_attention import plain_attention
-from opensora_adacache.scenes.pool import Pool
+from opensora_adacache.scenes.pool import Batch, Pool
 from opensora_adacache.scenes.render import to_device
 from opensora_adacache.scenes.stage import Budget, Stage, descend, learning_rate, set_rate
 from opensora_adacache.scenes.text import Tokens, tag_targets
@@ -36,7 +36,9 @@ class GeneratorRecipe:
 
     Up to the fraction `frames_until` of the budget, every other step is on single frames instead of clips, as many as
     the clips of a step have: five times as many scenes for the same work. What caption makes which shape is mostly
-    learned from those.
+    learned from those. Every fourth step is on clips whose first latent frame is given. Where things are is known then,
+    so that the caption's motion says much about the other frames; without it, motion is learned long after everything
+    else. It also lets the model continue videos and animate images.
     """
 
     batch: int = 448
@@ -48,13 +50,20 @@ class GeneratorRecipe:
     empty_share: float = 0.1
     uniform_share: float = 0.2
     frames_until: float = 0.7
-    timestep_shift: float = 0.8
+    timestep_shift: float = 1.8
     tag_steps: int = 400
     tag_weight: float = 0.1
-    patch_weight: float = 0.1
+    patch_weight: float = 0.3
     pool: int = 24576
     renew_every: int = 4
     seed: int = 0
+
+
+def draw_batch(recipe: GeneratorRecipe, pool: Pool, step: int, fraction: float) -> tuple[Batch, int]:
+    """Return the clips or single frames of a step, and how many latent frames of each clip are given without noise."""
+    if step % 2 and fraction < recipe.frames_until:
+        return pool.draw(recipe.batch * len(pool.kept)).single_frames(), 0
+    return pool.draw(recipe.batch), int(step % 4 == 2)
 
 
 def draw_timesteps(recipe: GeneratorRecipe, count: int, device: torch.device) -> Tensor:
@@ -154,22 +163,21 @@ def train_generator(
             for optimizer in optimizers.values():
                 set_rate(optimizer, rate)
             torch.manual_seed(recipe.seed * 1_000_003 + step)
-            if step % 2 and stage.fraction < recipe.frames_until:
-                batch = pool.draw(recipe.batch * len(pool.kept)).single_frames()
-            else:
-                batch = pool.draw(recipe.batch)
-            count = len(batch.latents)
+            batch, given = draw_batch(recipe, pool, step, stage.fraction)
+            count, num_frames = len(batch.latents), batch.latents.shape[2]
             z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, count, device)
-            tau = (timestep / 1000)[:, None, None, None, None]
+            noisy = torch.arange(num_frames, device=device) >= given
+            tau = (timestep / 1000)[:, None, None, None, None] * noisy[:, None, None]
             empty = torch.rand(count, device=device) < recipe.empty_share
             with half:
                 y, mask = model.read(batch.tokens)
                 tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)
                 # As in the null branch of guidance: the null features with the prompt's mask.
                 y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
-                predicted, features = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size)
+                x_mask = noisy.expand(count, -1) if given else None
+                predicted, features = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size, x_mask)
                 patch_loss = model.patches(features, batch.shape, batch.colour, batch.measures)
-            loss = (predicted - (z0 - noise)).square().mean()
+            loss = (predicted - (z0 - noise))[:, :, given:].square().mean()
             told = recipe.tag_weight * tag_loss + recipe.patch_weight * patch_loss
             descend(loss + told, model, *optimizers.values())
             average.update()
