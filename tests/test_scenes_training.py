@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from opensora_adacache.scenes.stage import Budget, Stage
 from opensora_adacache.scenes.structure import TRANSFORMER, VAE, spatial_factor
 from opensora_adacache.scenes.temporal import TemporalRecipe, train_temporal
 from opensora_adacache.scenes.text import Tags, Tokens, build_tokenizer, tag_targets
-from opensora_adacache.scenes.transformer import GeneratorRecipe, train_generator
+from opensora_adacache.scenes.transformer import GeneratorRecipe, draw_batch, train_generator
 from opensora_adacache.scenes.words import NUM_FRAMES
 
 CPU = torch.device("cpu")
@@ -73,6 +74,39 @@ def test_interrupted_transformer_training_ends_where_an_uninterrupted_one_does(t
     parts = train_generator(recipe, fake_pool(), tmp_path / "parts", Budget(steps=4))
     assert same(whole.copy(), parts.copy())
     assert (tmp_path / "parts" / "transformer.csv").read_text().startswith("step,seconds,loss\n2,")
+
+
+def test_clips_single_frames_and_clips_with_their_first_frame_take_turns() -> None:
+    pool, recipe = fake_pool(), GeneratorRecipe(batch=3, frames_until=0.5)
+    pool.fill(0)
+
+    def drawn(fraction: float) -> list[tuple[int, int, int]]:
+        batches = [draw_batch(recipe, pool, step, fraction) for step in range(6)]
+        return [(len(batch.latents), batch.latents.shape[2], given) for batch, given in batches]
+
+    clips, frames, continued = (3, 5, 0), (15, 1, 0), (3, 5, 1)
+    assert drawn(0.4) == [clips, frames, continued, frames, clips, frames]
+    assert drawn(0.5) == [clips, clips, continued, clips, clips, clips]
+
+
+@pytest.mark.slow
+def test_the_first_frame_is_given_without_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    velocity = Generator.velocity
+
+    def watch(model: Generator, z: torch.Tensor, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((z, args[-1]))
+        return velocity(model, z, *args)
+
+    monkeypatch.setattr(Generator, "velocity", watch)
+    pool = fake_pool()
+    train_generator(GeneratorRecipe(batch=2, tag_steps=0, renew_every=9), pool, tmp_path, Budget(steps=3))
+    assert [x_mask is None for _, x_mask in seen] == [True, True, False]
+    z, x_mask = seen[-1]
+    assert x_mask is not None and x_mask.tolist() == [[False, True, True, True, True]] * 2
+    assert pool.latents is not None
+    known = (pool.latents[:, None] == z).all(2).flatten(3).all(-1).any(0)  # [B, T]
+    assert known.tolist() == [[True, False, False, False, False]] * 2
 
 
 def test_a_stage_needs_one_budget() -> None:
