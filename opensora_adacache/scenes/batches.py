@@ -8,7 +8,7 @@ from torch import Tensor
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer, to_device
-from opensora_adacache.scenes.windows import corners, cut
+from opensora_adacache.scenes.windows import centres, corners, cut
 from opensora_adacache.scenes.words import NUM_FRAMES
 
 # Windows are a multiple of this, so that every level of the VAE halves them exactly.
@@ -39,7 +39,6 @@ def draw_frames(
     if crop is None:
         return pixels, covered
     width = int(crop * render.size) // _WHOLE * _WHOLE
-    rows, slot = np.arange(count), rng.integers(specs.count)
-    centre = np.stack([scenes.y[rows, slot], scenes.x[rows, slot]], -1).reshape(-1, 2) * render.scale
+    centre = centres(scenes, rng.integers(specs.count)).reshape(-1, 2) * render.scale
     corner = to_device(corners(rng, centre, width, render.size), render.device)
     return cut(pixels[:, None], corner, width)[:, 0], cut(covered[:, None], corner, width)[:, 0]

@@ -37,6 +37,16 @@ def pixel_weights(pixels: Tensor, covered: Tensor, emphasis: Emphasis) -> Tensor
     return weights / weights.mean()
 
 
+def pooled(weights: Tensor, factor: int) -> Tensor:
+    """Return the weights of latents [B, 1, F, h, w] for those of the pixels of clips [B, F, 1, H, W].
+
+    Args:
+        weights: weights of pixels.
+        factor: pixels per latent along each side.
+    """
+    return functional.avg_pool2d(weights.flatten(0, 1), factor).unflatten(0, weights.shape[:2]).transpose(1, 2)
+
+
 def error_of(difference: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean of absolute value plus square.
 

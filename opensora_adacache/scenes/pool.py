@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from opensora_adacache.scenes.captions import write_caption
+from opensora_adacache.scenes.chunks import Chunks
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.keyframes import kept_frames
 from opensora_adacache.scenes.patches import NUM_MEASURES, patch_targets
@@ -51,8 +51,8 @@ class Batch:
         return replace(self, latents=self.latents[rows, :, frame][:, :, None], **shown)
 
 
-class Pool:
-    """Holds encoded clips. Chunk number c replaces the oldest chunk and depends only on the seed and on c.
+class Pool(Chunks):
+    """The encoded clips that the transformer learns from.
 
     Args:
         encode: maps the kept frames of clips [B, T, 3, H, W] to normalized latents.
@@ -62,10 +62,8 @@ class Pool:
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], render: Renderer, size: int, seed: int) -> None:
-        if size < CHUNK or size % CHUNK:
-            raise ValueError(f"pool size must be a multiple of {CHUNK} clips, got {size}")
+        super().__init__(size, CHUNK)
         self.encode, self.render, self.seed = encode, render, seed
-        self.num_chunks = size // CHUNK
         self.kept = kept_frames(NUM_FRAMES, VAE.temporal.time_factor)
         self.filled = 0
         self.words = Tokens()
@@ -81,17 +79,8 @@ class Pool:
             "measures": torch.zeros(*shape, NUM_MEASURES, device=device),
         }
 
-    def fill(self, renewed: int, seconds: float | None = None) -> None:
-        """Encode chunks until the pool is in its state after `renewed` renewals, or until the time is over."""
-        until = time.monotonic() + seconds if seconds else None
-        for chunk in range(renewed, renewed + self.num_chunks):
-            self.put(chunk)
-            if until and time.monotonic() > until:
-                break
-
-    def put(self, chunk: int) -> None:
-        """Encode chunk number `chunk` in place of the oldest chunk."""
-        rng = np.random.default_rng([self.seed, 2, chunk])
+    def put(self, number: int) -> None:
+        rng = np.random.default_rng([self.seed, 2, number])
         specs = draw_specs(rng, CHUNK)
         scenes = place(specs, rng).frames(np.tile(self.kept, (CHUNK, 1)))
         variants = rng.integers(2**31, size=(CHUNK, WORDINGS))
@@ -99,9 +88,9 @@ class Pool:
         pixels, _ = self.render(scenes)
         latents = self.encode(pixels)
         if self.latents is None:
-            self.latents = latents.new_zeros(self.num_chunks * CHUNK, *latents.shape[1:])
+            self.latents = latents.new_zeros(self.size, *latents.shape[1:])
         device = self.latents.device
-        place_at = slice((chunk % self.num_chunks) * CHUNK, (chunk % self.num_chunks + 1) * CHUNK)
+        place_at = self.rows(number)
         self.latents[place_at] = latents
         self.tokens[place_at] = to_device(self.words(captions), device).unflatten(0, (CHUNK, WORDINGS))
         things, clip = tag_targets(specs)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from opensora_adacache.models.temporal_vae import TemporalVAE
 from opensora_adacache.models.vae import SPATIAL_SCALE, OpenSoraVAE, OpenSoraVAEConfig
@@ -23,7 +22,7 @@ from opensora_adacache.scenes.batches import draw_clips
 from opensora_adacache.scenes.halved import Halved, tuned
 from opensora_adacache.scenes.keyframes import keep_frames, kept_frames
 from opensora_adacache.scenes.latents import assemble, encode_frames
-from opensora_adacache.scenes.losses import Emphasis, error_of, error_of_changes, pixel_weights
+from opensora_adacache.scenes.losses import Emphasis, error_of, error_of_changes, pixel_weights, pooled
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spatial import FIRST_LOGVAR
 from opensora_adacache.scenes.stage import Budget, Stage, descend, learning_rate, set_rate
@@ -111,13 +110,12 @@ def train_temporal(
             if stage.fraction < recipe.windows_until:
                 if pool.held is None:
                     pool.fill(step // recipe.renew_every)
-                loss = windows_loss(recipe, rng, clips, pool)
-                if (step + 1) % recipe.renew_every == 0:
-                    pool.put(pool.num_chunks + step // recipe.renew_every)
+                loss, shown = windows_loss(recipe, rng, clips, pool)
+                pool.renew(step, recipe.renew_every)
             else:
-                loss = clips_loss(recipe, rng, clips, frames, render, stage.fraction >= recipe.all_frames_from)
+                loss, shown = clips_loss(recipe, rng, clips, frames, render, stage.fraction >= recipe.all_frames_from)
             descend(loss, learners, optimizer)
-            stage.note(loss)
+            stage.note(shown)
     learners.eval().requires_grad_(False)
     return assemble(recipe.structure, spatial, temporal)
 
@@ -129,18 +127,24 @@ def restore(recipe: TemporalRecipe, clips: Halved, latents: Tensor) -> Tensor:
     return clips.call("decode", kept + level * torch.randn_like(kept), NUM_FRAMES).float()
 
 
-def windows_loss(recipe: TemporalRecipe, rng: np.random.Generator, clips: Halved, pool: LatentWindows) -> Tensor:
-    """Return the loss of the latents of windows, in which objects count more than in whole clips."""
+def windows_loss(
+    recipe: TemporalRecipe, rng: np.random.Generator, clips: Halved, pool: LatentWindows
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of windows, in which objects count more than in whole clips, and the error of their latents."""
     latents, weights = pool.draw(rng, recipe.windows, int(recipe.crop * pool.width))
     wrong = restore(recipe, clips, latents) - latents
     changes = error_of_changes(wrong.transpose(1, 2), weights.transpose(1, 2))
-    return error_of(wrong, weights) + recipe.change_weight * changes
+    error = error_of(wrong, weights)
+    return error + recipe.change_weight * changes, error
 
 
 def clips_loss(
     recipe: TemporalRecipe, rng: np.random.Generator, clips: Halved, frames: Halved, render: Renderer, whole: bool
-) -> Tensor:
-    """Return the loss of the latents and the pixels of whole clips, of all their frames if `whole`."""
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of latents and pixels of clips, of all their frames if `whole`, and the error of their latents.
+
+    This error is what all of the stage can be compared by; the loss of windows has no pixels.
+    """
     pixels, covered = draw_clips(rng, recipe.last_clips if whole else recipe.clips, render)
     first, count = (0, NUM_FRAMES) if whole else (int(rng.integers(NUM_FRAMES - recipe.frames + 1)), recipe.frames)
     window = slice(first, first + count)
@@ -148,14 +152,12 @@ def clips_loss(
     rebuilt = restore(recipe, clips, latents)
 
     weights = pixel_weights(pixels.flatten(0, 1), covered.flatten(0, 1), recipe.emphasis)
-    pooled = functional.avg_pool2d(weights, spatial_factor(recipe.structure)).unflatten(0, pixels.shape[:2])
-    weights = weights.unflatten(0, pixels.shape[:2])[:, window]
+    weights = weights.unflatten(0, pixels.shape[:2])
+    of_latents, weights = pooled(weights, spatial_factor(recipe.structure)), weights[:, window]
     chosen = rebuilt[:, :, window].transpose(1, 2)
     decoded = frames.call("decode", chosen.flatten(0, 1) / SPATIAL_SCALE).sample.float()
     wrong = decoded.unflatten(0, chosen.shape[:2]) - pixels[:, window]
 
-    return (
-        error_of(rebuilt - latents, pooled.transpose(1, 2))
-        + recipe.pixel_weight * error_of(wrong, weights)
-        + recipe.change_weight * error_of_changes(wrong, weights)
-    )
+    error = error_of(rebuilt - latents, of_latents)
+    of_pixels = recipe.pixel_weight * error_of(wrong, weights) + recipe.change_weight * error_of_changes(wrong, weights)
+    return error + of_pixels, error

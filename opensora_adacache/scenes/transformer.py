@@ -182,6 +182,5 @@ def train_generator(
             descend(loss + told, model, *optimizers.values())
             average.update()
             stage.note(loss)
-            if (step + 1) % recipe.renew_every == 0:
-                pool.put(pool.num_chunks + step // recipe.renew_every)
+            pool.renew(step, recipe.renew_every)
     return average

@@ -7,15 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from opensora_adacache.scenes.chunks import Chunks
 from opensora_adacache.scenes.draw import draw_specs
-from opensora_adacache.scenes.losses import Emphasis, pixel_weights
-from opensora_adacache.scenes.place import place
+from opensora_adacache.scenes.losses import Emphasis, pixel_weights, pooled
+from opensora_adacache.scenes.place import Scenes, place
 from opensora_adacache.scenes.render import Renderer, to_device
 from opensora_adacache.scenes.words import NUM_FRAMES
 
 CHUNK = 16
+
+
+def centres(scenes: Scenes, slot: np.ndarray) -> np.ndarray:
+    """Return where one object of each scene is, y and x [N, F, 2] in pixels of scenes; `slot` [N] says which."""
+    rows = np.arange(len(slot))
+    return np.stack([scenes.y[rows, slot], scenes.x[rows, slot]], -1)
 
 
 def corners(rng: np.random.Generator, centre: np.ndarray, width: int, size: int) -> np.ndarray:
@@ -36,8 +42,8 @@ def cut(part: Tensor, corner: Tensor, width: int) -> Tensor:
     return rows.gather(4, column[:, None, None, None].expand(*part.shape[:3], width, -1))
 
 
-class LatentWindows:
-    """Holds encoded clips. Chunk number c replaces the oldest chunk and depends only on the seed and on c.
+class LatentWindows(Chunks):
+    """Encoded clips, of which the temporal decoder sees windows around objects.
 
     To render and encode a clip takes longer than to decode a window of it, so every clip is used several times.
 
@@ -52,11 +58,9 @@ class LatentWindows:
     def __init__(
         self, encode: Callable[[Tensor], Tensor], render: Renderer, emphasis: Emphasis, size: int, seed: int
     ) -> None:
-        if size < CHUNK or size % CHUNK:
-            raise ValueError(f"number of clips must be a multiple of {CHUNK}, got {size}")
+        super().__init__(size, CHUNK)
         self.encode, self.render, self.emphasis, self.seed = encode, render, emphasis, seed
-        self.num_chunks = size // CHUNK
-        self.held: tuple[Tensor, Tensor] | None = None
+        self.held: tuple[Tensor, ...] | None = None
         self.centres = np.zeros((size, NUM_FRAMES, 2))
 
     @property
@@ -65,30 +69,21 @@ class LatentWindows:
         assert self.held is not None, "fill it first"
         return self.held[0].shape[-1]
 
-    def fill(self, renewed: int) -> None:
-        """Encode the clips that are held after `renewed` renewals."""
-        for chunk in range(renewed, renewed + self.num_chunks):
-            self.put(chunk)
-
-    def put(self, chunk: int) -> None:
-        """Encode chunk number `chunk` in place of the oldest chunk."""
-        rng = np.random.default_rng([self.seed, 4, chunk])
+    def put(self, number: int) -> None:
+        rng = np.random.default_rng([self.seed, 4, number])
         specs = draw_specs(rng, CHUNK)
         scenes = place(specs, rng)
         pixels, covered = self.render(scenes)
         latents = self.encode(pixels)
         factor = pixels.shape[-1] // latents.shape[-1]
         weights = pixel_weights(pixels.flatten(0, 1), covered.flatten(0, 1), self.emphasis)
-        weights = functional.avg_pool2d(weights, factor).unflatten(0, pixels.shape[:2]).transpose(1, 2)
+        weights = pooled(weights.unflatten(0, pixels.shape[:2]), factor)
         if self.held is None:
-            size = self.num_chunks * CHUNK
-            self.held = latents.new_zeros(size, *latents.shape[1:]), weights.new_zeros(size, *weights.shape[1:])
-        first = chunk % self.num_chunks * CHUNK
+            self.held = tuple(part.new_zeros(self.size, *part.shape[1:]) for part in (latents, weights))
+        rows = self.rows(number)
         for held, values in zip(self.held, (latents, weights), strict=True):
-            held[first : first + CHUNK] = values
-        rows, slot = np.arange(CHUNK), rng.integers(specs.count)
-        places = np.stack([scenes.y[rows, slot], scenes.x[rows, slot]], -1)
-        self.centres[first : first + CHUNK] = places * self.render.scale / factor
+            held[rows] = values
+        self.centres[rows] = centres(scenes, rng.integers(specs.count)) * self.render.scale / factor
 
     def draw(self, rng: np.random.Generator, count: int, width: int) -> tuple[Tensor, Tensor]:
         """Return latents [N, C, F, width, width] of windows and the weights [N, 1, F, width, width] of their errors.
