@@ -120,6 +120,17 @@ def test_clockwise_is_what_a_viewer_calls_so(direction: str, sign: int) -> None:
     assert (np.diff(spun.angle[0, 0]) * sign > 0).all()
 
 
+@pytest.mark.parametrize("direction", ["clockwise", "counterclockwise"])
+def test_turns_begin_upright_and_orbits_at_the_top(direction: str) -> None:
+    spun = scenes_of(spec("spin", "fast", direction, things=(Thing("red", "arrow"), Thing("blue", "heart"))))
+    assert (spun.angle[0, :2, 0] == 0).all() and (np.abs(spun.angle[0, :2, -1]) > 1.5).all()
+    alone = scenes_of(spec("orbit", "very fast", direction))
+    assert alone.y[0, 0].argmin() == 0
+    things = (Thing("red", "circle"), Thing("blue", "square"))
+    pair = scenes_of(spec("orbit", "slow", direction, things=things))
+    assert pair.x[0, 0, 0] == pytest.approx(pair.x[0, 1, 0], abs=1e-3) and pair.y[0, 0, 0] < pair.y[0, 1, 0]
+
+
 def test_everything_stays_in_view_and_apart() -> None:
     specs = draw_specs(np.random.default_rng(0), 4000)
     scenes = place(specs, np.random.default_rng(0))
