@@ -85,7 +85,7 @@ def test_clips_single_frames_and_clips_with_their_first_frame_take_turns() -> No
         return [(len(batch.latents), batch.latents.shape[2], given) for batch, given in batches]
 
     clips, frames, continued = (3, 5, 0), (15, 1, 0), (3, 5, 1)
-    assert drawn(0.4) == [clips, frames, continued, frames, clips, frames]
+    assert drawn(0.4) == [clips, frames, continued, clips, clips, frames]
     assert drawn(0.5) == [clips, clips, continued, clips, clips, clips]
 
 

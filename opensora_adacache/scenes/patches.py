@@ -1,4 +1,4 @@
-"""Tells the transformer, in the middle of its blocks, what every patch of a clip shows.
+"""Tells the transformer, in the middle of its blocks, what every patch of a clip shows, and in which frame it is.
 
 Scenes are drawn by code, so it is known which object covers a patch, where it is and how it moves. Features that say so
 are what the later blocks need to draw it. A transformer that is told learns them sooner than from the velocity alone,
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from opensora_adacache.scenes.place import Scenes
-from opensora_adacache.scenes.silhouettes import SYMMETRY
 from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
 
 # A patch belongs to an object that is no further than this from its centre, in pixels.
@@ -59,14 +59,13 @@ def patch_targets(scenes: Scenes, colours: np.ndarray, side: int) -> PatchTarget
         steps = np.diff(values, axis=2)
         return np.concatenate([steps, steps[..., -1:]], 2)[..., None]
 
-    symmetry = np.array([SYMMETRY[name] for name in SHAPES], np.float32)[scenes.shape][..., None, None]
-    turned = symmetry * scenes.angle[..., None]
+    angle = scenes.angle[..., None]
     measures = [
         dx / 16,
         dy / 16,
         radius / 6 - 2,
-        np.cos(turned),
-        np.sin(turned),
+        np.cos(angle),
+        np.sin(angle),
         change(scenes.x) / 8,
         change(scenes.y) / 8,
         change(scenes.angle) * 2,
@@ -85,9 +84,13 @@ def patch_targets(scenes: Scenes, colours: np.ndarray, side: int) -> PatchTarget
 
 
 class PatchHeads(nn.Module):
-    """Linear heads that predict what each patch shows from the transformer's features [N, T·S, C]."""
+    """Linear heads that predict from the transformer's features [N, T·S, C] what each patch shows, and when.
 
-    sizes = (len(SHAPES) + 1, len(COLOURS) + 1, NUM_MEASURES)
+    Temporal attention knows how far frames are apart, not which of them is the first. To place a turn that begins
+    upright, or an orbit that begins at the top, the blocks have to find that out, and without being asked they do not.
+    """
+
+    sizes = (len(SHAPES) + 1, len(COLOURS) + 1, NUM_MEASURES, 1)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,7 +98,7 @@ class PatchHeads(nn.Module):
         self.linear = nn.Linear(channels, sum(self.sizes))
 
     def forward(self, features: Tensor, shape: Tensor, colour: Tensor, measures: Tensor) -> Tensor:
-        """Return the sum of the mean cross-entropies and of the mean error of what is measured.
+        """Return the sum of the mean cross-entropies and of the mean errors of what is measured and of the time.
 
         Args:
             features: [N, T·S, C].
@@ -103,11 +106,16 @@ class PatchHeads(nn.Module):
             colour: [N, T, S].
             measures: [N, T, S, 8].
         """
-        shapes, colours, found = self.linear(self.norm(features)).float().flatten(0, 1).split(self.sizes, -1)
+        shapes, colours, found, time = self.linear(self.norm(features)).float().flatten(0, 1).split(self.sizes, -1)
         covered = (shape.flatten() < len(SHAPES)).float()
         wrong = functional.smooth_l1_loss(found, measures.flatten(0, 2), reduction="none", beta=0.5).mean(-1)
+        num_frames = shape.shape[1]
+        passed = torch.linspace(-1, 1, num_frames, device=time.device)[:, None].expand_as(shape)
+        # A single frame can be any frame of its clip.
+        late = functional.mse_loss(time.view(shape.shape), passed) if num_frames > 1 else 0.0
         return (
             functional.cross_entropy(shapes, shape.flatten())
             + functional.cross_entropy(colours, colour.flatten())
             + 4 * (wrong * covered).mean()
+            + late
         )

@@ -34,7 +34,7 @@ class GeneratorRecipe:
     `patch_weight` is that of what patches show. Four out of five timesteps are logit-normal, shifted towards noise by
     `timestep_shift`; the fifth is uniform. One chunk of the pool is replaced every `renew_every` steps.
 
-    Up to the fraction `frames_until` of the budget, every other step is on single frames instead of clips, as many as
+    Up to the fraction `frames_until` of the budget, every fourth step is on single frames instead of clips, as many as
     the clips of a step have: five times as many scenes for the same work. What caption makes which shape is mostly
     learned from those. Every fourth step is on clips whose first latent frame is given. Where things are is known then,
     so that the caption's motion says much about the other frames; without it, motion is learned long after everything
@@ -61,7 +61,7 @@ class GeneratorRecipe:
 
 def draw_batch(recipe: GeneratorRecipe, pool: Pool, step: int, fraction: float) -> tuple[Batch, int]:
     """Return the clips or single frames of a step, and how many latent frames of each clip are given without noise."""
-    if step % 2 and fraction < recipe.frames_until:
+    if step % 4 == 1 and fraction < recipe.frames_until:
         return pool.draw(recipe.batch * len(pool.kept)).single_frames(), 0
     return pool.draw(recipe.batch), int(step % 4 == 2)
 
