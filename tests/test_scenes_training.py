@@ -190,7 +190,8 @@ def test_normalising_changes_nothing_but_the_latents() -> None:
     after = encode_frames(halved, clips)
     torch.testing.assert_close(after.mean((0, 2, 3, 4)), torch.zeros(after.shape[1]), atol=1e-5, rtol=0)
     torch.testing.assert_close(after.std((0, 2, 3, 4)), torch.ones(after.shape[1]))
-    torch.testing.assert_close(vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample, decoded)
+    again = vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample
+    torch.testing.assert_close(again, decoded, atol=1e-4, rtol=0)
 
 
 def test_half_precision_leaves_weights_and_gradients_whole() -> None:
