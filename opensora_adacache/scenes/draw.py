@@ -33,15 +33,15 @@ KIND_SHARES = {
     "pan": 0.08,
     "pass": 0.09,
 }
-# What training shows: turning and orbiting are learned last.
+# What training shows: how shapes look when turned is learned last.
 TRAINING_SHARES = {
     "still": 0.06,
-    "move": 0.16,
-    "bounce": 0.12,
-    "spin": 0.24,
+    "move": 0.14,
+    "bounce": 0.1,
+    "spin": 0.32,
     "grow": 0.06,
     "shrink": 0.06,
-    "orbit": 0.16,
+    "orbit": 0.12,
     "pan": 0.05,
     "pass": 0.09,
 }
