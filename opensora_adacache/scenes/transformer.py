@@ -31,7 +31,9 @@ class GeneratorRecipe:
 
     The matrices of the blocks, which Muon trains, have `matrix_share` times the learning rate of everything else. The
     text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned, and
-    `patch_weight` is that of what patches show. Four out of five timesteps are logit-normal, shifted towards noise by
+    `patch_weight` is that of what patches show. `change_weight` is that of the error's deviation from its mean over the
+    frames of a clip: most of the error is about what stands still, and with a quadratic form of the error instead of its
+    square the best prediction is the same. Four out of five timesteps are logit-normal, shifted towards noise by
     `timestep_shift`; the fifth is uniform. One chunk of the pool is replaced every `renew_every` steps.
 
     Up to the fraction `frames_until` of the budget, every fourth step is on single frames instead of clips, as many as
@@ -54,6 +56,7 @@ class GeneratorRecipe:
     tag_steps: int = 400
     tag_weight: float = 0.1
     patch_weight: float = 0.3
+    change_weight: float = 2.0
     pool: int = 24576
     renew_every: int = 4
     seed: int = 0
@@ -177,9 +180,11 @@ def train_generator(
                 x_mask = noisy.expand(count, -1) if given else None
                 predicted, features = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size, x_mask)
                 patch_loss = model.patches(features, batch.shape, batch.colour, batch.measures)
-            loss = (predicted - (z0 - noise))[:, :, given:].square().mean()
+            error = (predicted - (z0 - noise))[:, :, given:]
+            loss = error.square().mean()
+            change_loss = (error - error.mean(2, keepdim=True)).square().mean()
             told = recipe.tag_weight * tag_loss + recipe.patch_weight * patch_loss
-            descend(loss + told, model, *optimizers.values())
+            descend(loss + recipe.change_weight * change_loss + told, model, *optimizers.values())
             average.update()
             stage.note(loss)
             pool.renew(step, recipe.renew_every)
