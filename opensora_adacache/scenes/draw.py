@@ -13,8 +13,8 @@ from opensora_adacache.scenes.words import (
     LAYOUTS,
     MAX_OBJECTS,
     PATTERNS,
-    ROUND,
     SHAPES,
+    SPINNING,
     STRAIGHT,
     TEXTURES,
     TURNS,
@@ -66,8 +66,7 @@ def _draw(rng: np.random.Generator, size: int, kind_shares: dict[str, float]) ->
 
     colours = np.where(used, rng.random((size, len(COLOURS))).argsort(1)[:, :MAX_OBJECTS], -1)
     shapes = rng.integers(len(SHAPES), size=(size, MAX_OBJECTS))
-    turnable = tuple(name for name in SHAPES if name not in ROUND)
-    turning = _choose(rng, turnable, SHAPES, size * MAX_OBJECTS).reshape(size, MAX_OBJECTS)
+    turning = _choose(rng, SPINNING, SHAPES, size * MAX_OBJECTS).reshape(size, MAX_OBJECTS)
     shapes = np.where(used, np.where(is_kind["spin"][:, None], turning, shapes), -1)
 
     texture = rng.choice(len(TEXTURES), size, p=TEXTURE_SHARES)

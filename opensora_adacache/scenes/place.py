@@ -18,7 +18,6 @@ from opensora_adacache.scenes.words import (
     MAX_OBJECTS,
     NUM_FRAMES,
     RATES,
-    SPEED_JITTER,
     TURNS,
     WAYS,
 )
@@ -81,8 +80,9 @@ def _unit(rgb: np.ndarray) -> np.ndarray:
 def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> Scenes:
     """Place objects so that they stay inside the frame, in their lanes.
 
-    Spinning objects begin upright and orbits at the top, so that the caption and the frame tell where they have turned
-    to. A model of this size does not learn to see an angle that nothing but the first frame tells.
+    Spinning objects begin upright, orbits at the top, and bouncing objects turn back in the middle of the clip, so
+    that the caption and the frame tell how far they are. A model of this size does not learn to see an angle that only
+    the other frames tell.
 
     Args:
         specs: what to show.
@@ -97,7 +97,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     arms = np.where(used, reach()[np.maximum(specs.shapes, 0)], 0.0)
 
     table = np.array([RATES[name] for name in KINDS])
-    rate = table[kind, np.maximum(specs.speed, 0)] * rng.uniform(1 - SPEED_JITTER, 1 + SPEED_JITTER, size)
+    rate = table[kind, np.maximum(specs.speed, 0)]
     ways = np.array([WAYS.get(name, (0.0, 0.0)) for name in DIRECTIONS] + [(0.0, 0.0)])
     way = ways[specs.direction]
     turns = np.array([TURNS.get(name, 0) for name in DIRECTIONS] + [0])
@@ -111,9 +111,8 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     path = np.zeros((size, MAX_OBJECTS, num_frames, 2))
     straight = is_kind["move"]
     path += np.where(straight[:, None], steps, 0.0)[:, None, :, None] * way[:, None, None]
-    turning_point = rng.uniform(5.0, num_frames - 6.0, size) if num_frames > 12 else np.full(size, num_frames / 2)
-    there_and_back = turning_point[:, None] - np.abs(time - turning_point[:, None])
-    bouncing = np.where(is_kind["bounce"][:, None], there_and_back * rate[:, None], 0.0)
+    halfway = (num_frames - 1) / 2
+    bouncing = np.where(is_kind["bounce"], rate, 0.0)[:, None] * (halfway - np.abs(time - halfway))
     path += bouncing[:, None, :, None] * way[:, None, None]
     # The camera moves one way, and everything in view moves the other way.
     panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]

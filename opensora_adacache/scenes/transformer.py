@@ -31,10 +31,12 @@ class GeneratorRecipe:
 
     The matrices of the blocks, which Muon trains, have `matrix_share` times the learning rate of everything else. The
     text encoder first learns from captions alone for `tag_steps`; `tag_weight` preserves what it learned, and
-    `patch_weight` is that of what patches show. `change_weight` is that of the error's deviation from its mean over the
-    frames of a clip: most of the error is about what stands still, and with a quadratic form of the error instead of its
-    square the best prediction is the same. Four out of five timesteps are logit-normal, shifted towards noise by
+    `patch_weight` is that of what patches show. Four out of five timesteps are logit-normal, shifted towards noise by
     `timestep_shift`; the fifth is uniform. One chunk of the pool is replaced every `renew_every` steps.
+
+    `change_weight` is the weight of the error's deviation from its mean over the frames of a clip, in addition to the
+    error itself. Most of the error is about what stands still, and the best prediction is the same for every quadratic
+    form of the error.
 
     Up to the fraction `frames_until` of the budget, every fourth step is on single frames instead of clips, as many as
     the clips of a step have: five times as many scenes for the same work. What caption makes which shape is mostly

@@ -14,7 +14,9 @@ MAX_OBJECTS = 3
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon", "arrow")
 # Shapes that look the same at every angle, so that nobody can see them spin.
-ROUND = ("circle", "ring")
+# Shapes that look the same after less than a full turn. Only those spin: the others would ask a small model for many
+# more pictures of a turned shape.
+SPINNING = ("square", "triangle", "star", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 32, 36),
     "orange": (248, 132, 20),
@@ -43,7 +45,7 @@ _PACE = (0.6, 1.0, 1.6, 2.5, 4.0)  # pixels
 _TURN = tuple(math.radians(degrees) for degrees in (2.0, 2.9, 4.2, 6.0, 8.5))
 _GROWTH = (0.12, 0.2, 0.32, 0.5, 0.8)  # pixels of radius
 _ORBIT = tuple(math.radians(degrees) for degrees in (4.0, 5.3, 7.1, 9.4, 12.5))
-# Rate per frame of each speed. A clip draws its rate within SPEED_JITTER of it, so that speeds never overlap.
+# Rate per frame of each speed.
 RATES: dict[str, tuple[float, ...]] = {
     "still": (0.0,) * 5,
     "move": _PACE,
@@ -55,7 +57,6 @@ RATES: dict[str, tuple[float, ...]] = {
     "pan": _PACE,
     "pass": _PACE,
 }
-SPEED_JITTER = 0.04
 
 _DIAGONAL = math.sqrt(0.5)
 WAYS: dict[str, tuple[float, float]] = {
