@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from opensora_adacache.commands.executor import EXECUTOR_KEYS, add_executor_flags
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser, count, number
 from opensora_adacache.errors.family import AdaCacheWarning
+
+if TYPE_CHECKING:
+    from opensora_adacache.config.settings import RunConfig
 
 # Flag -> key of the config, if the names differ.
 _KEYS = {
@@ -40,8 +43,6 @@ def make(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     from opensora_adacache.config import load_config
-    from opensora_adacache.config.settings import OpenSoraConfig
-    from opensora_adacache.generation.jobs import uses_references
     from opensora_adacache.generation.run import run
     from opensora_adacache.parallel import process_group
 
@@ -55,10 +56,8 @@ def _run(options: argparse.Namespace) -> None:
         defaults=_parse(options.cfg_defaults),
         image=options.image,
     )
-    if "reference_path" in overrides and isinstance(config, OpenSoraConfig) and not config.makes_images:
-        if any(config.reference_path) and not uses_references(config):
-            line = "reference_path is not used: the mask strategy is empty; --mask-strategy 0 keeps the first frame"
-            warnings.warn(line, AdaCacheWarning, stacklevel=2)
+    for line in _idle_settings(config, overrides):
+        warnings.warn(line, AdaCacheWarning, stacklevel=2)
     with process_group() as group:
         summary = run(config, group)
     if group.is_first and config.verbose:
@@ -67,6 +66,27 @@ def _run(options: argparse.Namespace) -> None:
         kind = "image" if config.makes_images else "video"
         plural = "" if summary.num_total == 1 else "s"
         print(f"{summary.num_total} {kind}{plural} in '{summary.save_dir}'{skipped}")
+
+
+def _idle_settings(config: RunConfig, overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Say which settings have no effect, although the user asked for them."""
+    from opensora_adacache.config.settings import OpenSoraConfig
+    from opensora_adacache.generation.jobs import uses_references
+
+    if config.preview is not None and config.preview >= config.num_steps:
+        yield (
+            f"no preview is written: videos have {config.num_steps} steps, and a preview every {config.preview} steps "
+            "was asked for"
+        )
+    if not isinstance(config, OpenSoraConfig):
+        return
+    if config.num_clips == 1:
+        for name in ("condition_frame_length", "condition_frame_edit"):
+            if name in overrides:
+                yield f"{name} has no effect on a single clip; --loop N makes videos of N clips"
+    if "reference_path" in overrides and not config.makes_images:
+        if any(config.reference_path) and not uses_references(config):
+            yield "reference_path is not used: the mask strategy is empty; --mask-strategy 0 keeps the first frame"
 
 
 def collect_overrides(options: argparse.Namespace) -> dict[str, Any]:

@@ -195,6 +195,24 @@ def test_a_reference_that_no_mask_uses_is_named(config, broken, capsys, prompt):
     assert ("warning: reference_path is not used: the mask" in capsys.readouterr().err) == (prompt == "a")
 
 
+def test_flags_that_change_nothing_are_named(config, broken, capsys):
+    arguments = [config, "--save-dir", f"{broken}/file/out", "--prompt", "a", "--num-sampling-steps", "4"]
+
+    def told(*flags: str) -> str:
+        assert main([*arguments, *flags]) == 2
+        return "".join(line for line in capsys.readouterr().err.splitlines(True) if line.startswith("warning: "))
+
+    assert told("--preview", "4") == (
+        "warning: no preview is written: videos have 4 steps, and a preview every 4 steps was asked for\n"
+    )
+    assert told("--preview", "3") == told("--preview", "7", "--loop", "2") == ""
+    single = "has no effect on a single clip; --loop N makes videos of N clips\n"
+    assert told("--condition-frame-length", "10") == f"warning: condition_frame_length {single}"
+    assert told("--cfg-options", "condition_frame_edit=0.5") == f"warning: condition_frame_edit {single}"
+    assert told("--cfg-defaults", "condition_frame_length=10") == ""
+    assert told("--condition-frame-length", "5", "--loop", "2") == ""
+
+
 def test_flags_of_the_references_training_are_named(config, tmp_path, capsys):
     arguments = [config, "--prompt", "a", "--save-dir", str(tmp_path / "out"), "--outputs", "x", "--data-path", "y"]
     assert main([*arguments, "--prompt-generator", "z", "--end-index", "0"]) == 2
