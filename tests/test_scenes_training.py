@@ -181,17 +181,17 @@ def test_single_frames_are_frames_of_their_clips() -> None:
 
 def test_normalising_changes_nothing_but_the_latents() -> None:
     torch.manual_seed(0)
-    vae = build_spatial().eval().requires_grad_(False)
-    clips, _ = draw_clips(np.random.default_rng(0), 2, Renderer(CPU, SIZE))
+    # In double precision, because rounding grows through the decoder.
+    vae = build_spatial().eval().requires_grad_(False).double()
+    clips = draw_clips(np.random.default_rng(0), 2, Renderer(CPU, SIZE))[0].double()
     halved = Halved(vae, False)
-    before = encode_frames(halved, clips)
+    before = encode_frames(halved, clips).double()
     decoded = vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample
     normalise(vae, before)
     after = encode_frames(halved, clips)
     torch.testing.assert_close(after.mean((0, 2, 3, 4)), torch.zeros(after.shape[1]), atol=1e-5, rtol=0)
     torch.testing.assert_close(after.std((0, 2, 3, 4)), torch.ones(after.shape[1]))
-    again = vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample
-    torch.testing.assert_close(again, decoded, atol=1e-4, rtol=0)
+    torch.testing.assert_close(vae.decode(vae.encode(clips.flatten(0, 1)).latent_dist.mean).sample, decoded)
 
 
 def test_half_precision_leaves_weights_and_gradients_whole() -> None:
