@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _idle_settings(config: RunConfig, overrides: Mapping[str, Any]) -> Iterator[str]:
     """Say which settings have no effect, although the user asked for them."""
-    from opensora_adacache.config.settings import OpenSoraConfig
+    from opensora_adacache.config.settings import ONLY_IN_LOOPS, OpenSoraConfig
     from opensora_adacache.generation.jobs import uses_references
 
     if config.preview is not None and config.preview >= config.num_steps:
@@ -81,7 +81,7 @@ def _idle_settings(config: RunConfig, overrides: Mapping[str, Any]) -> Iterator[
     if not isinstance(config, OpenSoraConfig):
         return
     if config.num_clips == 1:
-        for name in ("condition_frame_length", "condition_frame_edit"):
+        for name in ONLY_IN_LOOPS:
             if name in overrides:
                 yield f"{name} has no effect on a single clip; --loop N makes videos of N clips"
     if "reference_path" in overrides and not config.makes_images:

@@ -33,6 +33,8 @@ LONGEST_SAMPLE_NAME = 200
 VBENCH_VIDEOS = 5
 # Frames per latent. A chunk of 17 frames is padded in front and becomes 5 latents.
 FRAMES_PER_LATENT = 4
+# Fields that a video of a single clip does not read.
+ONLY_IN_LOOPS = ("condition_frame_length", "condition_frame_edit")
 
 
 @dataclass(frozen=True)

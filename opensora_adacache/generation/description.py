@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from opensora_adacache.config.settings import OpenSoraConfig, RunConfig
+from opensora_adacache.config.settings import ONLY_IN_LOOPS, OpenSoraConfig, RunConfig
 from opensora_adacache.generation.jobs import VideoJob
 
 _LOADED = ("model", "vae", "text_encoder", "pipeline")
@@ -58,8 +58,6 @@ NOT_IN_PIXELS = {
 }
 """Dotted names of fields of configs -> why they cannot change the pixels of a video beyond rounding."""
 
-_ONLY_IN_LOOPS = ("condition_frame_length", "condition_frame_edit")
-
 
 def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
     """Return everything that the pixels of a video depend on, as plain JSON values."""
@@ -72,7 +70,7 @@ def describe(job: VideoJob, config: RunConfig) -> dict[str, Any]:
         **_describe_section(config),
     }
     if config.num_clips == 1:
-        for name in _ONLY_IN_LOOPS:
+        for name in ONLY_IN_LOOPS:
             settings.pop(name, None)
     if config.cache is not None:
         # Not the name in configs, because a policy may be a user's own class.

@@ -12,9 +12,9 @@ import numpy as np
 from opensora_adacache.scenes.backgrounds import read_ground, read_pan
 from opensora_adacache.scenes.outlines import AREA
 from opensora_adacache.scenes.paths import Motion, nearest_way, read_motion
-from opensora_adacache.scenes.silhouettes import SYMMETRY, Silhouette, overlap, roundness_error, silhouettes, turn
+from opensora_adacache.scenes.silhouettes import Silhouette, overlap, roundness_error, silhouettes, turn
 from opensora_adacache.scenes.spec import Spec
-from opensora_adacache.scenes.words import LAYOUTS, RATES, SHAPES, SPEEDS, STRAIGHT
+from opensora_adacache.scenes.words import LAYOUTS, RATES, SHAPES, SPEEDS, STRAIGHT, SYMMETRY
 
 _LEAST_PAN = 0.3  # pixels per frame
 ATTRIBUTES = (

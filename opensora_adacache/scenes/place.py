@@ -148,7 +148,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     start = np.where(meeting[:, None, None], shared[:, None], start)
     centre = start[:, :, None] + path
 
-    angle = np.where(is_kind["spin"], rate * turn, 0.0)[:, None, None] * time * np.ones((MAX_OBJECTS, 1))
+    angle = np.where(is_kind["spin"], rate * turn, 0.0)[:, None] * time
 
     palette = _unit(np.array(list(COLOURS.values())))
     tones = _unit(np.array(list(GROUNDS.values())))
@@ -158,7 +158,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
         x=centre[..., 0].astype(np.float32),
         y=centre[..., 1].astype(np.float32),
         radius=np.where(used[..., None], radius, 0.0).astype(np.float32),
-        angle=angle.astype(np.float32),
+        angle=np.repeat(angle[:, None], MAX_OBJECTS, 1).astype(np.float32),
         tones=tones[specs.ground],
         texture=specs.texture,
         period=rng.uniform(18, 26, size).astype(np.float32),

@@ -13,21 +13,9 @@ from functools import cache
 import numpy as np
 
 from opensora_adacache.scenes.outlines import AREA, TILE, TILE_REACH, atlas
-from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES
+from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES, SYMMETRY
 
 SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest drawn object covers about 100
-# Rotational symmetry: number of turns that leave a shape unchanged.
-SYMMETRY = {
-    "circle": 0,
-    "ring": 0,
-    "square": 4,
-    "cross": 4,
-    "triangle": 3,
-    "star": 5,
-    "heart": 1,
-    "moon": 1,
-    "arrow": 1,
-}
 _PALETTE = np.array(list(COLOURS.values()), float)
 
 

@@ -13,10 +13,21 @@ FPS = 8
 MAX_OBJECTS = 3
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon", "arrow")
-# Shapes that look the same at every angle, so that nobody can see them spin.
-# Shapes that look the same after less than a full turn. Only those spin: the others would ask a small model for many
-# more pictures of a turned shape.
-SPINNING = ("square", "triangle", "star", "cross")
+# Rotational symmetry: number of turns that leave a shape unchanged; 0 if every turn does.
+SYMMETRY = {
+    "circle": 0,
+    "ring": 0,
+    "square": 4,
+    "cross": 4,
+    "triangle": 3,
+    "star": 5,
+    "heart": 1,
+    "moon": 1,
+    "arrow": 1,
+}
+# Shapes that spin: those that look the same after a part of a turn. The others would ask a small model for many more
+# pictures of a turned shape.
+SPINNING = tuple(name for name in SHAPES if SYMMETRY[name] > 1)
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 32, 36),
     "orange": (248, 132, 20),

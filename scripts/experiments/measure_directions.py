@@ -50,13 +50,11 @@ def measure_directions(args: argparse.Namespace) -> None:
     for kind in KINDS:
         specs = list(specs_of(kind, args.num_clips))
         z0 = model.vae.encode(torch.stack([render_clip(spec, seed, renderer) for seed, spec in enumerate(specs)]))
-        captions = [
-            [write_caption(replace(spec, direction=way), 0) for spec, way in zip(specs, ways, strict=True)]
-            for ways in ([spec.direction for spec in specs], [opposite(spec.direction) for spec in specs])
-        ]
+        turned = [replace(spec, direction=opposite(spec.direction)) for spec in specs]
+        texts = [model.text_encoder.encode([write_caption(spec, 0) for spec in said]) for said in (specs, turned)]
         for given in (False, True):
             for timestep in TIMESTEPS:
-                right, wrong = (loss(model, z0, timestep, texts, given) for texts in captions)
+                right, wrong = (loss(model, z0, timestep, text, given) for text in texts)
                 shown = "given" if given else "noisy"
                 more = f"{100 * (wrong / right - 1):.1f} %"
                 print(f"| {kind} | {shown} | {timestep:.0f} | {right:.4f} | {wrong:.4f} | {more} |", flush=True)
@@ -80,7 +78,7 @@ def opposite(direction: str | None) -> str:
     return next(name for name, way in WAYS.items() if way == (-x, -y))
 
 
-def loss(model: Model, z0: Tensor, timestep: float, captions: list[str], given: bool) -> float:
+def loss(model: Model, z0: Tensor, timestep: float, text: dict[str, Tensor], given: bool) -> float:
     """Return the mean squared error of the velocity in the frames that are not given."""
     noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(0))
     noisy = torch.arange(z0.shape[2]) >= int(given)
@@ -89,7 +87,7 @@ def loss(model: Model, z0: Tensor, timestep: float, captions: list[str], given: 
     out = model.transformer(
         (1 - tau) * z0 + tau * noise,
         ones * timestep,
-        **model.text_encoder.encode(captions),
+        **text,
         x_mask=noisy.expand(len(z0), -1) if given else None,
         fps=ones * FPS,
         height=ones * BASE_SIZE,
