@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 OUT ?= outputs/demo
 BENCH ?= outputs/bench
 FIGURES ?= outputs/figures
+CALIBRATED ?= outputs/calibrated
 WORKERS ?= 2
 # of the prompts; empty for those of the configs
 PROMPT_SEED ?=
 WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 
-.PHONY: demo app bench figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
+.PHONY: demo app bench calibrated figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
 	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
@@ -31,6 +32,13 @@ bench: $(VENV)/.installed-dev  ## benchmark of every caching policy on the bundl
 FRONTIER := 30 50 100
 COMPARE = OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py
 COMPARE_OPTIONS = --executor local --workers $(WORKERS) $(if $(PROMPT_SEED),--prompt-seed $(PROMPT_SEED))
+
+calibrated: $(addprefix calibrated-,$(FRONTIER))  ## every calibrated setting of the bundled model; resumable, -j 2 for two cores
+	cp $(CALIBRATED)/configs/*.json configs/calibrated
+	cp $(CALIBRATED)/presets/*.json opensora_adacache/presets/data
+
+calibrated-%: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/calibrate_bundled.py $* --out $(CALIBRATED)
 
 figures: $(VENV)/.installed-dev  ## policies at equal computed steps, and predictor × decision × corrector; resumable
 	for n in $(FRONTIER); do \

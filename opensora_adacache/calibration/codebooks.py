@@ -40,6 +40,13 @@ class Codebooks(CalibrationKind):
     def num_runs(self, cache: CacheConfig, num_targets: int, for_psnr: bool) -> float:
         return super().num_runs(cache, num_targets, for_psnr) if for_psnr else len(self.runs.jobs)
 
+    def motion(self, cache: Any) -> list[list[float]]:
+        """Return the motion that MoReg would measure at the steps of each job, in 0..1."""
+        return [
+            [score for recording in recordings for score in recording.motion_scores()]
+            for recordings in self._by_job(cache)
+        ]
+
     def _by_job(self, cache: Any) -> list[list[Recording]]:
         strides = None if cache.moreg is None else cache.moreg.strides
         recorded = cache.probe, strides, cache.metric, max(cache.codebook.values())
@@ -50,8 +57,7 @@ class Codebooks(CalibrationKind):
     def notes(self, cache: CacheConfig) -> Iterator[str]:
         """Yield the motion that MoReg would measure for each prompt, and their median: a `center` for this model."""
         all_scores = []
-        for job, recordings in zip(self.runs.jobs, self._by_job(cache), strict=True):
-            scores = [score for recording in recordings for score in recording.motion_scores()]
+        for job, scores in zip(self.runs.jobs, self.motion(cache), strict=True):
             yield f"motion {median(scores) if scores else float('nan'):.3f}  {job.prompt}"
             all_scores += scores
         yield f"median motion {median(all_scores):.4f}" if all_scores else "no motion: a single latent frame"
