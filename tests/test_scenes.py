@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_the_angle_of_a_silhouette_is_read_back(shape: str) -> None:
     from opensora_adacache.scenes.silhouettes import Silhouette
 
     soft = draw(shape, 48.0, 48.0, 12.0, 0.2, (96, 96))
-    seen = Silhouette(soft, 48.0, 48.0, float(soft.sum()), 1)
+    seen = Silhouette(soft, 48.0, 48.0, float(soft.sum()), 1, True)
     assert turn(shape, seen) == pytest.approx(0.2, abs=0.03)
 
 
@@ -217,6 +218,20 @@ def test_speeds_are_told_apart_within_a_tenth(kind: str) -> None:
     for name, rate in zip(SPEEDS, RATES[kind], strict=True):
         assert speed_name(kind, rate * 1.1) == speed_name(kind, rate / 1.1) == name
     assert speed_name("still", 0.0) is None
+
+
+@pytest.mark.parametrize("shift", [0.0, -3.0])
+@pytest.mark.parametrize(("kind", "direction"), [("move", "down"), ("bounce", "up"), ("spin", "clockwise")])
+@pytest.mark.parametrize("speed", ["slow", "fast"])
+def test_motion_is_read_from_outlines_whose_size_wavers(kind: str, direction: str, speed: str, shift: float) -> None:
+    # A sampled object is some percent larger in one frame than in the next, or a little way out of the frame.
+    things = (Thing("red", "star"), Thing("blue", "cross"))
+    wanted = spec(kind, speed, direction, layout="beside", things=things)
+    scenes = scenes_of(wanted)
+    wavering = np.random.default_rng(1).uniform(0.92, 1.08, scenes.radius.shape).astype(np.float32)
+    scenes = replace(scenes, radius=scenes.radius * wavering, y=scenes.y + np.float32(shift))
+    reading = read_clip(Renderer()(scenes)[0][0].transpose(0, 1).numpy())
+    assert (reading.kind, reading.direction, reading.speed) == (kind, direction, speed)
 
 
 @pytest.mark.slow

@@ -100,10 +100,10 @@ def read_clip(clip: np.ndarray) -> Reading:
 
 
 def _read_thing(colour: str, track: dict[int, Silhouette]) -> ThingReading:
-    # While another object hides part of this one, its outline is not its own shape.
+    # While something hides part of an object, its outline is not its own shape. Where nothing can, its area may change.
     full = max(seen.area for seen in track.values())
     smallest = min(seen.area for seen in track.values())
-    steady = {number: seen for number, seen in track.items() if seen.area > 0.96 * full}
+    steady = {number: seen for number, seen in track.items() if seen.free or seen.area > 0.96 * full}
     if len(steady) < 5:
         steady = {number: seen for number, seen in track.items() if seen.area > 0.88 * full}
     growing = smallest < 0.9 * full and _is_monotonic([seen.area for seen in track.values()])

@@ -40,12 +40,14 @@ def read_motion(frames: np.ndarray, path: np.ndarray, radius: np.ndarray, angle:
     if np.ptp(along) > _LEAST_TRAVEL or (np.ptp(along) > 2.0 and spreads[1] < 0.2 * spreads[0]):
         return _read_travel(frames, path, along, spreads)
     growth = float(np.polyfit(frames, radius, 1)[0])
-    if abs(growth) > _LEAST_GROWTH:
-        return Motion("grow" if growth > 0 else "shrink", abs(growth), None)
     turning = float(np.polyfit(frames, angle, 1)[0])
-    if abs(turning) > _LEAST_TURN:
-        return Motion("spin", abs(turning), "clockwise" if turning > 0 else "counterclockwise")
-    return Motion("still", 0.0, None)
+    # An object that turns may seem to grow a little, and the other way round.
+    size, turn = abs(growth) / _LEAST_GROWTH, abs(turning) / _LEAST_TURN
+    if max(size, turn) <= 1:
+        return Motion("still", 0.0, None)
+    if size >= turn:
+        return Motion("grow" if growth > 0 else "shrink", abs(growth), None)
+    return Motion("spin", abs(turning), "clockwise" if turning > 0 else "counterclockwise")
 
 
 def _read_travel(frames: np.ndarray, path: np.ndarray, along: np.ndarray, spreads: np.ndarray) -> Motion:

@@ -16,6 +16,8 @@ from opensora_adacache.scenes.outlines import AREA, TILE, TILE_REACH, atlas
 from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, SHAPES, SYMMETRY
 
 SMALLEST_AREA = 45.0  # pixels of a 96 pixel frame; the smallest drawn object covers about 100
+# Another object is near if it covers this many pixels of the rim, of a 96 pixel frame; fewer are specks of colour.
+_CONTACT = 3
 _PALETTE = np.array(list(COLOURS.values()), float)
 
 
@@ -26,13 +28,22 @@ def chroma(rgb: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Silhouette:
-    """One object in one frame: coverage in 0..1 [H, W], centre and area in pixels of a 96 pixel frame."""
+    """One object in one frame.
+
+    Attributes:
+        soft: coverage in 0..1, [H, W].
+        x, y: centre in pixels of a 96 pixel frame.
+        area: area in pixels of a 96 pixel frame.
+        pieces: number of connected components that are large enough to be an object.
+        free: whether neither another object nor the border of the frame is near, so that nothing can hide a part.
+    """
 
     soft: np.ndarray
     x: float
     y: float
     area: float
     pieces: int
+    free: bool
 
 
 def _label(mask: np.ndarray) -> np.ndarray:
@@ -89,11 +100,16 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
             continue
         rim = grow(grow(labels == numbers[sizes.argmax()]))
         # An edge pixel that another object covers does not belong to this one.
-        soft = np.where(rim & ~(solid & (nearest != index)), np.clip(amount, 0, 1), 0.0)
+        others = solid & (nearest != index)
+        soft = np.where(rim & ~others, np.clip(amount, 0, 1), 0.0)
+        touched = (rim & others).sum() >= _CONTACT * scale
+        at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
         area = soft.sum()
         x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
         y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
-        found[name] = Silhouette(soft, x / scale, y / scale, area / scale**2, int(large.sum()))
+        found[name] = Silhouette(
+            soft, x / scale, y / scale, area / scale**2, int(large.sum()), not (touched or at_border)
+        )
     return found
 
 
