@@ -58,7 +58,7 @@ class GeneratorRecipe:
     tag_steps: int = 400
     tag_weight: float = 0.1
     patch_weight: float = 0.3
-    change_weight: float = 2.0
+    change_weight: float = 4.0
     pool: int = 24576
     renew_every: int = 4
     seed: int = 0
