@@ -1,21 +1,25 @@
 """Print how often the bundled model does what held-out prompts ask, and how well things keep their shapes.
 
-python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--guidance 3] [--results FILE.jsonl]
+python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--results FILE.jsonl] [--out FILE.md]
 
-Results are written to a file as they come; the same command continues where it was interrupted.
+Results are written to a file as they come; the same command continues where it was interrupted. --out also writes a
+page with the report and the clips that differ from their prompts.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
+from datetime import date
 from pathlib import Path
 
 import torch
 
-from opensora_adacache.commands.main import run_command
-from opensora_adacache.commands.parser import OneLineParser, count
-from opensora_adacache.scenes.accuracy import report
+from opensora_adacache.benchmark.table_files import write_study
+from opensora_adacache.commands.main import run_command, typed_command
+from opensora_adacache.commands.parser import OneLineParser, count, path
+from opensora_adacache.scenes.accuracy import failure_lines, report
 from opensora_adacache.scenes.evaluate import SOURCES, Settings, digest, evaluate, maker
 
 
@@ -40,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--results", type=Path, default=Path("outputs/evaluate_bundled/results.jsonl"), help="file of the results"
     )
-    return run_command(evaluate_bundled, parser.parse_args(arguments))
+    parser.add_argument("--out", type=path, help="Markdown file to write the report to")
+    options = parser.parse_args(arguments)
+    options.command = typed_command("scripts/evaluate_bundled.py", arguments)
+    return run_command(evaluate_bundled, options)
 
 
 def evaluate_bundled(args: argparse.Namespace) -> None:
@@ -57,6 +64,14 @@ def evaluate_bundled(args: argparse.Namespace) -> None:
         lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(report(rows))
+    if args.out:
+        made = (
+            f"{len(rows)} prompts, {args.steps} steps, guidance {args.guidance:g}, seeds from {args.seed}. "
+            f"{date.today()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+            f"torch {torch.__version__}."
+        )
+        title = "The bundled model on held-out prompts"
+        write_study(args.out, title, args.command, [made, "", report(rows), "", *failure_lines(rows)])
 
 
 if __name__ == "__main__":

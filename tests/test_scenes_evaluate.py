@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from opensora_adacache.models.vae import OpenSoraVAE
-from opensora_adacache.scenes.accuracy import accuracy_table, kind_table, outline_table
+from opensora_adacache.scenes.accuracy import accuracy_table, failure_lines, kind_table, outline_table
 from opensora_adacache.scenes.evaluate import Model, Settings, digest, evaluate, maker
 from opensora_adacache.scenes.export import export_generator, export_vae
 from opensora_adacache.scenes.generator import Generator
@@ -107,6 +107,8 @@ def row(kind: str, objects: int, right: int, outlines: list[dict]) -> dict:
     names = ("colour", "shape", "number", "kind", "direction", "speed", "ground", "texture", "arrangement", "occlusion")
     asked = dict.fromkeys(names, 0) | {"shape": objects}
     return {
+        "prompt": f"{objects} objects {kind}",
+        "seen": "something else",
         "kind": kind,
         "objects": objects,
         "asked": asked,
@@ -131,3 +133,6 @@ def test_tables() -> None:
         "| star | 0.300 | 0.300 to 0.300 | 50.0 % | 2 |",
         "| circle: deviation of the radius | 0.050 |  |  | 1 |",
     ]
+    wrong, right = rows
+    assert failure_lines([right]) == ["No clip differs from its prompt."]
+    assert failure_lines(rows)[2:] == [f"- {wrong['prompt']}: shape ({wrong['seen']} was seen)"]

@@ -18,6 +18,16 @@ def report(rows: Sequence[Row]) -> str:
     return "\n\n".join([accuracy_table(rows), kind_table(rows), outline_table(rows)])
 
 
+def failure_lines(rows: Sequence[Row]) -> list[str]:
+    """Return a list of the clips that differ from their prompts: in what, and what was seen instead."""
+    lines = []
+    for row in rows:
+        wrong = [name for name in ATTRIBUTES if row["right"][name] < row["asked"][name]]
+        if wrong:
+            lines.append(f"- {row['prompt']}: {', '.join(wrong)} ({row['seen']} was seen)")
+    return ["Clips that differ from their prompts:", "", *lines] if lines else ["No clip differs from its prompt."]
+
+
 def accuracy_table(rows: Sequence[Row]) -> str:
     """Return the fraction of correct answers per attribute over all clips; colour and shape count once per object."""
     lines = [f"| attribute | right, {len(rows)} clips | 95 % interval | asked |", "| --- | --- | --- | --- |"]
