@@ -28,6 +28,7 @@ _FIRST_RADIUS = (7.5, 8.5)  # of an object that grows, and the last of one that 
 _ORBIT_RADIUS = 11.0
 _ORBIT_DISTANCE = (14.0, 20.0)
 _ORBIT_GAP = (1.5, 4.0)
+_LONGER = 1.35  # period of patterns that move; see words.RATES
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
         angle=np.repeat(angle[:, None], MAX_OBJECTS, 1).astype(np.float32),
         tones=tones[specs.ground],
         texture=specs.texture,
-        period=rng.uniform(18, 26, size).astype(np.float32),
+        period=(rng.uniform(18, 26, size) * np.where(is_kind["pan"], _LONGER, 1)).astype(np.float32),
         # The stripes of a pan are perpendicular to its direction.
         upright=np.where(is_kind["pan"], way[:, 0] != 0, rng.random(size) < 0.5).astype(np.float32),
         shift=(panning + rng.uniform(0, BASE_SIZE, (size, 1, 2))).astype(np.float32),

@@ -53,12 +53,12 @@ class GeneratorRecipe:
     ema_decay: float = 0.999
     empty_share: float = 0.1
     uniform_share: float = 0.2
-    frames_until: float = 0.7
+    frames_until: float = 0.93
     timestep_shift: float = 1.8
     tag_steps: int = 400
     tag_weight: float = 0.1
     patch_weight: float = 0.3
-    change_weight: float = 4.0
+    change_weight: float = 2.0
     pool: int = 24576
     renew_every: int = 4
     seed: int = 0

@@ -52,7 +52,9 @@ KINDS = ("still", "move", "bounce", "spin", "grow", "shrink", "orbit", "pan", "p
 SPEEDS = ("very slow", "slow", "steady", "fast", "very fast")
 _PACE = (0.6, 1.0, 1.6, 2.5, 4.0)  # pixels
 # The VAE makes one latent frame of four frames. In that time no shape turns by half of its symmetry (a star looks the
-# same after 72 degrees), and no object on an orbit moves much further than one that moves straight on.
+# same after 72 degrees), no pattern moves by half of its period, and no object on an orbit moves much further than one
+# that moves straight on.
+_PAN = (0.5, 0.75, 1.1, 1.6, 2.3)
 _TURN = tuple(math.radians(degrees) for degrees in (2.0, 2.9, 4.2, 6.0, 8.5))
 _GROWTH = (0.12, 0.2, 0.32, 0.5, 0.8)  # pixels of radius
 _ORBIT = tuple(math.radians(degrees) for degrees in (4.0, 5.3, 7.1, 9.4, 12.5))
@@ -65,7 +67,7 @@ RATES: dict[str, tuple[float, ...]] = {
     "grow": _GROWTH,
     "shrink": _GROWTH,
     "orbit": _ORBIT,
-    "pan": _PACE,
+    "pan": _PAN,
     "pass": _PACE,
 }
 
