@@ -11,174 +11,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-from opensora_adacache.caching.adacache import AdaCacheConfig
-from opensora_adacache.caching.codebook import OPEN_SORA_CODEBOOKS, Codebook
-from opensora_adacache.caching.contract import CacheConfig
-from opensora_adacache.caching.moreg import MoRegConfig
-from opensora_adacache.caching.policies.planned import PlannedConfig
-from opensora_adacache.calibration.calibrator import Calibrator, starting_settings
-from opensora_adacache.calibration.codebooks import Codebooks
-from opensora_adacache.calibration.results import CalibratedOutput, cache_section, describe
-from opensora_adacache.calibration.task import CalibrationTask
+from opensora_adacache.calibration.bundled import NUM_STEPS, POLICIES, calibrate_bundled
 from opensora_adacache.commands.main import print_error, run_command
 from opensora_adacache.commands.parser import OneLineParser
-from opensora_adacache.config import load_config
-from opensora_adacache.config.calibrated import write_calibrated
-from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
 
-NUM_STEPS = (30, 50, 100)
-SPEEDUPS = (1.5, 2.2, 3.0)
-# Numbers of prompts to calibrate on with 30, 50 and 100 steps. Searches that make hundreds of videos get few of them,
-# and what replays one set of recorded videos gets many.
-FEW, SOME, MANY = (3, 2, 1), (5, 4, 3), (24, 16, 12)
-POLICIES = {
-    **dict.fromkeys(("adacache", "forecastcache", "l2p"), MANY),
-    **dict.fromkeys(("dpcache", "easycache", "fbcache", "lemica", "magcache", "seacache", "teacache"), SOME),
-    **dict.fromkeys(("meancache", "navicache", "sencache", "dicache", "bwcache", "unshifted-ertacache"), SOME),
-    **dict.fromkeys(("hicache", "foca", "dmd", "taylorseer", "spectrum", "tafc", "gcache"), FEW),
-    **dict.fromkeys(("budcache", "recache"), FEW),
-}
-# Of these, apply_cache finds the settings by a speedup.
-PRESETS = ("adacache", "forecastcache")
-# The cosine distance is about half of the squared distance of normalized features.
-COSINE_CODEBOOK: Codebook = {threshold**2 / 2: rate for threshold, rate in OPEN_SORA_CODEBOOKS["fast"].items()}
-# Milder than the published power of 8 and weight of 10, because this model's motion spreads wider.
-MOREG = MoRegConfig(steps=(4 / 30, 26 / 30), power=2, gradient_weight=1)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Settings to find.
-
-    Attributes:
-        name: name in the file.
-        policy: name of the policy on the command line.
-        start: settings to start from.
-        speedup: the target.
-        limit: number of prompts to calibrate on.
-    """
-
-    name: str
-    policy: str
-    start: CacheConfig
-    speedup: float
-    limit: int
-
-
-def list_wanted(num_steps: int) -> list[Wanted]:
-    """Return the settings to find for a number of steps."""
-    place = NUM_STEPS.index(num_steps)
-    found = [
-        Wanted(f"{policy}-{speedup:g}x", policy, starting_settings(policy), speedup, limits[place])
-        for policy, limits in POLICIES.items()
-        for speedup in SPEEDUPS
-    ]
-    many, fast = MANY[place], starting_settings("adacache")
-    found.append(Wanted("adacache-2.5x", "adacache", fast, 2.5, many))
-    if num_steps == 30:
-        forecast: Any = starting_settings("forecastcache")
-        l2, cosine = replace(fast, metric="l2"), AdaCacheConfig(codebook=COSINE_CODEBOOK, metric="cosine")
-        to_tolerance = replace(forecast, speedup=None, tolerance=1.0)
-        found += [
-            Wanted("forecastcache-3.75x", "forecastcache", forecast, 3.75, many),
-            Wanted("forecastcache-tolerance", "forecastcache", to_tolerance, 3.6, many),
-            Wanted("adacache-2.5x-l2", "adacache", l2, 2.5, many),
-            Wanted("adacache-2.5x-cosine", "adacache", cosine, 2.5, many),
-            Wanted("planned-2.2x", "planned", PlannedConfig(steps=(1,)), 2.2, many),
-        ]
-    return found
-
-
-class Output:
-    """The settings of one number of steps: a file for configs, and one with presets for `apply_cache`.
-
-    Args:
-        folder: folder of both files.
-        num_steps: number of steps.
-        model: folder of the transformer.
-    """
-
-    def __init__(self, folder: Path, num_steps: int, model: str) -> None:
-        self.num_steps, self.model = num_steps, model
-        self.path, self.presets = (folder / kind / f"shapes_{num_steps}.json" for kind in ("configs", "presets"))
-        self.command = f"python scripts/calibrate_bundled.py {num_steps}"
-
-    @property
-    def settings(self) -> Mapping[str, CalibratedSetting]:
-        """The settings found so far."""
-        return read_calibrated(self.path).settings if self.path.exists() else {}
-
-    def find(self, wanted: Wanted, calibrator: Calibrator) -> None:
-        """Find settings and add them.
-
-        Raises:
-            ValueError: the policy cannot reach the speedup.
-        """
-        found = calibrator.for_speedup(wanted.start, wanted.speedup)
-        print(describe(wanted.name, found, self.num_steps), flush=True)
-        if self.num_steps == 30 and wanted.name == "adacache-2.5x":
-            self.derive(found.cache, calibrator)
-        digests = {self.path: None}
-        if wanted.policy in PRESETS and wanted.name == f"{wanted.policy}-{wanted.speedup:g}x":
-            digests[self.presets] = calibrator.runs.identity.digest
-        for path, digest in digests.items():
-            CalibratedOutput(path, self.model, self.num_steps, self.command, digest).add({wanted.name: found})
-
-    def derive(self, fast: Any, calibrator: Calibrator) -> None:
-        """Add what follows from a fast codebook: codebooks with other rates, and MoReg for the model's motion."""
-        sections = {
-            f"adacache-2.5x-{name}": cache_section(replace(fast, codebook=with_rates(fast.codebook, rates)))
-            for name, rates in OPEN_SORA_CODEBOOKS.items()
-            if name in ("medium", "slow")
-        }
-        codebooks = calibrator.kind(fast)
-        assert isinstance(codebooks, Codebooks)
-        center = round(median(score for scores in codebooks.motion(fast) for score in scores), 3)
-        sections["moreg"] = {"type": "MoReg", **asdict(replace(MOREG, center=center))}
-        today = str(date.today())
-        new = {name: CalibratedSetting(section, today, command=self.command) for name, section in sections.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**self.settings, **new}))
-
-
-def with_rates(thresholds: Codebook, rates: Codebook) -> Codebook:
-    """Return a codebook with the thresholds of one and the rates of another of the same length."""
-    return dict(zip(thresholds, rates.values(), strict=True))
+NAMES = (*POLICIES, "planned")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", type=int, choices=NUM_STEPS, help="number of sampling steps")
-    parser.add_argument("--policy", nargs="+", choices=(*POLICIES, "planned"), help="only these policies")
+    parser.add_argument("--policy", nargs="+", choices=NAMES, default=NAMES, help="only these policies")
     parser.add_argument("--out", type=Path, default=Path("outputs/calibrated"), help="folder of the settings")
-    return run_command(calibrate_bundled, parser.parse_args(arguments))
+    return run_command(calibrate, parser.parse_args(arguments))
 
 
-def calibrate_bundled(options: argparse.Namespace) -> None:
-    """Find all settings that are missing. One that cannot be reached does not stop the others."""
-    config = load_config(f"shapes/frontier/sample_{options.steps}", {"prompt_path": "assets/shapes/calibration.txt"})
-    task = CalibrationTask(config, (), SPEEDUPS, for_psnr=False)
-    output = Output(options.out, options.steps, task.model)
-    missing = [
-        wanted
-        for wanted in list_wanted(options.steps)
-        if wanted.name not in output.settings and wanted.policy in (options.policy or wanted.policy)
-    ]
-    for limit in sorted({wanted.limit for wanted in missing}):
-        calibrator = task.load(limit, lambda seconds, videos: None)
-        for wanted in (one for one in missing if one.limit == limit):
-            try:
-                output.find(wanted, calibrator)
-            except ValueError as error:
-                print_error(error, wanted.name)
+def calibrate(options: argparse.Namespace) -> None:
+    """Find all settings that are missing."""
+    calibrate_bundled(options.steps, options.out, options.policy, print_error)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,18 @@ from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.silhouettes import draw, overlap, roundness_error, silhouettes, turn
 from opensora_adacache.scenes.spec import HELD_OUT_ONE_IN, Spec, Specs, Thing
-from opensora_adacache.scenes.words import BASE_SIZE, COLOURS, KINDS, RATES, SHAPES, SPEEDS, SPINNING, SYMMETRY, WAYS
+from opensora_adacache.scenes.words import (
+    BASE_SIZE,
+    COLOURS,
+    GROUNDS,
+    KINDS,
+    RATES,
+    SHAPES,
+    SPEEDS,
+    SPINNING,
+    SYMMETRY,
+    WAYS,
+)
 
 
 def spec(kind: str = "move", speed: str | None = "fast", direction: str | None = "left", **changes) -> Spec:
@@ -109,6 +120,14 @@ def test_a_pan_moves_ground_and_things_against_the_camera() -> None:
     scenes = scenes_of(spec("pan", "steady", "up", texture="dotted"))
     assert np.diff(scenes.shift[0, :, 1]) == pytest.approx(np.diff(scenes.y[0, 0]), abs=1e-4)
     assert (np.diff(scenes.y[0, 0]) > 1.0).all()
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("lightness", [0.86, 1.0, 1.06])
+def test_a_ground_keeps_its_name_when_it_is_a_little_darker_or_lighter(ground: str, lightness: float) -> None:
+    scenes = scenes_of(spec(ground=ground))
+    scenes = replace(scenes, tones=((scenes.tones + 1) * lightness - 1).astype(np.float32))
+    assert read_clip(Renderer()(scenes)[0][0].transpose(0, 1).clamp(-1, 1).numpy()).ground == ground
 
 
 def test_no_pattern_moves_by_half_of_its_period_from_one_kept_frame_to_the_next() -> None:

@@ -8,6 +8,7 @@ from opensora_adacache.scenes.silhouettes import chroma, grow
 from opensora_adacache.scenes.words import BASE_SIZE, GROUNDS
 
 _PLAIN_DEVIATION = 5.0  # of the lightness in 0..255; patterns have about 20, gradients 12
+_TINT = 4.0  # weight of a difference in tint against one in lightness
 _GAP = 2  # interval in frames between compared frames
 _LARGEST_STEP = 9.0  # pixels of a 96 pixel frame over this interval: half the shortest period of a pattern
 _STILL_BIAS = 0.02  # squared lightness per pixel of movement: moves along stripes look alike, so prefer none
@@ -38,7 +39,13 @@ def _unhidden(frame: np.ndarray) -> np.ndarray:
 
 
 def _name(colour: np.ndarray) -> str:
-    return min(GROUNDS, key=lambda name: float(np.linalg.norm(np.mean(GROUNDS[name], 0) - colour)))
+    """Return the name of a background colour [3]. Tint tells more than lightness: a dark gray is no brown."""
+
+    def difference(name: str) -> float:
+        step = np.mean(GROUNDS[name], 0) - colour
+        return abs(float(step.mean())) + _TINT * float(np.linalg.norm(chroma(step)))
+
+    return min(GROUNDS, key=difference)
 
 
 def _texture(lightness: np.ndarray, seen: np.ndarray) -> str:

@@ -4,6 +4,7 @@ import runpy
 
 import pytest
 
+from opensora_adacache.calibration.bundled import NUM_STEPS, list_wanted
 from opensora_adacache.config.calibrated import FOLDER
 from opensora_adacache.config.paths import SHIPPED
 from opensora_adacache.presets.calibrated_file import read_calibrated
@@ -11,10 +12,10 @@ from opensora_adacache.presets.calibrated_file import read_calibrated
 SCRIPT = runpy.run_path(str(SHIPPED / "scripts" / "calibrate_bundled.py"))
 
 
-@pytest.mark.parametrize("num_steps", SCRIPT["NUM_STEPS"])
+@pytest.mark.parametrize("num_steps", NUM_STEPS)
 def test_it_finds_everything_that_ships(num_steps):
     shipped = read_calibrated(FOLDER / f"shapes_{num_steps}.json").settings
-    names = [wanted.name for wanted in SCRIPT["list_wanted"](num_steps)]
+    names = [wanted.name for wanted in list_wanted(num_steps)]
     assert len(names) == len(set(names))
     derived = {"adacache-2.5x-medium", "adacache-2.5x-slow", "moreg"} if num_steps == 30 else set()
     assert set(shipped) <= {*names, *derived}
