@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from opensora_adacache.calibration.bundled import NUM_STEPS, POLICIES, calibrate_bundled
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def calibrate(options: argparse.Namespace) -> None:
     """Find all settings that are missing."""
-    calibrate_bundled(options.steps, options.out, options.policy, print_error)
+    calibrate_bundled(options.steps, options.out, options.policy, partial(print, flush=True), print_error)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ page with the report and the clips that differ from their prompts.
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from datetime import date
 from pathlib import Path
 
 import torch
 
+from opensora_adacache.benchmark.making import describe_machine
 from opensora_adacache.benchmark.table_files import write_study
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count, path
@@ -63,15 +63,15 @@ def evaluate_bundled(args: argparse.Namespace) -> None:
         maker(settings, args.weights),
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(report(rows))
+    text = report(rows)
+    print(text)
     if args.out:
         made = (
             f"{len(rows)} prompts, {args.steps} steps, guidance {args.guidance:g}, seeds from {args.seed}. "
-            f"{date.today()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
-            f"torch {torch.__version__}."
+            f"{date.today()}, {describe_machine()}, torch {torch.__version__}."
         )
         title = "The bundled model on held-out prompts"
-        write_study(args.out, title, args.command, [made, "", report(rows), "", *failure_lines(rows)])
+        write_study(args.out, title, args.command, [made, "", text, "", *failure_lines(rows)])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from opensora_adacache.calibration.codebooks import Codebooks
 from opensora_adacache.calibration.results import CalibratedOutput, cache_section, describe
 from opensora_adacache.calibration.task import CalibrationTask
 from opensora_adacache.config import load_config
-from opensora_adacache.config.calibrated import write_calibrated
-from opensora_adacache.presets.calibrated_file import CalibratedFile, CalibratedSetting, read_calibrated
+from opensora_adacache.presets.calibrated_file import CalibratedSetting, read_calibrated
 
 NUM_STEPS = (30, 50, 100)
 SPEEDUPS = (1.5, 2.2, 3.0)
@@ -105,14 +104,13 @@ class Output:
         """The settings found so far."""
         return read_calibrated(self.path).settings if self.path.exists() else {}
 
-    def find(self, wanted: Wanted, calibrator: Calibrator) -> None:
-        """Find settings and add them.
+    def find(self, wanted: Wanted, calibrator: Calibrator) -> str:
+        """Find settings and add them; return a description of them.
 
         Raises:
             ValueError: the policy cannot reach the speedup.
         """
         found = calibrator.for_speedup(wanted.start, wanted.speedup)
-        print(describe(wanted.name, found, self.num_steps), flush=True)
         if self.num_steps == 30 and wanted.name == "adacache-2.5x":
             self.derive(found.cache, calibrator)
         digests: dict[Path, str | None] = {self.path: None}
@@ -120,13 +118,15 @@ class Output:
             digests[self.presets] = calibrator.runs.identity.digest
         for path, digest in digests.items():
             CalibratedOutput(path, self.model, self.num_steps, self.command, digest).add({wanted.name: found})
+        return describe(wanted.name, found, self.num_steps)
 
     def derive(self, fast: Any, calibrator: Calibrator) -> None:
         """Add what follows from a fast codebook: codebooks with other rates, and MoReg for the model's motion."""
         sections = {
-            f"adacache-2.5x-{name}": cache_section(replace(fast, codebook=with_rates(fast.codebook, rates)))
-            for name, rates in OPEN_SORA_CODEBOOKS.items()
-            if name in ("medium", "slow")
+            f"adacache-2.5x-{name}": cache_section(
+                replace(fast, codebook=with_rates(fast.codebook, OPEN_SORA_CODEBOOKS[name]))
+            )
+            for name in ("medium", "slow")
         }
         codebooks = calibrator.kind(fast)
         assert isinstance(codebooks, Codebooks)
@@ -134,8 +134,7 @@ class Output:
         sections["moreg"] = {"type": "MoReg", **asdict(replace(MOREG, center=center))}
         today = str(date.today())
         new = {name: CalibratedSetting(section, today, command=self.command) for name, section in sections.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**self.settings, **new}))
+        CalibratedOutput(self.path, self.model, self.num_steps, self.command).store(new)
 
 
 def with_rates(thresholds: Codebook, rates: Codebook) -> Codebook:
@@ -144,7 +143,11 @@ def with_rates(thresholds: Codebook, rates: Codebook) -> Codebook:
 
 
 def calibrate_bundled(
-    num_steps: int, folder: Path, policies: Collection[str], on_error: Callable[[Exception, str], object]
+    num_steps: int,
+    folder: Path,
+    policies: Collection[str],
+    say: Callable[[str], object],
+    on_error: Callable[[Exception, str], object],
 ) -> None:
     """Find all settings that are missing. One that cannot be reached does not stop the others.
 
@@ -152,18 +155,18 @@ def calibrate_bundled(
         num_steps: one of ``NUM_STEPS``.
         folder: folder of the settings.
         policies: names of policies on the command line.
+        say: called with a description of what was found, one setting at a time.
         on_error: called with the error of settings that cannot be reached, and their name.
     """
     config = load_config(f"shapes/frontier/sample_{num_steps}", {"prompt_path": "assets/shapes/calibration.txt"})
     task = CalibrationTask(config, (), SPEEDUPS, for_psnr=False)
     output = Output(folder, num_steps, task.model)
-    missing = [
-        wanted for wanted in list_wanted(num_steps) if wanted.name not in output.settings and wanted.policy in policies
-    ]
+    found = output.settings
+    missing = [one for one in list_wanted(num_steps) if one.name not in found and one.policy in policies]
     for limit in sorted({wanted.limit for wanted in missing}):
         calibrator = task.load(limit, lambda seconds, videos: None)
         for wanted in (one for one in missing if one.limit == limit):
             try:
-                output.find(wanted, calibrator)
+                say(output.find(wanted, calibrator))
             except ValueError as error:
                 on_error(error, wanted.name)

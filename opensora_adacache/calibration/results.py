@@ -93,17 +93,27 @@ class CalibratedOutput:
         Raises:
             OSError: the file cannot be written.
         """
-        new = {
-            name: CalibratedSetting(
-                cache_section(one.cache),
-                str(date.today()),
-                command=self.command,
-                computed_steps=one.computed_steps,
-                psnr=one.psnr,
-                speedup=round(self.num_steps / one.computed_steps, 3) if one.speedup is None else one.speedup,
-            )
-            for name, one in found.items()
-        }
+        today = str(date.today())
+        self.store(
+            {
+                name: CalibratedSetting(
+                    cache_section(one.cache),
+                    today,
+                    command=self.command,
+                    computed_steps=one.computed_steps,
+                    psnr=one.psnr,
+                    speedup=round(self.num_steps / one.computed_steps, 3) if one.speedup is None else one.speedup,
+                )
+                for name, one in found.items()
+            }
+        )
+
+    def store(self, new: Mapping[str, CalibratedSetting]) -> None:
+        """Add settings with their origin under a name to those in the file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         with one_writer(self.path.parent):  # calibrations of other policies may add to the file, too
             old = read_calibrated(self.path).settings if self.path.exists() else {}
             write_calibrated(self.path, CalibratedFile(self.model, self.num_steps, {**old, **new}, digest=self.digest))
