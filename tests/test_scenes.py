@@ -15,7 +15,7 @@ from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.outlines import AREA, atlas, distance, polygon, reach
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
-from opensora_adacache.scenes.silhouettes import draw, overlap, roundness_error, silhouettes, turn
+from opensora_adacache.scenes.silhouettes import Silhouette, draw, overlap, roundness_error, silhouettes, turn
 from opensora_adacache.scenes.spec import HELD_OUT_ONE_IN, Spec, Specs, Thing
 from opensora_adacache.scenes.words import (
     BASE_SIZE,
@@ -83,11 +83,22 @@ def _frame(one: Spec) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if SYMMETRY[shape]])
 def test_the_angle_of_a_silhouette_is_read_back(shape: str) -> None:
-    from opensora_adacache.scenes.silhouettes import Silhouette
-
     soft = draw(shape, 48.0, 48.0, 12.0, 0.2, (96, 96))
     seen = Silhouette(soft, 48.0, 48.0, float(soft.sum()), 1, True)
     assert turn(shape, seen) == pytest.approx(0.2, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", ["heart", "moon", "arrow"])
+@pytest.mark.parametrize("dent", [(-9, 4), (9, -4), (-10, 0), (8, 6), (-4, 10), (4, -10), (0, -8)])
+def test_a_dent_turns_no_upright_shape(shape: str, dent: tuple[int, int]) -> None:
+    size = (96, 96)
+    soft = draw(shape, 48.0, 48.0, 12.0, 0.0, size) - draw("circle", 48.0 + dent[0], 48.0 + dent[1], 3.0, 0.0, size)
+    rows, columns = np.indices(size) + 0.5
+    soft = np.clip(soft, 0, 1)
+    x, y = ((soft * along).sum() / soft.sum() for along in (columns, rows))
+    seen = Silhouette(soft, x, y, float(soft.sum()), 1, True)
+    assert turn(shape, seen) == pytest.approx(0, abs=0.03)
+    assert max(SHAPES, key=lambda name: overlap(name, seen)) == shape
 
 
 def test_a_pattern_and_its_double_sized_picture_agree() -> None:

@@ -149,23 +149,31 @@ def draw(shape: str, x: float, y: float, radius: float, angle: float, size: tupl
 
 def turn(shape: str, silhouette: Silhouette) -> float:
     """Return the rotation angle of a silhouette in radians, assuming that shape; 0 for round shapes."""
-    order = SYMMETRY[shape]
-    if not order:
-        return 0.0
-    scale = silhouette.soft.shape[1] / BASE_SIZE
-    columns = np.arange(silhouette.soft.shape[1]) + 0.5 - silhouette.x * scale
-    rows = (np.arange(silhouette.soft.shape[0]) + 0.5 - silhouette.y * scale)[:, None]
-    moment = _moment(silhouette.soft, columns, rows, order)
-    return float(np.angle(moment / _moments()[shape])) / order
+    return _fit(shape, silhouette)[0]
 
 
 def overlap(shape: str, silhouette: Silhouette) -> float:
     """Return the intersection over union of a silhouette and the shape drawn with its position, area and angle."""
-    soft = silhouette.soft
+    return _fit(shape, silhouette)[1]
+
+
+def _fit(shape: str, silhouette: Silhouette) -> tuple[float, float]:
+    """Return the angle of the drawn shape that covers a silhouette best, and their intersection over union."""
+    soft, order = silhouette.soft, SYMMETRY[shape]
     scale = soft.shape[1] / BASE_SIZE
-    radius = math.sqrt(silhouette.area / AREA) * scale
-    drawn = draw(shape, silhouette.x * scale, silhouette.y * scale, radius, turn(shape, silhouette), soft.shape[:2])
-    return float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum())
+    x, y, radius = silhouette.x * scale, silhouette.y * scale, math.sqrt(silhouette.area / AREA) * scale
+    angles = [0.0]
+    if order:
+        columns, rows = np.arange(soft.shape[1]) + 0.5 - x, (np.arange(soft.shape[0]) + 0.5 - y)[:, None]
+        turned = float(np.angle(_moment(soft, columns, rows, order) / _moments()[shape])) / order
+        # A shape that looks the same after a full turn only is nearly balanced around its centre, so that a dent can
+        # turn its moment by 45 degrees. As drawn, such shapes are upright.
+        angles = [turned] if order > 1 else [turned, 0.0]
+    fits = {}
+    for angle in angles:
+        drawn = draw(shape, x, y, radius, angle, soft.shape[:2])
+        fits[angle] = float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum())
+    return max(fits.items(), key=lambda fit: fit[1])
 
 
 def roundness_error(silhouette: Silhouette, sectors: int = 16) -> float:
