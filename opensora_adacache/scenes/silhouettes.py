@@ -87,30 +87,40 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
     """Return the objects of a frame [H, W, 3] in 0..255 by colour, each as its largest connected component."""
     scale = frame.shape[1] / BASE_SIZE
     nearest, amount = hues(frame, ground_colour(frame))
-    solid = amount > 0.5
-    found = {}
-    for index, name in enumerate(COLOURS):
-        mask = solid & (nearest == index)
-        if mask.sum() < SMALLEST_AREA * scale**2:
-            continue
-        labels = _label(mask)
-        numbers, sizes = np.unique(labels[mask], return_counts=True)
-        large = sizes >= SMALLEST_AREA * scale**2
-        if not large.any():
-            continue
-        rim = grow(grow(labels == numbers[sizes.argmax()]))
-        # An edge pixel that another object covers does not belong to this one.
-        others = solid & (nearest != index)
-        soft = np.where(rim & ~others, np.clip(amount, 0, 1), 0.0)
-        touched = (rim & others).sum() >= _CONTACT * scale
-        at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
-        area = soft.sum()
-        x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
-        y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
-        found[name] = Silhouette(
-            soft, x / scale, y / scale, area / scale**2, int(large.sum()), not (touched or at_border)
-        )
-    return found
+    pieces = {
+        name: _pieces((amount > 0.5) & (nearest == index), SMALLEST_AREA * scale**2)
+        for index, name in enumerate(COLOURS)
+    }
+    return {
+        # Specks of another colour at an edge are no object, and hide nothing.
+        name: _silhouette(own, sum((large for other, large in pieces.items() if other != name), []), amount)
+        for name, own in pieces.items()
+        if own
+    }
+
+
+def _pieces(mask: np.ndarray, least: float) -> list[np.ndarray]:
+    """Return the connected components of a mask [H, W] with at least so many pixels, largest first."""
+    if mask.sum() < least:
+        return []
+    labels = _label(mask)
+    numbers, sizes = np.unique(labels[mask], return_counts=True)
+    return [labels == numbers[place] for place in np.argsort(-sizes, kind="stable") if sizes[place] >= least]
+
+
+def _silhouette(own: list[np.ndarray], others: list[np.ndarray], amount: np.ndarray) -> Silhouette:
+    """Measure the largest piece of an object, beside the pieces of other objects."""
+    scale = amount.shape[1] / BASE_SIZE
+    rim = grow(grow(own[0]))
+    other = np.logical_or.reduce([np.zeros_like(rim), *others])
+    # An edge pixel that another object covers does not belong to this one.
+    soft = np.where(rim & ~other, np.clip(amount, 0, 1), 0.0)
+    touched = (rim & other).sum() >= _CONTACT * scale
+    at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
+    area = soft.sum()
+    x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
+    y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
+    return Silhouette(soft, x / scale, y / scale, area / scale**2, len(own), not (touched or at_border))
 
 
 @cache
