@@ -35,16 +35,16 @@ KIND_SHARES = {
     "pan": 0.08,
     "pass": 0.09,
 }
-# What training shows: how shapes look when turned is learned last, and so are moving grounds.
+# What training shows: how shapes look when turned is learned last, and so are moving grounds and the speeds of orbits.
 TRAINING_SHARES = {
-    "still": 0.06,
-    "move": 0.14,
-    "bounce": 0.1,
-    "spin": 0.27,
-    "grow": 0.06,
-    "shrink": 0.06,
-    "orbit": 0.12,
-    "pan": 0.1,
+    "still": 0.05,
+    "move": 0.12,
+    "bounce": 0.08,
+    "spin": 0.22,
+    "grow": 0.05,
+    "shrink": 0.05,
+    "orbit": 0.2,
+    "pan": 0.14,
     "pass": 0.09,
 }
 # Of the training clips, this share gets a white ground whatever was drawn: patterns on it are learned last.
