@@ -271,6 +271,27 @@ def test_motion_is_read_from_outlines_whose_size_wavers(kind: str, direction: st
     assert (reading.kind, reading.direction, reading.speed) == (kind, direction, speed)
 
 
+@pytest.mark.parametrize("drift", [(-0.17, 0.0), (0.0, 0.25), (0.15, -0.15)])
+@pytest.mark.parametrize(("kind", "speed"), [("grow", "steady"), ("shrink", "fast")])
+def test_growth_is_read_from_things_that_drift(kind: str, speed: str, drift: tuple[float, float]) -> None:
+    things = (Thing("red", "square"), Thing("yellow", "moon"))
+    scenes = scenes_of(spec(kind, speed, layout="beside", things=things))
+    time = np.arange(17, dtype=np.float32)
+    scenes = replace(scenes, x=scenes.x + time * np.float32(drift[0]), y=scenes.y + time * np.float32(drift[1]))
+    reading = read_clip(Renderer()(scenes)[0][0].transpose(0, 1).numpy())
+    assert (reading.kind, reading.direction, reading.speed) == (kind, None, speed)
+
+
+def test_specks_of_another_colour_are_no_object() -> None:
+    frame = _frame(spec(things=(Thing("purple", "square"),)))
+    plain = silhouettes(frame)["purple"]
+    edge = np.argwhere(plain.soft > 0.9)[[0, 1, 2, -1, -2, -3]]
+    frame[edge[:, 0], edge[:, 1]] = COLOURS["blue"]
+    specked = silhouettes(frame)
+    assert list(specked) == ["purple"] and specked["purple"].free
+    assert specked["purple"].area == pytest.approx(plain.area, rel=0.02)
+
+
 @pytest.mark.slow
 def test_the_checker_reads_drawn_clips_right() -> None:
     count = 60

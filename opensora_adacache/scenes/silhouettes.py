@@ -87,16 +87,24 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
     """Return the objects of a frame [H, W, 3] in 0..255 by colour, each as its largest connected component."""
     scale = frame.shape[1] / BASE_SIZE
     nearest, amount = hues(frame, ground_colour(frame))
-    pieces = {
-        name: _pieces((amount > 0.5) & (nearest == index), SMALLEST_AREA * scale**2)
-        for index, name in enumerate(COLOURS)
-    }
-    return {
-        # Specks of another colour at an edge are no object, and hide nothing.
-        name: _silhouette(own, sum((large for other, large in pieces.items() if other != name), []), amount)
-        for name, own in pieces.items()
-        if own
-    }
+    solid = amount > 0.5
+    pieces = {name: _pieces(solid & (nearest == index), SMALLEST_AREA * scale**2) for index, name in enumerate(COLOURS)}
+    found = {}
+    for index, (name, own) in enumerate(pieces.items()):
+        if not own:
+            continue
+        rim = grow(grow(own[0]))
+        # An edge pixel that another object covers does not belong to this one.
+        soft = np.where(rim & ~(solid & (nearest != index)), np.clip(amount, 0, 1), 0.0)
+        # Specks of another colour are no object, and hide nothing.
+        others = sum((large for other, large in pieces.items() if other != name), [np.zeros_like(rim)])
+        touched = (rim & np.logical_or.reduce(others)).sum() >= _CONTACT * scale
+        at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
+        area = soft.sum()
+        x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
+        y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
+        found[name] = Silhouette(soft, x / scale, y / scale, area / scale**2, len(own), not (touched or at_border))
+    return found
 
 
 def _pieces(mask: np.ndarray, least: float) -> list[np.ndarray]:
@@ -106,21 +114,6 @@ def _pieces(mask: np.ndarray, least: float) -> list[np.ndarray]:
     labels = _label(mask)
     numbers, sizes = np.unique(labels[mask], return_counts=True)
     return [labels == numbers[place] for place in np.argsort(-sizes, kind="stable") if sizes[place] >= least]
-
-
-def _silhouette(own: list[np.ndarray], others: list[np.ndarray], amount: np.ndarray) -> Silhouette:
-    """Measure the largest piece of an object, beside the pieces of other objects."""
-    scale = amount.shape[1] / BASE_SIZE
-    rim = grow(grow(own[0]))
-    other = np.logical_or.reduce([np.zeros_like(rim), *others])
-    # An edge pixel that another object covers does not belong to this one.
-    soft = np.where(rim & ~other, np.clip(amount, 0, 1), 0.0)
-    touched = (rim & other).sum() >= _CONTACT * scale
-    at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
-    area = soft.sum()
-    x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
-    y = (soft.sum(1) * (np.arange(soft.shape[0]) + 0.5)).sum() / area
-    return Silhouette(soft, x / scale, y / scale, area / scale**2, len(own), not (touched or at_border))
 
 
 @cache
