@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--source", choices=SOURCES, default="model", help="sampled clips, drawn ones, or through the VAE"
     )
     parser.add_argument("--steps", type=count, default=30, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=2.0, help="guidance scale (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first clip; each further clip has the next seed"
     )

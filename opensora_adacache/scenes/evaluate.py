@@ -47,7 +47,7 @@ class Settings:
     weights: str
     source: str = "model"
     steps: int = 30
-    guidance: float = 3.0
+    guidance: float = 2.0
     prompt_seed: int = 0
     seed: int = 0
     batch: int = 8
