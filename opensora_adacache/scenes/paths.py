@@ -40,9 +40,10 @@ def read_motion(frames: np.ndarray, path: np.ndarray, radius: np.ndarray, angle:
     growth = float(np.polyfit(frames, radius, 1)[0])
     turning = float(np.polyfit(frames, angle, 1)[0])
     size, turn = abs(growth) / _LEAST_GROWTH, abs(turning) / _LEAST_TURN
-    travel = float(np.ptp(along)) / _LEAST_TRAVEL
+    extent = float(np.ptp(along))
+    travel = extent / _LEAST_TRAVEL
     # An object that grows may drift a little, and one that moves may seem to grow a little.
-    if size < max(travel, 1) and (travel > 1 or (np.ptp(along) > 2.0 and spreads[1] < 0.2 * spreads[0])):
+    if size < max(travel, 1) and (travel > 1 or (extent > 2.0 and spreads[1] < 0.2 * spreads[0])):
         return _read_travel(frames, path, along, spreads)
     # The same for one that turns.
     if max(size, turn) <= 1:

@@ -89,16 +89,17 @@ def silhouettes(frame: np.ndarray) -> dict[str, Silhouette]:
     nearest, amount = hues(frame, ground_colour(frame))
     solid = amount > 0.5
     pieces = {name: _pieces(solid & (nearest == index), SMALLEST_AREA * scale**2) for index, name in enumerate(COLOURS)}
+    # Specks of another colour are no object, and hide nothing.
+    objects = np.logical_or.reduce([piece for own in pieces.values() for piece in own])
     found = {}
     for index, (name, own) in enumerate(pieces.items()):
         if not own:
             continue
         rim = grow(grow(own[0]))
         # An edge pixel that another object covers does not belong to this one.
-        soft = np.where(rim & ~(solid & (nearest != index)), np.clip(amount, 0, 1), 0.0)
-        # Specks of another colour are no object, and hide nothing.
-        others = sum((large for other, large in pieces.items() if other != name), [np.zeros_like(rim)])
-        touched = (rim & np.logical_or.reduce(others)).sum() >= _CONTACT * scale
+        others = solid & (nearest != index)
+        soft = np.where(rim & ~others, np.clip(amount, 0, 1), 0.0)
+        touched = (rim & others & objects).sum() >= _CONTACT * scale
         at_border = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).any()
         area = soft.sum()
         x = (soft.sum(0) * (np.arange(soft.shape[1]) + 0.5)).sum() / area
@@ -152,31 +153,36 @@ def draw(shape: str, x: float, y: float, radius: float, angle: float, size: tupl
 
 def turn(shape: str, silhouette: Silhouette) -> float:
     """Return the rotation angle of a silhouette in radians, assuming that shape; 0 for round shapes."""
-    return _fit(shape, silhouette)[0]
+    angles = _angles(shape, silhouette)
+    return angles[0] if len(angles) == 1 else max(angles, key=lambda angle: _overlap(shape, silhouette, angle))
 
 
 def overlap(shape: str, silhouette: Silhouette) -> float:
     """Return the intersection over union of a silhouette and the shape drawn with its position, area and angle."""
-    return _fit(shape, silhouette)[1]
+    return max(_overlap(shape, silhouette, angle) for angle in _angles(shape, silhouette))
 
 
-def _fit(shape: str, silhouette: Silhouette) -> tuple[float, float]:
-    """Return the angle of the drawn shape that covers a silhouette best, and their intersection over union."""
-    soft, order = silhouette.soft, SYMMETRY[shape]
+def _angles(shape: str, silhouette: Silhouette) -> tuple[float, ...]:
+    """Return the angles in radians that a silhouette may have; the drawn shape tells which of them."""
+    order = SYMMETRY[shape]
+    if not order:
+        return (0.0,)
+    scale = silhouette.soft.shape[1] / BASE_SIZE
+    columns = np.arange(silhouette.soft.shape[1]) + 0.5 - silhouette.x * scale
+    rows = (np.arange(silhouette.soft.shape[0]) + 0.5 - silhouette.y * scale)[:, None]
+    moment = _moment(silhouette.soft, columns, rows, order)
+    turned = float(np.angle(moment / _moments()[shape])) / order
+    # A shape that looks the same after a full turn only is nearly balanced around its centre, so that a dent can turn
+    # its moment by 45 degrees. As drawn, such shapes are upright.
+    return (turned,) if order > 1 else (turned, 0.0)
+
+
+def _overlap(shape: str, silhouette: Silhouette, angle: float) -> float:
+    soft = silhouette.soft
     scale = soft.shape[1] / BASE_SIZE
-    x, y, radius = silhouette.x * scale, silhouette.y * scale, math.sqrt(silhouette.area / AREA) * scale
-    angles = [0.0]
-    if order:
-        columns, rows = np.arange(soft.shape[1]) + 0.5 - x, (np.arange(soft.shape[0]) + 0.5 - y)[:, None]
-        turned = float(np.angle(_moment(soft, columns, rows, order) / _moments()[shape])) / order
-        # A shape that looks the same after a full turn only is nearly balanced around its centre, so that a dent can
-        # turn its moment by 45 degrees. As drawn, such shapes are upright.
-        angles = [turned] if order > 1 else [turned, 0.0]
-    fits = {}
-    for angle in angles:
-        drawn = draw(shape, x, y, radius, angle, soft.shape[:2])
-        fits[angle] = float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum())
-    return max(fits.items(), key=lambda fit: fit[1])
+    radius = math.sqrt(silhouette.area / AREA) * scale
+    drawn = draw(shape, silhouette.x * scale, silhouette.y * scale, radius, angle, soft.shape[:2])
+    return float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum())
 
 
 def roundness_error(silhouette: Silhouette, sectors: int = 16) -> float:
