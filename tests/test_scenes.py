@@ -22,6 +22,7 @@ from opensora_adacache.scenes.words import (
     COLOURS,
     GROUNDS,
     KINDS,
+    PATTERNS,
     RATES,
     SHAPES,
     SPEEDS,
@@ -164,9 +165,17 @@ def test_turns_begin_upright_and_orbits_at_the_top(direction: str) -> None:
     assert (spun.angle[0, :2, 0] == 0).all() and (np.abs(spun.angle[0, :2, -1]) > 1.5).all()
     alone = scenes_of(spec("orbit", "very fast", direction))
     assert alone.y[0, 0].argmin() == 0
+    assert np.hypot(alone.x[0, 0] - alone.x[0, 0, 0], alone.y[0, 0] - alone.y[0, 0, 0]).max() == pytest.approx(34, 0.01)
     things = (Thing("red", "circle"), Thing("blue", "square"))
     pair = scenes_of(spec("orbit", "slow", direction, things=things))
     assert pair.x[0, 0, 0] == pytest.approx(pair.x[0, 1, 0], abs=1e-3) and pair.y[0, 0, 0] < pair.y[0, 1, 0]
+
+
+@pytest.mark.parametrize("texture", PATTERNS)
+def test_patterns_of_pans_begin_alike(texture: str) -> None:
+    one, other = (scenes_of(spec("pan", "fast", "left", texture=texture), seed) for seed in (0, 1))
+    assert (one.shift[0, 0] == 0).all() and (one.shift == other.shift).all() and (one.period == other.period).all()
+    assert (one.x != other.x).any()
 
 
 def test_everything_stays_in_view_and_apart() -> None:

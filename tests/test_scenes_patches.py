@@ -14,7 +14,7 @@ from opensora_adacache.scenes.patches import NUM_MEASURES, PatchHeads, patch_tar
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spec import Spec, Specs, Thing
-from opensora_adacache.scenes.words import COLOURS, NUM_FRAMES, SHAPES
+from opensora_adacache.scenes.words import COLOURS, KINDS, NUM_FRAMES, SHAPES
 
 KEPT = kept_frames(NUM_FRAMES, 4)
 
@@ -30,7 +30,20 @@ def test_patches_that_objects_cover_are_theirs_and_others_are_not() -> None:
     assert np.array_equal(background, targets.colour == len(COLOURS))
     assert not background[share > 0.5].any()
     assert share[background].max() < 0.5 and share[background].mean() < 0.02
-    assert (targets.measures[background] == 0).all()
+    # Where no object is, only the movement of the camera is measured.
+    still = specs.kind != KINDS.index("pan")
+    assert not still.all() and (targets.measures[still][background[still]] == 0).all()
+    measures = targets.measures[~still][background[~still]]
+    assert (measures[:, [0, 1, 2, 3, 4, 7]] == 0).all() and (np.abs(measures[:, 5:7]).max(1) > 0).all()
+
+
+def test_the_ground_and_what_stands_on_it_move_alike_in_a_pan() -> None:
+    spec = Spec((Thing("red", "star"),), "black", "dotted", "pan", "fast", "right", "alone")
+    scenes = place(Specs.of([spec]), np.random.default_rng(1)).frames(np.array([KEPT]))
+    targets = patch_targets(scenes, Specs.of([spec]).colours, 6)
+    # The camera moves to the right, by 1.6 pixels per frame and 4 frames from one kept frame to the next.
+    assert targets.measures[..., 5].ravel() == pytest.approx(-1.6 * 4 / 8, abs=1e-4)
+    assert targets.measures[..., 6].ravel() == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_spinning_star_is_measured() -> None:
@@ -60,7 +73,11 @@ def test_heads_that_know_nothing_lose_what_chance_does() -> None:
     assert loss.item() == pytest.approx(chance + 2 / 3)
     alone = heads(torch.randn(2, 4, 12), shape[:, :1], colour[:, :1], measures[:, :1])
     assert alone.item() == pytest.approx(chance)
-    # Only patches of objects are measured.
+    # Of patches without an object, only changes of position are measured.
     far = measures + 5.0
-    assert heads(torch.randn(2, 12, 12), shape + len(SHAPES), colour, far).item() == pytest.approx(loss.item())
+    nothing = shape + len(SHAPES)
+    far_moves = far.clone()
+    far_moves[..., 5:7] = 0
+    assert heads(torch.randn(2, 12, 12), nothing, colour, far_moves).item() == pytest.approx(loss.item())
+    assert heads(torch.randn(2, 12, 12), nothing, colour, far) > loss + 1
     assert heads(torch.randn(2, 12, 12), shape, colour, far) > loss + 1

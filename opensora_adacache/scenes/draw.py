@@ -37,15 +37,15 @@ KIND_SHARES = {
 }
 # What training shows: how shapes look when turned is learned last, and so are moving grounds and the speeds of orbits.
 TRAINING_SHARES = {
-    "still": 0.05,
-    "move": 0.12,
-    "bounce": 0.08,
-    "spin": 0.22,
+    "still": 0.03,
+    "move": 0.08,
+    "bounce": 0.06,
+    "spin": 0.2,
     "grow": 0.05,
-    "shrink": 0.05,
-    "orbit": 0.2,
-    "pan": 0.14,
-    "pass": 0.09,
+    "shrink": 0.06,
+    "orbit": 0.26,
+    "pan": 0.16,
+    "pass": 0.1,
 }
 # Of the training clips, this share gets a white ground whatever was drawn: patterns on it are learned last.
 _MORE_WHITE = 0.2

@@ -22,6 +22,8 @@ _NEAR = 5.0
 # What is measured of an object: offset of its centre, radius, angle as a unit vector, and the changes of position and
 # angle until the next kept frame.
 NUM_MEASURES = 8
+# Of the background, where a pattern is shown only its change of position is.
+_MOVES = slice(5, 7)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class PatchTargets:
     Attributes:
         shape: [N, T, S] index into ``SHAPES``; ``len(SHAPES)`` for the background.
         colour: [N, T, S] index into ``COLOURS``, or ``len(COLOURS)``.
-        measures: [N, T, S, 8] float32, all of about unit size; 0 for the background.
+        measures: [N, T, S, 8] float32, all of about unit size; for the background, 0 but for the change of position.
     """
 
     shape: np.ndarray
@@ -60,6 +62,7 @@ def patch_targets(scenes: Scenes, colours: np.ndarray, side: int) -> PatchTarget
         return np.concatenate([steps, steps[..., -1:]], 2)[..., None]
 
     angle = scenes.angle[..., None]
+    ground = change(scenes.shift.transpose(0, 2, 1)) / 8  # [N, 2, T, 1]
     measures = [
         dx / 16,
         dy / 16,
@@ -76,11 +79,9 @@ def patch_targets(scenes: Scenes, colours: np.ndarray, side: int) -> PatchTarget
         spread = np.broadcast_to(values[..., None, None], gap.shape)
         return np.where(shown, np.take_along_axis(spread, nearest, 1)[:, 0], background)
 
-    return PatchTargets(
-        label(scenes.shape, len(SHAPES)),
-        label(colours, len(COLOURS)),
-        (np.stack(picked, -1) * shown[..., None]).astype(np.float32),
-    )
+    measured = np.stack(picked, -1) * shown[..., None]
+    measured[..., _MOVES] += ground.transpose(0, 2, 3, 1) * ~shown[..., None]
+    return PatchTargets(label(scenes.shape, len(SHAPES)), label(colours, len(COLOURS)), measured.astype(np.float32))
 
 
 class PatchHeads(nn.Module):
@@ -108,7 +109,8 @@ class PatchHeads(nn.Module):
         """
         shapes, colours, found, time = self.linear(self.norm(features)).float().flatten(0, 1).split(self.sizes, -1)
         covered = (shape.flatten() < len(SHAPES)).float()
-        wrong = functional.smooth_l1_loss(found, measures.flatten(0, 2), reduction="none", beta=0.5).mean(-1)
+        wrong = functional.smooth_l1_loss(found, measures.flatten(0, 2), reduction="none", beta=0.5)
+        wrong_ground = wrong[:, _MOVES].mean(-1) * (1 - covered)
         num_frames = shape.shape[1]
         passed = torch.linspace(-1, 1, num_frames, device=time.device)[:, None].expand_as(shape)
         # A single frame can be any frame of its clip.
@@ -116,6 +118,7 @@ class PatchHeads(nn.Module):
         return (
             functional.cross_entropy(shapes, shape.flatten())
             + functional.cross_entropy(colours, colour.flatten())
-            + 4 * (wrong * covered).mean()
+            + 4 * (wrong.mean(-1) * covered).mean()
+            + wrong_ground.mean()
             + late
         )

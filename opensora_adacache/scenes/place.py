@@ -26,9 +26,11 @@ MARGIN = 1.0
 RADIUS = (10.5, 15.0)
 _FIRST_RADIUS = (7.5, 8.5)  # of an object that grows, and the last of one that shrinks
 _ORBIT_RADIUS = 11.0
-_ORBIT_DISTANCE = (14.0, 20.0)
-_ORBIT_GAP = (1.5, 4.0)
-_LONGER = 1.35  # period of patterns that move; see words.RATES
+# What moves on an orbit is so far from the centre if nothing is there, and has this gap to what is there.
+_ORBIT_DISTANCE = 17.0
+_ORBIT_GAP = 2.75
+_PERIOD = (18.0, 26.0)
+_PAN_PERIOD = 30.0  # longer, for the reason in words.py
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ def _unit(rgb: np.ndarray) -> np.ndarray:
 def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> Scenes:
     """Place objects so that they stay inside the frame, in their lanes.
 
-    Spinning objects begin upright, orbits at the top, and bouncing objects turn back in the middle of the clip, so
-    that the caption and the frame tell how far they are. A model of this size does not learn to see an angle that only
-    the other frames tell.
+    Spinning objects begin upright, orbits at the top at one distance, patterns that the camera pans over in one phase
+    and with one period, and bouncing objects turn back in the middle of the clip, so that the caption and the frame
+    tell how far they are. A model of this size does not learn to see an angle that only the other frames tell.
 
     Args:
         specs: what to show.
@@ -118,7 +120,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     # The camera moves one way, and everything in view moves the other way.
     panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]
     path += panning[:, None]
-    path += _orbits(specs, rng, rate * turn, extent, is_kind["orbit"], time)
+    path += _orbits(specs, rate * turn, extent, is_kind["orbit"], time)
     path += _passes(rng, steps, way, is_kind["pass"], num_frames)
 
     # Possible range of the start, [N, K, 2], such that the whole path stays inside the lane.
@@ -150,6 +152,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     centre = start[:, :, None] + path
 
     angle = np.where(is_kind["spin"], rate * turn, 0.0)[:, None] * time
+    phase = np.where(is_kind["pan"][:, None], 0.0, rng.uniform(0, BASE_SIZE, (size, 2)))
 
     palette = _unit(np.array(list(COLOURS.values())))
     tones = _unit(np.array(list(GROUNDS.values())))
@@ -162,10 +165,10 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
         angle=np.repeat(angle[:, None], MAX_OBJECTS, 1).astype(np.float32),
         tones=tones[specs.ground],
         texture=specs.texture,
-        period=(rng.uniform(18, 26, size) * np.where(is_kind["pan"], _LONGER, 1)).astype(np.float32),
+        period=np.where(is_kind["pan"], _PAN_PERIOD, rng.uniform(*_PERIOD, size)).astype(np.float32),
         # The stripes of a pan are perpendicular to its direction.
         upright=np.where(is_kind["pan"], way[:, 0] != 0, rng.random(size) < 0.5).astype(np.float32),
-        shift=(panning + rng.uniform(0, BASE_SIZE, (size, 1, 2))).astype(np.float32),
+        shift=(panning + phase[:, None]).astype(np.float32),
     )
     return _hide(scenes, specs.behind == 1)
 
@@ -187,7 +190,7 @@ def _radii(
     along = (BASE_SIZE - travel) / 2 - MARGIN
     most = np.minimum(room, along)[:, None] / np.maximum(arms, 0.9)
     # An orbit needs space for the object in the middle and twice the other object around it, with a gap.
-    around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP[1]) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
+    around = (BASE_SIZE / 2 - MARGIN - _ORBIT_GAP) / np.maximum(2 * arms[:, 0] + arms[:, 1], 0.9)
     orbit = np.minimum(_ORBIT_RADIUS, np.where(specs.count == 2, around, np.inf))
     most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
     low, high = RADIUS
@@ -198,13 +201,10 @@ def _radii(
     return first[..., None] + gain * progress[:, None]
 
 
-def _orbits(
-    specs: Specs, rng: np.random.Generator, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarray, time: np.ndarray
-) -> np.ndarray:
+def _orbits(specs: Specs, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Return paths [N, K, F, 2] around a centre: the object in slot 0 circles, the one in slot 1, if any, stays."""
-    alone = rng.uniform(*_ORBIT_DISTANCE, len(specs))
-    around = extent[:, 0, 0] + extent[:, 1, 0] + rng.uniform(*_ORBIT_GAP, len(specs))
-    distance = np.where(specs.count == 1, alone, around)
+    around = extent[:, 0, 0] + extent[:, 1, 0] + _ORBIT_GAP
+    distance = np.where(specs.count == 1, _ORBIT_DISTANCE, around)
     phase = rate[:, None] * time - np.pi / 2
     circle = distance[:, None, None] * np.stack([np.cos(phase), np.sin(phase)], -1)
     path = np.zeros((len(specs), MAX_OBJECTS, len(time), 2))

@@ -66,7 +66,7 @@ class GeneratorRecipe:
 
 def draw_batch(recipe: GeneratorRecipe, pool: Pool, step: int, fraction: float) -> tuple[Batch, int]:
     """Return the clips or single frames of a step, and how many latent frames of each clip are given without noise."""
-    if step % 4 == 1 and fraction < recipe.frames_until:
+    if step % 8 == 1 and fraction < recipe.frames_until:
         return pool.draw(recipe.batch * len(pool.kept)).single_frames(), 0
     return pool.draw(recipe.batch), int(step % 4 == 2)
 
