@@ -169,6 +169,17 @@ def test_turns_begin_upright_and_orbits_at_the_top(direction: str) -> None:
     things = (Thing("red", "circle"), Thing("blue", "square"))
     pair = scenes_of(spec("orbit", "slow", direction, things=things))
     assert pair.x[0, 0, 0] == pytest.approx(pair.x[0, 1, 0], abs=1e-3) and pair.y[0, 0, 0] < pair.y[0, 1, 0]
+    assert (pair.x[0, 1] == BASE_SIZE / 2).all() and (pair.y[0, 1] == BASE_SIZE / 2).all()
+
+
+def test_what_passes_something_meets_it_in_the_middle() -> None:
+    things = (Thing("red", "circle"), Thing("blue", "square"))
+    for behind in (False, True):
+        scenes = scenes_of(spec("pass", "fast", "up", things=things, behind=behind), seed=3)
+        mover, other = (1, 0) if behind else (0, 1)
+        assert (scenes.x[0, other] == BASE_SIZE / 2).all() and (scenes.y[0, other] == BASE_SIZE / 2).all()
+        gap = np.hypot(scenes.x[0, mover] - BASE_SIZE / 2, scenes.y[0, mover] - BASE_SIZE / 2)
+        assert gap.argmin() == 8 and gap.min() == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("texture", PATTERNS)

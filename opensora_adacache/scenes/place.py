@@ -29,6 +29,8 @@ _ORBIT_RADIUS = 11.0
 # What moves on an orbit is so far from the centre if nothing is there, and has this gap to what is there.
 _ORBIT_DISTANCE = 17.0
 _ORBIT_GAP = 2.75
+# What passes something goes by its centre at this distance, so that not all of what is behind is hidden.
+_ASIDE = 4.0
 _PERIOD = (18.0, 26.0)
 _PAN_PERIOD = 30.0  # longer, for the reason in words.py
 
@@ -83,9 +85,10 @@ def _unit(rgb: np.ndarray) -> np.ndarray:
 def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> Scenes:
     """Place objects so that they stay inside the frame, in their lanes.
 
-    Spinning objects begin upright, orbits at the top at one distance, patterns that the camera pans over in one phase
-    and with one period, and bouncing objects turn back in the middle of the clip, so that the caption and the frame
-    tell how far they are. A model of this size does not learn to see an angle that only the other frames tell.
+    Spinning objects begin upright, patterns that the camera pans over in one phase and with one period, and bouncing
+    objects turn back in the middle of the clip. Orbits begin at the top, at one distance from the middle of the frame,
+    and what passes something meets it there. Thus the caption and the frame tell where everything is, or how far it has
+    turned. A model of this size does not learn to see what only the other frames tell.
 
     Args:
         specs: what to show.
@@ -121,7 +124,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]
     path += panning[:, None]
     path += _orbits(specs, rate * turn, extent, is_kind["orbit"], time)
-    path += _passes(rng, steps, way, is_kind["pass"], num_frames)
+    path += _passes(steps, way, is_kind["pass"], num_frames)
 
     # Possible range of the start, [N, K, 2], such that the whole path stays inside the lane.
     low, high = np.zeros((size, MAX_OBJECTS, 2)), np.full((size, MAX_OBJECTS, 2), float(BASE_SIZE))
@@ -140,15 +143,9 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     # A bouncing object touches the border at its turning point.
     draws = np.where(hitting, np.where(way > 0, 1.0, 0.0)[:, None], draws)
     start = low + draws * (high - low)
-    # Objects that meet share one centre.
-    meeting = is_kind["orbit"] | is_kind["pass"]
-    shared_low, shared_high = (
-        low.max(1, where=used[..., None], initial=0),
-        high.min(1, where=used[..., None], initial=BASE_SIZE),
-    )
-    shared = shared_low + draws[:, 0] * np.maximum(shared_high - shared_low, 0)
-    shared = np.where(shared_high < shared_low, (shared_low + shared_high) / 2, shared)
-    start = np.where(meeting[:, None, None], shared[:, None], start)
+    # Paths of orbits and passes are relative to the middle of the frame.
+    centred = is_kind["orbit"] | is_kind["pass"]
+    start = np.where(centred[:, None, None], BASE_SIZE / 2, start)
     centre = start[:, :, None] + path
 
     angle = np.where(is_kind["spin"], rate * turn, 0.0)[:, None] * time
@@ -212,16 +209,11 @@ def _orbits(specs: Specs, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarr
     return path
 
 
-def _passes(
-    rng: np.random.Generator, steps: np.ndarray, way: np.ndarray, chosen: np.ndarray, num_frames: int
-) -> np.ndarray:
+def _passes(steps: np.ndarray, way: np.ndarray, chosen: np.ndarray, num_frames: int) -> np.ndarray:
     """Return paths [N, K, F, 2] across a centre for the object in slot 0; the one in slot 1 stays."""
-    size = len(way)
-    middle = steps[:, -1] * rng.uniform(0.42, 0.58, size)
-    aside = rng.uniform(-4.0, 4.0, size)
     across = way[:, ::-1] * np.array([-1.0, 1.0])
-    line = (steps - middle[:, None])[..., None] * way[:, None] + aside[:, None, None] * across[:, None]
-    path = np.zeros((size, MAX_OBJECTS, num_frames, 2))
+    line = (steps - steps[:, -1:] / 2)[..., None] * way[:, None] + _ASIDE * across[:, None]
+    path = np.zeros((len(way), MAX_OBJECTS, num_frames, 2))
     path[:, 0] = np.where(chosen[:, None, None], line, 0.0)
     return path
 

@@ -38,9 +38,9 @@ class GeneratorRecipe:
     error itself. Most of the error is about what stands still, and the best prediction is the same for every quadratic
     form of the error.
 
-    Up to the fraction `frames_until` of the budget, every fourth step is on single frames instead of clips, as many as
+    Up to the fraction `frames_until` of the budget, every eighth step is on single frames instead of clips, as many as
     the clips of a step have: five times as many scenes for the same work. What caption makes which shape is mostly
-    learned from those. Every fourth step is on clips whose first latent frame is given. Where things are is known then,
+    learned from those. Every eighth step is on clips whose first latent frame is given. Where things are is known then,
     so that the caption's motion says much about the other frames; without it, motion is learned long after everything
     else. It also lets the model continue videos and animate images.
     """
@@ -54,7 +54,7 @@ class GeneratorRecipe:
     empty_share: float = 0.1
     uniform_share: float = 0.2
     frames_until: float = 0.93
-    timestep_shift: float = 1.8
+    timestep_shift: float = 2.2
     tag_steps: int = 400
     tag_weight: float = 0.1
     patch_weight: float = 0.3
@@ -68,7 +68,7 @@ def draw_batch(recipe: GeneratorRecipe, pool: Pool, step: int, fraction: float) 
     """Return the clips or single frames of a step, and how many latent frames of each clip are given without noise."""
     if step % 8 == 1 and fraction < recipe.frames_until:
         return pool.draw(recipe.batch * len(pool.kept)).single_frames(), 0
-    return pool.draw(recipe.batch), int(step % 4 == 2)
+    return pool.draw(recipe.batch), int(step % 8 == 2)
 
 
 def draw_timesteps(recipe: GeneratorRecipe, count: int, device: torch.device) -> Tensor:

@@ -1,9 +1,10 @@
-"""Print by how much a caption with the opposite direction raises the loss of the next bundled model's transformer.
+"""Print by how much a caption with another direction or speed raises the loss of the next bundled model's transformer.
 
-python scripts/experiments/measure_directions.py WEIGHTS [--num-clips 32]
+python scripts/experiments/measure_motions.py WEIGHTS [--told speed] [--num-clips 32]
 
-A model that draws what a caption says of a motion loses much with the opposite; one that does not know it loses
-nothing. Without the first frame, places and shapes are uncertain as well; with it, the motion is all that is.
+A model that draws what a caption says of a motion loses much with the opposite direction or with the next speed; one
+that does not know it loses nothing. Without the first frame, places and shapes are uncertain as well; with it, the
+motion is all that is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from opensora_adacache.scenes.evaluate import Model
 from opensora_adacache.scenes.prompts import render_clip
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spec import Spec
-from opensora_adacache.scenes.words import BASE_SIZE, FPS, TURNS, WAYS
+from opensora_adacache.scenes.words import BASE_SIZE, FPS, SPEEDS, TURNS, WAYS
 
 KINDS = ("move", "bounce", "pan", "spin", "orbit")
 TIMESTEPS = (700.0, 850.0, 950.0)
@@ -36,22 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="folder with transformer, vae and text_encoder")
+    parser.add_argument("--told", choices=OTHERS, default="direction", help="what the wrong captions tell")
     parser.add_argument("--num-clips", type=count, default=32, help="clips of each kind of motion")
-    return run_command(measure_directions, parser.parse_args(arguments))
+    return run_command(measure_motions, parser.parse_args(arguments))
 
 
 @torch.no_grad()
-def measure_directions(args: argparse.Namespace) -> None:
+def measure_motions(args: argparse.Namespace) -> None:
     """Draw held-out clips of each kind and print the losses of both captions."""
     torch.set_num_threads(1)
     model, renderer = Model.load(args.weights), Renderer()
-    print("| clips | first frame | timestep | loss, right caption | opposite caption | more |")
+    print("| clips | first frame | timestep | loss, right caption | wrong caption | more |")
     print("| --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:
         specs = list(specs_of(kind, args.num_clips))
         z0 = model.vae.encode(torch.stack([render_clip(spec, seed, renderer) for seed, spec in enumerate(specs)]))
-        turned = [replace(spec, direction=opposite(spec.direction)) for spec in specs]
-        texts = [model.text_encoder.encode([write_caption(spec, 0) for spec in said]) for said in (specs, turned)]
+        others = [OTHERS[args.told](spec) for spec in specs]
+        texts = [model.text_encoder.encode([write_caption(spec, 0) for spec in said]) for said in (specs, others)]
         for given in (False, True):
             for timestep in TIMESTEPS:
                 right, wrong = (loss(model, z0, timestep, text, given) for text in texts)
@@ -70,12 +72,21 @@ def specs_of(kind: str, number: int) -> Iterator[Spec]:
             yield spec
 
 
-def opposite(direction: str | None) -> str:
-    """Return the opposite of a direction or of a turn."""
-    if direction in TURNS:
-        return next(name for name in TURNS if name != direction)
-    x, y = WAYS[str(direction)]
-    return next(name for name, way in WAYS.items() if way == (-x, -y))
+def turned(spec: Spec) -> Spec:
+    """Return a spec with the opposite direction or turn."""
+    if spec.direction in TURNS:
+        return replace(spec, direction=next(name for name in TURNS if name != spec.direction))
+    x, y = WAYS[str(spec.direction)]
+    return replace(spec, direction=next(name for name, way in WAYS.items() if way == (-x, -y)))
+
+
+def faster(spec: Spec) -> Spec:
+    """Return a spec with the next faster speed, or with the next slower one of the fastest."""
+    number = SPEEDS.index(str(spec.speed))
+    return replace(spec, speed=SPEEDS[number + 1] if number + 1 < len(SPEEDS) else SPEEDS[number - 1])
+
+
+OTHERS = {"direction": turned, "speed": faster}
 
 
 def loss(model: Model, z0: Tensor, timestep: float, text: dict[str, Tensor], given: bool) -> float:
