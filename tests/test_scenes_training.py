@@ -81,12 +81,12 @@ def test_clips_single_frames_and_clips_with_their_first_frame_take_turns() -> No
     pool.fill(0)
 
     def drawn(fraction: float) -> list[tuple[int, int, int]]:
-        batches = [draw_batch(recipe, pool, step, fraction) for step in range(6)]
+        batches = [draw_batch(recipe, pool, step, fraction) for step in range(10)]
         return [(len(batch.latents), batch.latents.shape[2], given) for batch, given in batches]
 
     clips, frames, continued = (3, 5, 0), (15, 1, 0), (3, 5, 1)
-    assert drawn(0.4) == [clips, frames, continued, clips, clips, frames]
-    assert drawn(0.5) == [clips, clips, continued, clips, clips, clips]
+    assert drawn(0.4) == [clips, frames, continued, *[clips] * 6, frames]
+    assert drawn(0.5) == [clips, clips, continued, *[clips] * 7]
 
 
 @pytest.mark.slow
