@@ -22,7 +22,7 @@ _NEAR = 5.0
 # What is measured of an object: offset of its centre, radius, angle as a unit vector, and the changes of position and
 # angle until the next kept frame.
 NUM_MEASURES = 8
-# Of the background, where a pattern is shown only its change of position is.
+# Only the change of position is measured of the background as well.
 _MOVES = slice(5, 7)
 
 

@@ -124,7 +124,7 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     panning = np.where(is_kind["pan"][:, None], -steps, 0.0)[..., None] * way[:, None]
     path += panning[:, None]
     path += _orbits(specs, rate * turn, extent, is_kind["orbit"], time)
-    path += _passes(steps, way, is_kind["pass"], num_frames)
+    path += _passes(steps, way, is_kind["pass"])
 
     # Possible range of the start, [N, K, 2], such that the whole path stays inside the lane.
     low, high = np.zeros((size, MAX_OBJECTS, 2)), np.full((size, MAX_OBJECTS, 2), float(BASE_SIZE))
@@ -209,11 +209,11 @@ def _orbits(specs: Specs, rate: np.ndarray, extent: np.ndarray, chosen: np.ndarr
     return path
 
 
-def _passes(steps: np.ndarray, way: np.ndarray, chosen: np.ndarray, num_frames: int) -> np.ndarray:
+def _passes(steps: np.ndarray, way: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Return paths [N, K, F, 2] across a centre for the object in slot 0; the one in slot 1 stays."""
     across = way[:, ::-1] * np.array([-1.0, 1.0])
     line = (steps - steps[:, -1:] / 2)[..., None] * way[:, None] + _ASIDE * across[:, None]
-    path = np.zeros((len(way), MAX_OBJECTS, num_frames, 2))
+    path = np.zeros((len(way), MAX_OBJECTS, steps.shape[1], 2))
     path[:, 0] = np.where(chosen[:, None, None], line, 0.0)
     return path
 
