@@ -186,7 +186,18 @@ def test_what_passes_something_meets_it_in_the_middle() -> None:
 def test_patterns_of_pans_begin_alike(texture: str) -> None:
     one, other = (scenes_of(spec("pan", "fast", "left", texture=texture), seed) for seed in (0, 1))
     assert (one.shift[0, 0] == 0).all() and (one.shift == other.shift).all() and (one.period == other.period).all()
-    assert (one.x != other.x).any()
+    assert (one.radius != other.radius).any()
+
+
+@pytest.mark.parametrize("kind", ["spin", "grow", "shrink", "pan"])
+@pytest.mark.parametrize("layout", ["beside", "above"])
+def test_what_rests_is_in_the_middle_of_its_lane(kind: str, layout: str) -> None:
+    things = (Thing("red", "circle"), Thing("blue", "square"))
+    direction = {"spin": "clockwise", "pan": "left"}.get(kind)
+    scenes = scenes_of(spec(kind, "slow", direction, things=things, layout=layout))
+    across, along = (scenes.x, scenes.y) if layout == "beside" else (scenes.y, scenes.x)
+    middles = [(places[0, :2].max(-1) + places[0, :2].min(-1)) / 2 for places in (across, along)]
+    np.testing.assert_allclose(middles, [[BASE_SIZE / 4, 3 * BASE_SIZE / 4], [BASE_SIZE / 2] * 2], atol=1e-3)
 
 
 def test_everything_stays_in_view_and_apart() -> None:

@@ -35,17 +35,18 @@ KIND_SHARES = {
     "pan": 0.08,
     "pass": 0.09,
 }
-# What training shows: how shapes look when turned is learned last, and so are moving grounds and the speeds of orbits.
+# What training shows: how shapes look when turned is learned last, and so are moving grounds, passes and
+# the speeds of orbits.
 TRAINING_SHARES = {
     "still": 0.03,
-    "move": 0.08,
+    "move": 0.1,
     "bounce": 0.06,
     "spin": 0.2,
     "grow": 0.05,
     "shrink": 0.06,
-    "orbit": 0.26,
+    "orbit": 0.18,
     "pan": 0.16,
-    "pass": 0.1,
+    "pass": 0.16,
 }
 # Of the training clips, this share gets a white ground whatever was drawn: patterns on it are learned last.
 _MORE_WHITE = 0.2

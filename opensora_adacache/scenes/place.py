@@ -87,8 +87,9 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
 
     Spinning objects begin upright, patterns that the camera pans over in one phase and with one period, and bouncing
     objects turn back in the middle of the clip. Orbits begin at the top, at one distance from the middle of the frame,
-    and what passes something meets it there. Thus the caption and the frame tell where everything is, or how far it has
-    turned. A model of this size does not learn to see what only the other frames tell.
+    and what passes something meets it there. What spins, grows, shrinks or is panned over is in the middle of its lane.
+    Thus the caption and the frame tell where everything is, or how far it has turned. A model of this size does not
+    learn to see what only the other frames tell.
 
     Args:
         specs: what to show.
@@ -140,6 +141,9 @@ def place(specs: Specs, rng: np.random.Generator, num_frames: int = NUM_FRAMES) 
     middle = (low + high) / 2
     low, high = np.minimum(low, middle), np.maximum(high, middle)
     draws = rng.random(low.shape)
+    # What stays where it is, and what the camera pans over, has the middle of its lane as the middle of its path.
+    resting = is_kind["spin"] | is_kind["grow"] | is_kind["shrink"] | is_kind["pan"]
+    draws = np.where(resting[:, None, None], 0.5, draws)
     # A bouncing object touches the border at its turning point.
     draws = np.where(hitting, np.where(way > 0, 1.0, 0.0)[:, None], draws)
     start = low + draws * (high - low)
