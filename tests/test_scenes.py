@@ -12,6 +12,7 @@ import torch
 from opensora_adacache.scenes.captions import split_words, vocabulary, write_caption
 from opensora_adacache.scenes.checker import read_clip, score_clip, shares, speed_name
 from opensora_adacache.scenes.draw import draw_specs
+from opensora_adacache.scenes.outline_error import read_outlines
 from opensora_adacache.scenes.outlines import AREA, atlas, distance, polygon, reach
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
@@ -230,6 +231,18 @@ def test_passing_behind_is_being_hidden() -> None:
         assert min(areas[hidden]) < 0.7 * max(areas[hidden])
         other = "red" if hidden == "blue" else "blue"
         assert min(areas[other]) > 0.93 * max(areas[other])
+
+
+@pytest.mark.parametrize("shapes", [("heart", "ring"), ("circle", "ring"), ("cross", "square"), ("moon", "circle")])
+@pytest.mark.parametrize("behind", [False, True])
+def test_passes_are_read_as_passes(shapes: tuple[str, str], behind: bool) -> None:
+    things = (Thing("red", shapes[0]), Thing("green", shapes[1]))
+    asked = spec("pass", "fast", "right", things=things, behind=behind)
+    for seed in range(2):
+        clip = Renderer()(scenes_of(asked, seed))[0][0].transpose(0, 1).numpy()
+        score = score_clip(asked, read_clip(clip))
+        assert score.right == score.asked
+        assert all(outline.kept == 1 for outline in read_outlines(clip, {"red": shapes[0], "green": shapes[1]}))
 
 
 def test_specs_and_rows_are_the_same() -> None:

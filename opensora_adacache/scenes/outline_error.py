@@ -49,8 +49,9 @@ def read_outlines(clip: np.ndarray, things: dict[str, str], *, resizing: bool = 
         if not seen:
             continue
         full = max(one.area for one in seen)
-        whole = seen if resizing else [one for one in seen if one.area > _LEAST_SHARE * full]
-        outlines.append(_compare(colour, shape, whole))
+        visible = seen if resizing else [one for one in seen if one.area > _LEAST_SHARE * full]
+        # Where nothing is near, nothing is hidden at all.
+        outlines.append(_compare(colour, shape, [one for one in visible if one.free] or visible))
     return outlines
 
 

@@ -44,7 +44,7 @@ def read_motion(frames: np.ndarray, path: np.ndarray, radius: np.ndarray, angle:
     travel = extent / _LEAST_TRAVEL
     # An object that grows may drift a little, and one that moves may seem to grow a little.
     if size < max(travel, 1) and (travel > 1 or (extent > 2.0 and spreads[1] < 0.2 * spreads[0])):
-        return _read_travel(frames, path, along, spreads)
+        return _read_travel(frames, path, spreads, float(np.median(radius)))
     # The same for one that turns.
     if max(size, turn) <= 1:
         return Motion("still", 0.0, None)
@@ -53,13 +53,13 @@ def read_motion(frames: np.ndarray, path: np.ndarray, radius: np.ndarray, angle:
     return Motion("spin", abs(turning), "clockwise" if turning > 0 else "counterclockwise")
 
 
-def _read_travel(frames: np.ndarray, path: np.ndarray, along: np.ndarray, spreads: np.ndarray) -> Motion:
+def _read_travel(frames: np.ndarray, path: np.ndarray, spreads: np.ndarray, radius: float) -> Motion:
     candidates = [_line(frames, path)]
     if len(frames) > 6:
         candidates.append(_bounce(frames, path))
     # A circle requires a curved path; its two extra parameters would fit any line as well.
     if len(frames) > 6 and spreads[1] > 0.04 * spreads[0]:
-        candidates.append(_circle(frames, path))
+        candidates.append(_circle(frames, path, radius))
     errors = [error for error, _ in candidates]
     # The straight line wins unless another motion explains the path much better.
     best = int(np.argmin(errors))
@@ -88,8 +88,12 @@ def _bounce(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
     return best_error, Motion("bounce", float(np.hypot(*best)), nearest_way(best, STRAIGHT))
 
 
-def _circle(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
-    """Fit a circle algebraically, with a constant angular velocity."""
+def _circle(frames: np.ndarray, path: np.ndarray, least: float) -> tuple[float, Motion]:
+    """Fit a circle algebraically, with a constant angular velocity.
+
+    The centre of what is visible of an object while another passes in front of it also goes around, but on a circle
+    smaller than the object. The error of a circle with a radius below `least` is infinite.
+    """
     system = np.column_stack([2 * path, np.ones(len(path))])
     solution = np.linalg.lstsq(system, (path**2).sum(1), rcond=None)[0]
     centre = solution[:2]
@@ -97,7 +101,7 @@ def _circle(frames: np.ndarray, path: np.ndarray) -> tuple[float, Motion]:
     angle = np.unwrap(np.arctan2(path[:, 1] - centre[1], path[:, 0] - centre[0]))
     rate, start = np.polyfit(frames, angle, 1)
     fitted = centre + radius * np.stack([np.cos(start + rate * frames), np.sin(start + rate * frames)], 1)
-    error = float(np.sqrt(((path - fitted) ** 2).sum(1).mean()))
+    error = float(np.sqrt(((path - fitted) ** 2).sum(1).mean())) if radius >= least else np.inf
     return error, Motion("orbit", abs(float(rate)), "clockwise" if rate > 0 else "counterclockwise")
 
 

@@ -31,7 +31,6 @@ _ORBIT_DISTANCE = 17.0
 _ORBIT_GAP = 2.75
 # What passes something goes by its centre at this distance, so that not all of what is behind is hidden.
 _ASIDE = 4.0
-_TIPS = 1.15  # of the distance at both ends, so much the two may reach: only their tips overlap there
 _PERIOD = (18.0, 26.0)
 _PAN_PERIOD = 30.0  # longer, for the reason in words.py
 
@@ -196,8 +195,8 @@ def _radii(
     orbit = np.minimum(_ORBIT_RADIUS, np.where(specs.count == 2, around, np.inf))
     most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
     low, high = RADIUS
-    # What passes something shows both whole before and after.
-    apart = _TIPS * travel / 2 / np.maximum(arms[:, 0] + arms[:, 1], 0.9)
+    # Of two objects that pass each other, both are whole in the first and the last frame.
+    apart = travel / 2 / np.maximum(arms[:, 0] + arms[:, 1], 0.9)
     most = np.where(is_kind["pass"][:, None], np.minimum(most, apart[:, None]), most)
     first = rng.uniform(low, high, arms.shape)
     first = np.where(growing[:, None], rng.uniform(*_FIRST_RADIUS, arms.shape), first)
