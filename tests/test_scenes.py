@@ -14,6 +14,7 @@ from opensora_adacache.scenes.checker import read_clip, score_clip, shares, spee
 from opensora_adacache.scenes.draw import draw_specs
 from opensora_adacache.scenes.outline_error import read_outlines
 from opensora_adacache.scenes.outlines import AREA, atlas, distance, polygon, reach
+from opensora_adacache.scenes.paths import read_motion
 from opensora_adacache.scenes.place import place
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.silhouettes import Silhouette, draw, overlap, roundness_error, silhouettes, turn
@@ -243,6 +244,14 @@ def test_passes_are_read_as_passes(shapes: tuple[str, str], behind: bool) -> Non
         score = score_clip(asked, read_clip(clip))
         assert score.right == score.asked
         assert all(outline.kept == 1 for outline in read_outlines(clip, {"red": shapes[0], "green": shapes[1]}))
+
+
+@pytest.mark.parametrize("bend", [-4.0, 3.0, 6.0])
+def test_a_straight_path_may_bend(bend: float) -> None:
+    frames = np.arange(17)
+    path = np.column_stack([48 + bend * ((frames - 8) / 8) ** 2, 20.0 + 3.5 * frames])
+    path += np.random.default_rng(0).uniform(-0.5, 0.5, path.shape)
+    assert read_motion(frames, path, np.full(17, 10.0), np.zeros(17)).kind == "move"
 
 
 def test_specs_and_rows_are_the_same() -> None:

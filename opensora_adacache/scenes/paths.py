@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opensora_adacache.scenes.words import STRAIGHT, WAYS
+from opensora_adacache.scenes.words import BASE_SIZE, STRAIGHT, WAYS
 
 # Minimum for each kind of motion: pixels of path over the clip, pixels of radius per frame, radians per frame.
 _LEAST_TRAVEL = 4.5
@@ -92,7 +92,8 @@ def _circle(frames: np.ndarray, path: np.ndarray, least: float) -> tuple[float, 
     """Fit a circle algebraically, with a constant angular velocity.
 
     The centre of what is visible of an object while another passes in front of it also goes around, but on a circle
-    smaller than the object. The error of a circle with a radius below `least` is infinite.
+    smaller than the object, and a sampled straight path may bend a little. So the error of a circle with a radius below
+    `least`, or of one that is larger than the frame, is infinite.
     """
     system = np.column_stack([2 * path, np.ones(len(path))])
     solution = np.linalg.lstsq(system, (path**2).sum(1), rcond=None)[0]
@@ -101,7 +102,8 @@ def _circle(frames: np.ndarray, path: np.ndarray, least: float) -> tuple[float, 
     angle = np.unwrap(np.arctan2(path[:, 1] - centre[1], path[:, 0] - centre[0]))
     rate, start = np.polyfit(frames, angle, 1)
     fitted = centre + radius * np.stack([np.cos(start + rate * frames), np.sin(start + rate * frames)], 1)
-    error = float(np.sqrt(((path - fitted) ** 2).sum(1).mean())) if radius >= least else np.inf
+    is_orbit = least <= radius <= BASE_SIZE / 2
+    error = float(np.sqrt(((path - fitted) ** 2).sum(1).mean())) if is_orbit else np.inf
     return error, Motion("orbit", abs(float(rate)), "clockwise" if rate > 0 else "counterclockwise")
 
 
