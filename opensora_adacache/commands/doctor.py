@@ -41,7 +41,9 @@ def doctor(options: argparse.Namespace) -> int:
         table = Table(*section.header, box=box.MARKDOWN)
         for row in section.rows:
             table.add_row(*map(Text, row))  # as text: brackets are no markup
-        console.print(f"\n## {section.title}\n", markup=False)
-        console.print(table)
+        with console.capture() as capture:
+            console.print(table)
+        # Rich draws the borders that a Markdown table has not as lines of blanks.
+        print(f"\n## {section.title}\n", *filter(str.strip, capture.get().splitlines()), sep="\n")
         status = WRONG_INPUT if section.failed else status
     return status

@@ -121,6 +121,7 @@ def test_the_check_up_needs_no_gpu_and_no_weights(tmp_path, capsys):
     assert "15.2 MB" in next(cells[3] for name, cells in rows.items() if name.endswith("weights/transformer"))
     assert "missing" in rows["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"][3]
     assert "config 'gone' does not exist" in out and "the config needs a section" in out
+    assert not any(line.isspace() for line in out.splitlines())
     assert any("unknown key 'nokey'" in line and "mograd_mul" in line for line in out.splitlines())  # in one row
 
 
