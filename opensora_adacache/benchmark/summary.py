@@ -16,7 +16,7 @@ class MotionSummary:
     """Means over the videos of one motion class, or None for what was not measured."""
 
     num_videos: int
-    computed_steps: float
+    computed_steps: Interval | None
     flicker: float | None
     motion_error: float | None
 
@@ -156,7 +156,7 @@ def _by_motion(rows: list[ResultRow]) -> MotionSummary:
     error = [row.motion_error for row in rows if row.motion_error is not None]
     return MotionSummary(
         num_videos=len(rows),
-        computed_steps=fmean(row.computed_steps for row in rows),
+        computed_steps=_interval(rows, "computed_steps"),
         flicker=fmean(flicker) if flicker else None,
         motion_error=fmean(error) if error else None,
     )

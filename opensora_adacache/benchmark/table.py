@@ -87,7 +87,7 @@ class Table:
         return [line for group in self.groups for line in group]
 
 
-def _motion(motion: str, name: str) -> Callable[[SettingSummary], float | None]:
+def _motion(motion: str, name: str) -> Callable[[SettingSummary], Interval | float | None]:
     return lambda row: getattr(row.by_motion[motion], name) if motion in row.by_motion else None
 
 
@@ -200,7 +200,9 @@ def _cell(figure: Interval | float | None, form: str) -> Cell:
         return Cell()
     if isinstance(figure, Interval):
         ends = (figure.low, figure.high)
-        text = "" if None in ends else "[" + ", ".join(_format(end, form) for end in ends if end is not None) + "]"
+        # A figure that all videos share needs no interval.
+        single = None in ends or figure.low == figure.high
+        text = "" if single else "[" + ", ".join(_format(end, form) for end in ends if end is not None) + "]"
         return Cell(_format(figure.mean, form), figure.mean, figure, text)
     return Cell(_format(figure, form), float(figure))
 

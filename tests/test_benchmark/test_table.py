@@ -13,7 +13,7 @@ from opensora_adacache.benchmark.description import SettingRecord
 from opensora_adacache.benchmark.summary import summarize
 from opensora_adacache.benchmark.table import build_tables, notes
 from opensora_adacache.benchmark.table_files import escape_latex, write_csv, write_latex, write_markdown
-from opensora_adacache.metrics.bootstrap import bootstrap_interval
+from opensora_adacache.metrics.bootstrap import Interval, bootstrap_interval
 
 
 def test_a_setting_by_hand(make_row, make_baseline_row, comparison):
@@ -32,6 +32,20 @@ def test_a_setting_by_hand(make_row, make_baseline_row, comparison):
     assert list(cached.by_motion) == ["still", "fast"]
     assert cached.by_motion["still"].flicker == 1.0 and cached.by_motion["fast"].flicker is None
     assert base.psnr is None and base.speedup == 1.0 and base.num_videos == 3
+
+
+def test_computed_steps_of_a_motion_class_have_an_interval(make_row, make_baseline_row, comparison):
+    rows = [make_baseline_row(index=i) for i in range(3)]
+    rows += [make_row(index=i, computed_steps=steps, motion="fast") for i, steps in enumerate((10, 12, 17))]
+    cached = summarize(rows, comparison)[1]
+    assert cached.by_motion["fast"].computed_steps == bootstrap_interval([10, 12, 17])
+    content = build_tables([cached], comparison)[-1]
+    place = [column.key for column in content.columns].index("steps_fast")
+    assert content.lines[0].cells[place].full_text == "13.00 [10.00, 17.00]"
+    same = replace(
+        cached, by_motion={"fast": replace(cached.by_motion["fast"], computed_steps=Interval(9.0, 9.0, 9.0))}
+    )
+    assert build_tables([same], comparison)[-1].lines[0].cells[place].full_text == "9.00"
 
 
 def test_seeds_of_a_prompt_are_drawn_together(make_row, make_baseline_row, comparison):
