@@ -27,6 +27,7 @@ setup(
     package_data={
         "opensora_adacache": [
             "py.typed",
+            "scenes/weights/**/*",
             "shapes/weights/**/*",
             "app/static/*",
             "app/templates/*.jinja",

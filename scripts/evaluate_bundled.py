@@ -1,4 +1,4 @@
-"""Print how often the bundled model does what held-out prompts ask, and how well things keep their shapes.
+"""Print how often the scenes model does what held-out prompts ask, and how well things keep their shapes.
 
 python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--results FILE.jsonl] [--out FILE.md]
 
@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--source", choices=SOURCES, default="model", help="sampled clips, drawn ones, or through the VAE"
     )
     parser.add_argument("--steps", type=count, default=30, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance scale (default: %(default)s)")
+    parser.add_argument(
+        "--guidance", type=float, default=Settings.guidance, help="guidance scale (default: %(default)s)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first clip; each further clip has the next seed"
     )
@@ -70,7 +72,7 @@ def evaluate_bundled(args: argparse.Namespace) -> None:
             f"{len(rows)} prompts, {args.steps} steps, guidance {args.guidance:g}, seeds from {args.seed}. "
             f"{date.today()}, {describe_machine()}, torch {torch.__version__}."
         )
-        title = "The bundled model on held-out prompts"
+        title = "The scenes model on held-out prompts"
         write_study(args.out, title, args.command, [made, "", text, "", *failure_lines(rows)])
 
 
