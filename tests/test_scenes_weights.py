@@ -10,12 +10,13 @@ import opensora_adacache
 from opensora_adacache.commands.cli import main
 from opensora_adacache.config import load_config
 from opensora_adacache.media.reading import read_video
-from opensora_adacache.scenes.evaluate import Model, check_clip, reconstruct
+from opensora_adacache.scenes.evaluate import Model, Settings, check_clip, reconstruct
 from opensora_adacache.scenes.prompts import heldout_prompts, render_clip
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.schedulers.rectified_flow import RFLOW
 
 WEIGHTS = Path(opensora_adacache.__file__).parent / "scenes" / "weights"
+SCHEDULER = RFLOW(12, cfg_scale=Settings.guidance, use_timestep_transform=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,7 @@ def test_the_weights_fit_in_forty_megabytes_and_their_files_in_sixteen() -> None
 
 def test_heldout_prompts_are_followed(model: Model) -> None:
     prompts = heldout_prompts(5, seed=1)
-    clips = model.sample(
-        [text for text, _ in prompts], range(5), RFLOW(12, cfg_scale=2.0, use_timestep_transform=False)
-    )
+    clips = model.sample([text for text, _ in prompts], range(5), SCHEDULER)
     rows = [check_clip(text, spec, clip) for (text, spec), clip in zip(prompts, clips, strict=True)]
     for name in ("colour", "shape", "number", "kind", "ground", "texture"):
         right, asked = (sum(row[part][name] for row in rows) for part in ("right", "asked"))
@@ -46,7 +45,7 @@ def test_the_order_of_words_decides_where_things_are(model: Model) -> None:
         "a blue square above a red circle, both staying still on a gray background",
     ]
     # With the same noise, only the words can tell them apart.
-    clips = model.sample(texts, [1, 1], RFLOW(12, cfg_scale=2.0, use_timestep_transform=False))
+    clips = model.sample(texts, [1, 1], SCHEDULER)
     red = [clip[0, 8].clamp(0, 1) - clip[2, 8].clamp(0, 1) for clip in clips]
     assert red[0][:48].sum() > red[0][48:].sum() and red[1][:48].sum() < red[1][48:].sum()
 

@@ -196,7 +196,7 @@ def _radii(
     most = np.where(is_kind["orbit"][:, None], np.minimum(most, orbit[:, None]), most)
     low, high = RADIUS
     # Of two objects that pass each other, both are whole in the first and the last frame.
-    apart = travel / 2 / np.maximum(arms[:, 0] + arms[:, 1], 0.9)
+    apart = travel / 2 / (arms[:, 0] + arms[:, 1])
     most = np.where(is_kind["pass"][:, None], np.minimum(most, apart[:, None]), most)
     first = rng.uniform(low, high, arms.shape)
     first = np.where(growing[:, None], rng.uniform(*_FIRST_RADIUS, arms.shape), first)

@@ -79,6 +79,16 @@ def draw_timesteps(recipe: GeneratorRecipe, count: int, device: torch.device) ->
     return torch.where(chosen, uniform, normal) * 1000
 
 
+def add_noise(z0: Tensor, noise: Tensor, timestep: Tensor, given: int) -> tuple[Tensor, Tensor | None]:
+    """Return what the model sees of latents [B, C, T, H, W] at timesteps [B], and its `x_mask`.
+
+    The first `given` latent frames stay without noise; `x_mask` [B, T] is false for those, and None if there are none.
+    """
+    noisy = torch.arange(z0.shape[2], device=z0.device) >= given
+    tau = (timestep / 1000)[:, None, None, None, None] * noisy[:, None, None]
+    return (1 - tau) * z0 + tau * noise, noisy.expand(len(z0), -1) if given else None
+
+
 def build_optimizers(model: Generator, recipe: GeneratorRecipe) -> dict[str, torch.optim.Optimizer]:
     """Return the optimizers by name: Muon for the matrices of the blocks, AdamW for everything else."""
     matrices = [
@@ -169,18 +179,16 @@ def train_generator(
                 set_rate(optimizer, rate)
             torch.manual_seed(recipe.seed * 1_000_003 + step)
             batch, given = draw_batch(recipe, pool, step, stage.fraction)
-            count, num_frames = len(batch.latents), batch.latents.shape[2]
-            z0, noise, timestep = batch.latents, torch.randn_like(batch.latents), draw_timesteps(recipe, count, device)
-            noisy = torch.arange(num_frames, device=device) >= given
-            tau = (timestep / 1000)[:, None, None, None, None] * noisy[:, None, None]
+            z0, count = batch.latents, len(batch.latents)
+            noise, timestep = torch.randn_like(z0), draw_timesteps(recipe, count, device)
+            seen, x_mask = add_noise(z0, noise, timestep, given)
             empty = torch.rand(count, device=device) < recipe.empty_share
             with half:
                 y, mask = model.read(batch.tokens)
                 tag_loss, _ = model.tags(y, batch.tokens, batch.things, batch.clip)
                 # As in the null branch of guidance: the null features with the prompt's mask.
                 y = torch.where(empty[:, None, None], model.transformer.y_embedder.y_embedding.to(y.dtype), y)
-                x_mask = noisy.expand(count, -1) if given else None
-                predicted, features = model.velocity((1 - tau) * z0 + tau * noise, timestep, y, mask, size, x_mask)
+                predicted, features = model.velocity(seen, timestep, y, mask, size, x_mask)
                 patch_loss = model.patches(features, batch.shape, batch.colour, batch.measures)
             error = (predicted - (z0 - noise))[:, :, given:]
             loss = error.square().mean()

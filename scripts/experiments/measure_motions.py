@@ -27,6 +27,7 @@ from opensora_adacache.scenes.evaluate import Model
 from opensora_adacache.scenes.prompts import render_clip
 from opensora_adacache.scenes.render import Renderer
 from opensora_adacache.scenes.spec import Spec
+from opensora_adacache.scenes.transformer import add_noise
 from opensora_adacache.scenes.words import BASE_SIZE, FPS, SPEEDS, TURNS, WAYS
 
 KINDS = ("move", "bounce", "pan", "spin", "orbit")
@@ -92,14 +93,13 @@ OTHERS = {"direction": turned, "speed": faster}
 def loss(model: Model, z0: Tensor, timestep: float, text: dict[str, Tensor], given: bool) -> float:
     """Return the mean squared error of the velocity in the frames that are not given."""
     noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(0))
-    noisy = torch.arange(z0.shape[2]) >= int(given)
-    tau = timestep / 1000 * noisy[:, None, None]
     ones = torch.ones(len(z0))
+    seen, x_mask = add_noise(z0, noise, ones * timestep, int(given))
     out = model.transformer(
-        (1 - tau) * z0 + tau * noise,
+        seen,
         ones * timestep,
         **text,
-        x_mask=noisy.expand(len(z0), -1) if given else None,
+        x_mask=x_mask,
         fps=ones * FPS,
         height=ones * BASE_SIZE,
         width=ones * BASE_SIZE,
