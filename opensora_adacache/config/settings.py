@@ -21,7 +21,7 @@ from opensora_adacache.media.writing import FASTEST, SLOWEST
 Dtype = Literal["fp32", "fp16", "bf16"]
 Quantization = Literal["float8", "int8", "int8-weights"]
 
-# Pixels per latent along a side, for the published VAE and that of the bundled model.
+# Pixels per latent along a side of the published VAE. That of the bundled model has 4, so these sizes suit it too.
 VAE_STRIDE = 8
 # Limits far above any real run. Larger numbers are typing errors, which would fill the memory.
 LARGEST_SIDE = 8192

@@ -12,12 +12,13 @@ from opensora_adacache.caching.sites import SiteCacheConfig
 from opensora_adacache.caching.trace import StepRecord
 from opensora_adacache.config.load import locate
 from opensora_adacache.config.pipeline import PipelineConfig
-from opensora_adacache.config.settings import VAE_STRIDE, ModelSettings, OpenSoraConfig, RunConfig
+from opensora_adacache.config.settings import ModelSettings, OpenSoraConfig, RunConfig
 from opensora_adacache.costs.flops import NUM_GUIDANCE_ROWS, StepFlops, count_decoding, count_step, count_tokens
 from opensora_adacache.costs.pipeline import count_pipeline_step
 
 if TYPE_CHECKING:
-    from opensora_adacache.models import STDiT3Config
+    from opensora_adacache.models import OpenSoraVAE, STDiT3Config
+    from opensora_adacache.models.vae import OpenSoraVAEConfig
 
 
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -185,26 +186,21 @@ def _step_flops(
 
 
 def decoding_flops(config: OpenSoraConfig, attention_products: bool = True) -> int:
-    """Count the FLOPs of decoding one clip with the published VAE."""
-    return _decoding_flops(latent_size(config), config.num_frames, attention_products)
+    """Count the FLOPs of decoding one clip."""
+    return _decoding_flops(_vae_structure(config), latent_size(config), config.num_frames, attention_products)
 
 
 @cache
-def _decoding_flops(latents: tuple[int, int, int], num_frames: int, attention_products: bool) -> int:
-    import torch
-
-    from opensora_adacache.models import OpenSoraVAE
-    from opensora_adacache.models.vae import OpenSoraVAEConfig
-
-    with torch.device("meta"):
-        vae = OpenSoraVAE(OpenSoraVAEConfig())
-    return count_decoding(vae, latents, num_frames, attention_products)
+def _decoding_flops(
+    structure: OpenSoraVAEConfig, latents: tuple[int, int, int], num_frames: int, attention_products: bool
+) -> int:
+    return count_decoding(_empty_vae(structure), latents, num_frames, attention_products)
 
 
 def latent_size(config: OpenSoraConfig) -> tuple[int, int, int]:
     """Return the size (T, H, W) of a clip's latents."""
-    height, width = config.image_size
-    return config.num_latent_frames, height // VAE_STRIDE, width // VAE_STRIDE
+    _, height, width = _empty_vae(_vae_structure(config)).latent_size((config.num_frames, *config.image_size))
+    return config.num_latent_frames, height, width
 
 
 def structure(settings: ModelSettings) -> STDiT3Config:
@@ -216,3 +212,22 @@ def structure(settings: ModelSettings) -> STDiT3Config:
     if settings.type in VARIANTS and not path.is_dir():
         return STDiT3Config.from_dict(VARIANTS[settings.type])
     return STDiT3Config.from_dict(checkpoint.read_config(checkpoint.resolve(settings.from_pretrained)))
+
+
+def _vae_structure(config: OpenSoraConfig) -> OpenSoraVAEConfig:
+    """Return the structure of a local VAE, or for one on the hub the published structure."""
+    from opensora_adacache.models import checkpoint
+    from opensora_adacache.models.vae import OpenSoraVAEConfig
+
+    path = locate(config.vae.from_pretrained)
+    return OpenSoraVAEConfig.from_dict(checkpoint.read_config(path)) if path.exists() else OpenSoraVAEConfig()
+
+
+@cache
+def _empty_vae(structure: OpenSoraVAEConfig) -> OpenSoraVAE:
+    import torch
+
+    from opensora_adacache.models import OpenSoraVAE
+
+    with torch.device("meta"):
+        return OpenSoraVAE(structure)

@@ -277,7 +277,7 @@ class OpenSoraVAE(nn.Module):
         """Return (T, h, w) of a video of (F, H, W).
 
         A chunk of 17 frames has 5 latents, and the remaining frames have 1 latent per 4 frames, rounded up. h and w are
-        H / 8 and W / 8 rounded down, so a decoded video can be a few pixels smaller than the encoded one.
+        H / 8 and W / 8 if published, rounded down, so a decoded video can be a few pixels smaller than the encoded one.
         """
         num_frames, height, width = size
         factor = self.spatial_vae.factor
