@@ -15,21 +15,21 @@ WHEEL_TEST ?= /tmp/opensora-adacache-wheel
 .PHONY: demo app bench calibrated figures figure-tables test test-oldest test-slow test-gpu test-wheel check check-gpu wheel docs notebooks format clean
 
 demo: $(VENV)/.installed  ## baseline, AdaCache and AdaCache+MoReg videos of the bundled model, a table and a page
-	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample.py --save-dir $(OUT)/baseline
-	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache.py --save-dir $(OUT)/adacache
-	PYTHON=$(BIN)/python bash run_sample_video.sh configs/shapes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/scenes/sample.py --save-dir $(OUT)/baseline
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/scenes/sample_adacache.py --save-dir $(OUT)/adacache
+	PYTHON=$(BIN)/python bash run_sample_video.sh configs/scenes/sample_adacache_moreg.py --save-dir $(OUT)/adacache-moreg
 	$(BIN)/python scripts/compare_runs.py $(OUT)/baseline $(OUT)/adacache $(OUT)/adacache-moreg --page $(OUT)/index.html
 
 app: $(VENV)/.installed-app  ## the web app with the bundled model, at http://127.0.0.1:7860
 	$(BIN)/opensora-adacache app $(APP_OPTIONS)
 
 bench: $(VENV)/.installed-dev  ## benchmark of every caching policy on the bundled model: tables and a page in docs/results/bench
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/shapes/compare.py --out $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py configs/scenes/compare.py --out $(BENCH)
 	mkdir -p docs/results/bench
 	cp $(BENCH)/table.md $(BENCH)/table.csv $(BENCH)/table.tex $(BENCH)/index.html docs/results/bench
 
 # Every setting of the figures, in the order in which they are made. Finished videos are not made again.
-FRONTIER := 30 50 100
+FRONTIER := 30
 COMPARE = OMP_NUM_THREADS=1 $(BIN)/python scripts/compare.py
 COMPARE_OPTIONS = --executor local --workers $(WORKERS) $(if $(PROMPT_SEED),--prompt-seed $(PROMPT_SEED))
 
@@ -42,11 +42,11 @@ calibrated-%: $(VENV)/.installed-dev
 
 figures: $(VENV)/.installed-dev  ## policies at equal computed steps, and predictor × decision × corrector; resumable
 	for n in $(FRONTIER); do \
-		$(COMPARE) configs/shapes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) --estimate || exit; done
-	$(COMPARE) configs/shapes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) --estimate
+		$(COMPARE) configs/scenes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) --estimate || exit; done
+	$(COMPARE) configs/scenes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) --estimate
 	for n in $(FRONTIER); do \
-		$(COMPARE) configs/shapes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) > /dev/null || exit; done
-	$(COMPARE) configs/shapes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) > /dev/null
+		$(COMPARE) configs/scenes/frontier/compare_$$n.py --out $(FIGURES)/$$n $(COMPARE_OPTIONS) > /dev/null || exit; done
+	$(COMPARE) configs/scenes/frontier/crossed.py --out $(FIGURES)/crossed $(COMPARE_OPTIONS) > /dev/null
 	$(MAKE) figure-tables
 
 figure-tables: $(VENV)/.installed-dev  ## the pages of docs/results from what make figures has made so far
@@ -92,8 +92,8 @@ test-wheel:  ## install dist/*.whl into an empty environment outside the clone a
 	rm -rf $(WHEEL_TEST)
 	$(PYTHON) -m venv $(WHEEL_TEST)/venv
 	$(WHEEL_TEST)/venv/bin/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) dist/*.whl
-	cd $(WHEEL_TEST) && venv/bin/opensora-adacache sample shapes/sample_adacache --end-index 2 --save-dir videos
-	cd $(WHEEL_TEST) && venv/bin/opensora-adacache doctor shapes/sample
+	cd $(WHEEL_TEST) && venv/bin/opensora-adacache sample scenes/sample_adacache --end-index 2 --save-dir videos
+	cd $(WHEEL_TEST) && venv/bin/opensora-adacache doctor scenes/sample
 	[ "$$(ls $(WHEEL_TEST)/videos/*.mp4 | wc -l)" = 2 ]
 
 docs: $(VENV)/.installed-docs  ## the documentation site in site/, with its links checked

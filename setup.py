@@ -28,7 +28,6 @@ setup(
         "opensora_adacache": [
             "py.typed",
             "scenes/weights/**/*",
-            "shapes/weights/**/*",
             "app/static/*",
             "app/templates/*.jinja",
             "benchmark/report/*.jinja",

@@ -2,8 +2,8 @@
 
 python scripts/calibrate_bundled.py STEPS [--policy NAME …] [--out outputs/calibrated]
 
-The settings go to OUT/configs/shapes_STEPS.json, and those that apply_cache finds by a speedup to
-OUT/presets/shapes_STEPS.json. Settings that are there already are not looked for again, so the same command continues
+The settings go to OUT/configs/scenes_STEPS.json, and those that apply_cache finds by a speedup to
+OUT/presets/scenes_STEPS.json. Settings that are there already are not looked for again, so the same command continues
 where it was interrupted; begin in an empty folder after the weights have changed.
 """
 

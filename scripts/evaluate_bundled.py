@@ -1,4 +1,4 @@
-"""Print how often the scenes model does what held-out prompts ask, and how well things keep their shapes.
+"""Print how often the bundled model does what held-out prompts ask, and how well things keep their shapes.
 
 python scripts/evaluate_bundled.py WEIGHTS [--num-prompts 256] [--steps 30] [--results FILE.jsonl] [--out FILE.md]
 
@@ -72,7 +72,7 @@ def evaluate_bundled(args: argparse.Namespace) -> None:
             f"{len(rows)} prompts, {args.steps} steps, guidance {args.guidance:g}, seeds from {args.seed}. "
             f"{date.today()}, {describe_machine()}, torch {torch.__version__}."
         )
-        title = "The scenes model on held-out prompts"
+        title = "The bundled model on held-out prompts"
         write_study(args.out, title, args.command, [made, "", text, "", *failure_lines(rows)])
 
 

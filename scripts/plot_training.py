@@ -1,6 +1,6 @@
 """Copy the losses of a training folder to docs/results/bundled_model/ and plot them.
 
-python scripts/plot_training.py [--folder outputs/train_shapes] [--target docs/results/bundled_model]
+python scripts/plot_training.py [--folder outputs/train_bundled] [--target docs/results/bundled_model]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opensora_adacache.commands.parser import OneLineParser
 
 STAGES = {
     "spatial": "spatial VAE: weighted L1 + L2 of pixels",
-    "temporal": "temporal VAE: L1 + L2 of spatial latents",
+    "temporal": "temporal decoder: weighted L1 + L2 of spatial latents",
     "transformer": "STDiT3 and T5: squared error of the velocity",
 }
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--folder", type=Path, default=Path("outputs/train_shapes"), help="folder of the logs (default: %(default)s)"
+        "--folder", type=Path, default=Path("outputs/train_bundled"), help="folder of the logs (default: %(default)s)"
     )
     parser.add_argument(
         "--target",
@@ -55,7 +55,7 @@ def plot_training(args: argparse.Namespace) -> None:
     figure, axes = plt.subplots(1, len(STAGES), figsize=(11, 3), layout="constrained")
     for axis, (stage, title) in zip(axes, STAGES.items(), strict=True):
         source, copy = args.folder / f"{stage}.csv", args.target / f"{stage}.csv"
-        if source.exists():
+        if source.exists() and not (copy.exists() and copy.samefile(source)):
             shutil.copyfile(source, copy)
         steps, losses, minutes = read_losses(copy)
         axis.plot(steps, losses, linewidth=1)

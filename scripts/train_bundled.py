@@ -1,4 +1,4 @@
-"""Train the next bundled model from scratch: VAE, text encoder and transformer, within a time limit.
+"""Train the bundled model from scratch: VAE, text encoder and transformer, within a time limit.
 
 python scripts/train_bundled.py [--minutes 9] [--device cuda] [--folder outputs/train_bundled]
 

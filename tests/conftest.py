@@ -57,7 +57,7 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from opensora_adacache.models import OpenSoraVAE, T5TextEncoder
     from opensora_adacache.models.temporal_vae import TemporalVAEConfig
     from opensora_adacache.models.vae import OpenSoraVAEConfig
-    from opensora_adacache.shapes.tokenizer import build_tokenizer
+    from opensora_adacache.scenes.text import build_tokenizer
 
     folder = tmp_path_factory.mktemp("checkpoints")
     config = json.loads((DATA / "stdit3_config.json").read_text())
@@ -176,8 +176,8 @@ def make_baseline_row(make_row: Callable[..., ResultRow]) -> Callable[..., Resul
 def comparison() -> ComparisonRecord:
     """What a comparison of three settings, one of them an oracle, says of itself."""
     return ComparisonRecord(
-        config="configs/shapes/compare.py",
-        command="python scripts/compare.py configs/shapes/compare.py",
+        config="configs/scenes/compare.py",
+        command="python scripts/compare.py configs/scenes/compare.py",
         machine="a laptop",
         date="2026-01-02",
         torch="2.13.0",

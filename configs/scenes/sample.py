@@ -1,2 +1,2 @@
-# Baseline on the scenes model: every step is computed.
+# Baseline on the bundled model: every step is computed.
 _base_ = ["../_base_/scenes.py"]

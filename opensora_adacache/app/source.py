@@ -97,7 +97,7 @@ def job_of(config: RunConfig, name: str) -> VideoJob:
 def find_run(name: str) -> tuple[Path, dict[str, Any]]:
     """Return the config for what a user named, and overrides.
 
-    >>> find_run("shapes/sample")[0].name
+    >>> find_run("scenes/sample")[0].name
     'sample.py'
 
     Raises:

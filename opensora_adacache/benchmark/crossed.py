@@ -1,4 +1,4 @@
-"""Predictors × decisions × corrector at equal computed steps, from the rows of configs/shapes/frontier/crossed.py.
+"""Predictors × decisions × corrector at equal computed steps, from the rows of configs/scenes/frontier/crossed.py.
 
 Settings must be named DECISION+PREDICTOR+CORRECTOR-STEPS. Each is held to its budget of computed steps (`budgets`).
 """
@@ -53,7 +53,7 @@ def crossed_lines(folder: Path) -> Iterator[str]:
     if not found:
         raise ValueError(
             f"'{folder}' has no settings named DECISION+PREDICTOR+CORRECTOR-STEPS; run "
-            "configs/shapes/frontier/crossed.py"
+            "configs/scenes/frontier/crossed.py"
         )
     yield f"{frontier.title}. Rows are predictors, columns decisions. Cells are mean PSNR in dB without and with the"
     yield "corrector; the best of a table is bold. A combination that computes more than half a step more or less than"

@@ -98,7 +98,7 @@ def read_frontier(folder: Path) -> Frontier:
     """
     frontier = read_held(folder)
     if not any(_speedup(name) for name in frontier.held):
-        raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/shapes/frontier")
+        raise ValueError(f"'{folder}' has no settings named POLICY-SPEEDUPx; run a config of configs/scenes/frontier")
     return frontier
 
 

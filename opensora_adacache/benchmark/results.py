@@ -17,13 +17,13 @@ from opensora_adacache.config.section import convert
 from opensora_adacache.errors.shown import shown
 from opensora_adacache.media.files import write_file
 from opensora_adacache.metrics.quality import PSNR_CAP
+from opensora_adacache.scenes.words import SPEEDS
 
 RESULTS = "results.jsonl"
 RowKey = tuple[str, int, int]
 """Setting, prompt number and seed."""
 FORMAT_VERSION = 1
-MOTIONS = ("still", "slow", "fast")
-CHECKS = ("colour", "shape", "direction", "speed", "background", "count", "arrangement")
+MOTIONS = ("still", *SPEEDS)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ResultRow:
         peak_memory_bytes: peak memory of the device, or peak resident memory on the CPU.
         video: path of the video file, relative to the folder of the results; None if the benchmark keeps no videos.
         motion: motion class of the prompt, one of `MOTIONS`.
-        checks: for each of `CHECKS`, the number of correct answers and of questions.
+        checks: for each of `scenes.words.ATTRIBUTES`, the number of correct answers and of questions.
         schedule: one character per step, "#" for computed steps.
         distances: for each step, the distance that the policy decides by.
         motions: for each step, the motion factor.

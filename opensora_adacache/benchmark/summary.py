@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from opensora_adacache.benchmark.description import BASELINE, ComparisonRecord, SettingRecord
-from opensora_adacache.benchmark.results import CHECKS, MOTIONS, ResultRow
+from opensora_adacache.benchmark.results import MOTIONS, ResultRow
 from opensora_adacache.metrics.bootstrap import Interval, bootstrap_interval
+from opensora_adacache.scenes.words import ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _interval(rows: list[ResultRow], name: str) -> Interval | None:
 
 def _checks(rows: list[ResultRow]) -> dict[str, float]:
     shares = {}
-    for name in CHECKS:
+    for name in ATTRIBUTES:
         counts = [row.checks[name] for row in rows if row.checks and name in row.checks]
         asked = sum(count[1] for count in counts)
         if asked:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opensora_adacache.benchmark.description import ComparisonRecord, PaperRow
-from opensora_adacache.benchmark.results import CHECKS, MOTIONS
+from opensora_adacache.benchmark.results import MOTIONS
 from opensora_adacache.benchmark.summary import SettingSummary
 from opensora_adacache.errors.shown import counted
 from opensora_adacache.metrics.bootstrap import Interval
+from opensora_adacache.scenes.words import ATTRIBUTES
 
 MEASURED, ORACLE, QUOTED = "measured", "oracle", "quoted"
 
@@ -118,7 +119,7 @@ COST_COLUMNS = (
     Column("ssim_mp4", "SSIM of mp4", ".4f", lambda row: row.ssim_mp4),
 )
 CONTENT_COLUMNS = (
-    *(Column(name, f"{name.capitalize()} (%)", ".1f", _check(name)) for name in CHECKS),
+    *(Column(name, f"{name.capitalize()} (%)", ".1f", _check(name)) for name in ATTRIBUTES),
     *(Column(f"steps_{m}", f"Steps, {m}", ".2f", _motion(m, "computed_steps")) for m in MOTIONS),
     *(Column(f"flicker_{m}", f"Flicker, {m}", ".3g", _motion(m, "flicker")) for m in MOTIONS),
     *(Column(f"motion_error_{m}", f"Motion error, {m}", ".3g", _motion(m, "motion_error")) for m in MOTIONS),

@@ -12,7 +12,7 @@ from opensora_adacache.generation.description import first_difference, plain
 from opensora_adacache.generation.jobs import VideoJob, plan_jobs
 
 if TYPE_CHECKING:
-    from opensora_adacache.shapes.scene import SceneSpec
+    from opensora_adacache.scenes.spec import Spec
 
 # What a setting may have for itself, and the folder, which nothing is written to. Models are loaded once, and prompts
 # and references are read once.
@@ -34,7 +34,7 @@ class Task:
 
     job: VideoJob
     seed: int
-    spec: SceneSpec | None
+    spec: Spec | None
 
     @property
     def name(self) -> str:
@@ -55,9 +55,9 @@ def plan_tasks(comparison: Comparison, limit: int | None = None) -> tuple[Compar
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
-    specs: list[SceneSpec | None] = []
+    specs: list[Spec | None] = []
     if comparison.prompts.heldout:
-        from opensora_adacache.shapes.dataset import heldout_prompts
+        from opensora_adacache.scenes.prompts import heldout_prompts
 
         drawn = heldout_prompts(comparison.prompts.heldout, comparison.prompts.seed)
         texts, specs = [text for text, _ in drawn], [spec for _, spec in drawn]

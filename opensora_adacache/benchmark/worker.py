@@ -12,7 +12,7 @@ from opensora_adacache.benchmark.config import Comparison, Setting
 from opensora_adacache.benchmark.description import BASELINE
 from opensora_adacache.benchmark.memory import MemoryPeak
 from opensora_adacache.benchmark.oracle_plans import plan_oracles
-from opensora_adacache.benchmark.results import CHECKS, ResultRow, RowKey
+from opensora_adacache.benchmark.results import ResultRow, RowKey
 from opensora_adacache.benchmark.shared_steps import SharedSteps
 from opensora_adacache.benchmark.tasks import Task
 from opensora_adacache.caching.guidance.settings import active
@@ -24,6 +24,7 @@ from opensora_adacache.errors.family import UncountedError
 from opensora_adacache.media.reading import read_video
 from opensora_adacache.media.writing import write_video
 from opensora_adacache.metrics.motion import flicker, motion_error
+from opensora_adacache.scenes.words import ATTRIBUTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from opensora_adacache.config.settings import RunConfig
     from opensora_adacache.generation.clip import Clip, RunModels
     from opensora_adacache.metrics.quality import Metric
-    from opensora_adacache.shapes.scene import SceneSpec
+    from opensora_adacache.scenes.spec import Spec
 
 # Columns that compare a video with the baseline video.
 _QUALITY = ("psnr", "ssim", "lpips", "psnr_mp4", "ssim_mp4", "lpips_mp4", "motion_error")
@@ -161,7 +162,7 @@ class VideoMaker:
             cache_bytes=clip.peak_cache_bytes // made.batch_size,
             peak_memory_bytes=made.memory,
             video=None if made.path is None else str(made.path.relative_to(self.folder)),
-            motion=task.spec.speed if task.spec else None,
+            motion=(task.spec.speed or "still") if task.spec else None,
             checks=None if task.spec is None else {k: tuple(v) for k, v in check(task.spec, made.frames.raw).items()},
             schedule="".join("#" if step else "." for step in computed),
             distances=tuple(record.distance for record in records) or (None,) * num_steps,
@@ -194,9 +195,9 @@ def _work(config: RunConfig, flops: float) -> float:
     return round((flops - config.num_sampling_steps * step.reused) / (step.computed - step.reused), 6)
 
 
-def check(spec: SceneSpec, frames: Tensor) -> dict[str, list[int]]:
+def check(spec: Spec, frames: Tensor) -> dict[str, list[int]]:
     """Return attribute → the checker's number of correct answers and number of questions."""
-    from opensora_adacache.shapes.checker import read_clip, score_clip
+    from opensora_adacache.scenes.checker import read_clip, score_clip
 
     score = score_clip(spec, read_clip(frames.numpy()))
-    return {name: [score.right[name], score.asked[name]] for name in CHECKS}
+    return {name: [score.right[name], score.asked[name]] for name in ATTRIBUTES}

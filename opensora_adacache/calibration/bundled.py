@@ -96,7 +96,7 @@ class Output:
 
     def __init__(self, folder: Path, num_steps: int, model: str) -> None:
         self.num_steps, self.model = num_steps, model
-        self.path, self.presets = (folder / kind / f"shapes_{num_steps}.json" for kind in ("configs", "presets"))
+        self.path, self.presets = (folder / kind / f"scenes_{num_steps}.json" for kind in ("configs", "presets"))
         self.command = f"python scripts/calibrate_bundled.py {num_steps}"
 
     @property
@@ -158,7 +158,7 @@ def calibrate_bundled(
         say: called with a description of what was found, one setting at a time.
         on_error: called with the error of settings that cannot be reached, and their name.
     """
-    config = load_config(f"shapes/frontier/sample_{num_steps}", {"prompt_path": "assets/shapes/calibration.txt"})
+    config = load_config(f"scenes/frontier/sample_{num_steps}", {"prompt_path": "assets/scenes/calibration.txt"})
     task = CalibrationTask(config, (), SPEEDUPS, for_psnr=False)
     output = Output(folder, num_steps, task.model)
     found = output.settings

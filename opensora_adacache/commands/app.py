@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from opensora_adacache.commands.main import run_command
 from opensora_adacache.commands.parser import OneLineParser, count, path
 
-BUNDLED = "shapes/sample"
+BUNDLED = "scenes/sample"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Benchmark caching policies: ``opensora-adacache compare CONFIG [--limit N] [--out DIR]`` or ``--list``.
 
-This makes the videos of a benchmark config (see configs/shapes/compare.py) with every setting, on the same prompts and
+This makes the videos of a benchmark config (see configs/scenes/compare.py) with every setting, on the same prompts and
 seeds, and writes DIR/results.jsonl, table.md, table.csv, table.tex and index.html. Videos that already exist are not
 made again.
 """

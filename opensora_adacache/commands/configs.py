@@ -45,7 +45,7 @@ def configs(options: argparse.Namespace) -> None:
         raise WriteError(
             f"cannot copy to '{options.copy}': {error.strerror or one_line(error)}; name another DIR"
         ) from None
-    print(f"copied to '{options.copy}'; run one there: opensora-adacache sample configs/shapes/sample_adacache.py")
+    print(f"copied to '{options.copy}'; run one there: opensora-adacache sample configs/scenes/sample_adacache.py")
 
 
 def _ignored(folder: str, names: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A cache section takes its constants from such a file with one key::
 
-    cache = dict(calibrated="shapes_30.json#adacache-2.5x", decision="sample")
+    cache = dict(calibrated="scenes_30.json#adacache-2.5x", decision="sample")
 
 The part before ``#`` is a file in configs/calibrated, or a path. The part after it names one of the settings in the
 file and is optional if there is only one. ``{steps}`` stands for the number of sampling steps. Keys beside

@@ -67,7 +67,7 @@ def load_config(
 
     Args:
         path: a config in mmengine's way of writing (.py, .yaml, .json), with or without ``_base_``, or the name of one
-            that ships with the package ("shapes/sample").
+            that ships with the package ("scenes/sample").
         overrides: dotted keys ("scheduler.cfg_scale") and values that override the file.
         defaults: dotted keys and values for keys that the file does not set.
         image: whether to make the images that the videos start from. This sets one frame and no references, then

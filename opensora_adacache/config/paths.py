@@ -53,8 +53,8 @@ def locate_checkpoint(name: str, where: str) -> str:
 def find_config(name: str | Path) -> Path:
     """Find a config by its path, or a config that ships with the package by its name without folder and suffix.
 
-    >>> find_config("shapes/sample_adacache").relative_to(SHIPPED).as_posix()
-    'configs/shapes/sample_adacache.py'
+    >>> find_config("scenes/sample_adacache").relative_to(SHIPPED).as_posix()
+    'configs/scenes/sample_adacache.py'
 
     Returns:
         The first file that exists, or the path as given if there is none.

@@ -20,8 +20,8 @@ POLICIES = {"forecastcache": "ForecastCache", "adacache": "AdaCache"}
 """Policies that a speedup can be given for → their names in configs; the first one that has settings is used."""
 PRESETS = Path(__file__).parent / "data"
 
-# A profile is stored over fractions of a run. That of the bundled model, measured with 30 steps, was tried with up to
-# 100 (docs/results/forecast_cache.md).
+# A profile is stored over fractions of a run. One that was measured with 30 steps was tried with up to 100
+# (docs/results/forecast_cache.md).
 _PROFILE_RANGE = 4.0
 # Settings for 2.24x are those for 2.2x too.
 _SPEEDUP_RANGE = 1.05

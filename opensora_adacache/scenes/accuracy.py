@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from opensora_adacache.metrics.bootstrap import bootstrap_interval
-from opensora_adacache.scenes.checker import ATTRIBUTES
-from opensora_adacache.scenes.words import KINDS, SHAPES
+from opensora_adacache.scenes.words import ATTRIBUTES, KINDS, SHAPES
 
 Row = dict[str, Any]
 _BY_KIND = ("shape", "number", "kind", "direction", "speed")

@@ -14,21 +14,9 @@ from opensora_adacache.scenes.outlines import AREA
 from opensora_adacache.scenes.paths import Motion, nearest_way, read_motion
 from opensora_adacache.scenes.silhouettes import Silhouette, overlap, roundness_error, silhouettes, turn
 from opensora_adacache.scenes.spec import Spec
-from opensora_adacache.scenes.words import LAYOUTS, RATES, SHAPES, SPEEDS, STRAIGHT, SYMMETRY
+from opensora_adacache.scenes.words import ATTRIBUTES, LAYOUTS, RATES, SHAPES, SPEEDS, STRAIGHT, SYMMETRY
 
 _LEAST_PAN = 0.3  # pixels per frame
-ATTRIBUTES = (
-    "colour",
-    "shape",
-    "number",
-    "kind",
-    "direction",
-    "speed",
-    "ground",
-    "texture",
-    "arrangement",
-    "occlusion",
-)
 
 
 @dataclass(frozen=True)

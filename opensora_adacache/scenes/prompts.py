@@ -16,7 +16,12 @@ def heldout_prompts(count: int, seed: int = 0) -> list[tuple[str, Spec]]:
     """Return captions and specs whose combinations of attributes do not occur in training.
 
     With the same seed, a longer list begins with the shorter one.
+
+    Raises:
+        ValueError: the seed is negative.
     """
+    if seed < 0:
+        raise ValueError(f"the seed of held-out prompts must be 0 or more, got {seed}")
     return [_heldout_prompt(np.random.default_rng([seed, 4, index])) for index in range(count)]
 
 

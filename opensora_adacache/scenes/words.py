@@ -85,5 +85,18 @@ WAYS: dict[str, tuple[float, float]] = {
 STRAIGHT = ("left", "right", "up", "down")
 TURNS: dict[str, int] = {"clockwise": 1, "counterclockwise": -1}
 DIRECTIONS = (*WAYS, *TURNS)
+# What the checker asks of a clip.
+ATTRIBUTES = (
+    "colour",
+    "shape",
+    "number",
+    "kind",
+    "direction",
+    "speed",
+    "ground",
+    "texture",
+    "arrangement",
+    "occlusion",
+)
 # "above": slots from top to bottom; "beside": from left to right.
 LAYOUTS = ("alone", "above", "beside")

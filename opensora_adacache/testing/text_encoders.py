@@ -91,7 +91,7 @@ def clip_encoder() -> tuple[Any, Any]:
 
 
 def _tokenizer() -> Any:
-    from opensora_adacache.shapes.tokenizer import build_tokenizer
+    from opensora_adacache.scenes.text import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = TEXT_LENGTH

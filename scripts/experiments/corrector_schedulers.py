@@ -31,7 +31,7 @@ STEPS = 30
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", default="configs/shapes/sample.py", help="config of the bundled model")
+    parser.add_argument("config", nargs="?", default="configs/scenes/sample.py", help="config of the bundled model")
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.2, 3.0])
     parser.add_argument("--limit", type=count, default=16, help="number of prompts (default: %(default)s)")
     return run_command(compare, parser.parse_args(arguments))

@@ -1,6 +1,6 @@
 """Show what predictor, decision and corrector add: ``python scripts/experiments/crossed.py DIR [--out FILE.md]``.
 
-DIR is a folder that ``scripts/compare.py configs/shapes/frontier/crossed.py`` wrote. This prints the mean PSNR of every
+DIR is a folder that ``scripts/compare.py configs/scenes/frontier/crossed.py`` wrote. This prints the mean PSNR of every
 combination at equal computed steps, and what each part adds on average over the others.
 """
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUNS = {
-    "every step computed": "shapes/sample",
-    "AdaCache + MoReg": "shapes/sample_adacache_moreg",
-    "ForecastCache": "shapes/sample_forecast",
+    "every step computed": "scenes/sample",
+    "AdaCache + MoReg": "scenes/sample_adacache_moreg",
+    "ForecastCache": "scenes/sample_forecast",
 }
-PROMPTS = (2, 4)  # of assets/shapes/prompts.txt
+PROMPTS = (2, 4)  # of assets/scenes/prompts.txt
 SIDE, GAP, MARGIN, TITLE, FOOT = 176, 12, 10, 30, 44
 TICK, HELD = 130, 34  # milliseconds of a tick; ticks after the last video is finished
 PAPER = "#ffffff"

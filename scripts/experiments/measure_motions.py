@@ -1,4 +1,4 @@
-"""Print by how much a caption with another direction or speed raises the loss of the next bundled model's transformer.
+"""Print by how much a caption with another direction or speed raises the loss of the bundled model's transformer.
 
 python scripts/experiments/measure_motions.py WEIGHTS [--told speed] [--num-clips 32]
 

@@ -1,4 +1,4 @@
-"""Print what each half of the next bundled model's VAE loses of drawn clips, and what each latent channel carries.
+"""Print what each half of the bundled model's VAE loses of drawn clips, and what each latent channel carries.
 
 python scripts/experiments/measure_vae.py WEIGHTS [--num-prompts 12]
 

@@ -1,6 +1,6 @@
 """How far ForecastCache is from the best schedules: ``python scripts/experiments/oracle.py CONFIG [--limit N]``.
 
-CONFIG is a benchmark config (configs/shapes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
+CONFIG is a benchmark config (configs/scenes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
 each of them, this searches for the best schedules with as many computed steps, on the same videos and with the same
 forecast and corrector: one schedule for all videos (static), one for each video, and the best split of the steps
 between the videos among the budgets that were searched. Quality is the PSNR between float frames and the uncached ones.

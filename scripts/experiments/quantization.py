@@ -18,7 +18,7 @@ from unittest.mock import patch
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
 
-ADACACHE = {"cache.calibrated": "shapes_30.json#adacache-2.2x", "cache.decision": "sample"}
+ADACACHE = {"cache.calibrated": "scenes_30.json#adacache-2.2x", "cache.decision": "sample"}
 INT8_TEXT = {"text_encoder.quantize": "int8-weights"}
 BASELINE = "bf16, text encoder fp32"
 NOTE = "The row fp32 shows what rounding to bf16 changes by itself; more than that PSNR means nothing."
@@ -48,7 +48,7 @@ T5_XXL = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", default="configs/shapes/sample.py")
+    parser.add_argument("config", nargs="?", default="configs/scenes/sample.py")
     parser.add_argument("--limit", type=count, default=8, help="number of prompts (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Simulate how busy workers are that pull videos, beside a fixed division: ``… simulate_executors.py [TABLE.csv]``.
 
 TABLE.csv is the table of a benchmark (`scripts/compare.py` writes it). From it come the computed steps of each policy
-for still, slow and fast prompts, and the FLOPs of its videos; the prompts are held-out ones of the bundled data set.
+for each motion class, and the FLOPs of its videos; the prompts are held-out ones of the bundled data set.
 The pull is that of the executors themselves (`parallel.pull`), with a clock in place of processes. Nothing is timed:
 the time of a video is its FLOPs, and all else (loading, text, decoding) takes none.
 
@@ -150,7 +150,7 @@ class RecordedSteps:
 def simulate(path: Path) -> list[str]:
     """Return the tables as lines of Markdown."""
     from opensora_adacache.benchmark.table_files import markdown_table
-    from opensora_adacache.shapes.dataset import heldout_prompts
+    from opensora_adacache.scenes.prompts import heldout_prompts
 
     recorded = RecordedSteps(path)
     motions = [spec.speed for _, spec in heldout_prompts(NUM_PROMPTS, seed=41)]
@@ -188,7 +188,7 @@ def simulate(path: Path) -> list[str]:
         f"- The lists stand for {NUM_PROMPTS} prompts of VBench, with {NUM_SEEDS} seeds or with every measured setting",
         f"  of `{path}`. The prompts themselves are held-out ones of the bundled data set.",
         "- A video takes the time of its FLOPs. They are the setting's in the table, in proportion to the recorded",
-        "  computed steps of still, slow and fast prompts. The table has only means of these classes, so videos differ",
+        "  computed steps of each motion class. The table has only means of these classes, so videos differ",
         "  more than here.",
         "- *Every n-th* and *ranges* are fixed divisions: process i of n makes every n-th video, as torchrun does,",
         "  or a range of the list, as scripts with a start and an end index do.",

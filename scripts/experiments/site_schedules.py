@@ -2,7 +2,7 @@
 
 python scripts/experiments/site_schedules.py CONFIG [--limit N]
 
-CONFIG is a benchmark config (configs/shapes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
+CONFIG is a benchmark config (configs/scenes/frontier/compare_30.py) with ForecastCache settings that have a budget. For
 each budget of K steps, this compares on the same videos: one forecast of the whole stack; a forecast of each residual
 (attention, cross attention and MLP of each block) with the same schedule; and separate schedules, where one kind
 computes more or fewer steps and the others one fewer or one more, with FLOPs as equal as whole steps allow. All

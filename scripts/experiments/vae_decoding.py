@@ -17,7 +17,7 @@ from unittest.mock import patch
 from opensora_adacache.commands.main import run_command, typed_command
 from opensora_adacache.commands.parser import OneLineParser, count
 
-BUNDLED = "opensora_adacache/shapes/weights/vae"
+BUNDLED = "opensora_adacache/scenes/weights/vae"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,13 +50,15 @@ def quality(limit: int) -> list[str]:
     from opensora_adacache.config.paths import locate
     from opensora_adacache.models import OpenSoraVAE
     from opensora_adacache.models.vae import OpenSoraVAEConfig
-    from opensora_adacache.shapes.dataset import make_clip
+    from opensora_adacache.scenes.prompts import heldout_prompts, render_clip
+    from opensora_adacache.scenes.render import Renderer
 
     bundled = OpenSoraVAE.from_pretrained(locate(BUNDLED))
     rows = []
-    for pixels, sizes in ((64, (6, 4)), (192, (16, 12))):
-        clips = [make_clip(0, index, pixels, held_out=True)[0] for index in range(limit)]
-        name = f"bundled VAE, its own kind of clips, {pixels // 8} × {pixels // 8} latents"
+    for pixels, sizes in ((96, (16, 12)), (192, (32, 24))):
+        renderer = Renderer(size=pixels)
+        clips = [render_clip(spec, seed, renderer) for seed, (_, spec) in enumerate(heldout_prompts(limit))]
+        name = f"bundled VAE, its own kind of clips, {pixels // 4} × {pixels // 4} latents"
         rows += [(name, size, psnr_of_tiles(bundled, size, clips)) for size in sizes]
     torch.manual_seed(0)
     published = OpenSoraVAE(OpenSoraVAEConfig()).eval()

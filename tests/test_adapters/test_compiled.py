@@ -19,7 +19,7 @@ from opensora_adacache.generation.loading import load_models
 
 QUICK = ("AdaCache", "ForecastCache", "PAB")
 """Policies that the fast tests compile; the others are marked slow."""
-CONFIGS = Path(__file__).parents[2] / "configs/shapes"
+CONFIGS = Path(__file__).parents[2] / "configs/scenes"
 STEPS = 12
 SIZE = VideoSize(64, 96, 17, (3, 8, 12))
 CACHE = AdaCacheConfig({1e9: 3})

@@ -34,7 +34,7 @@ def test_a_pair_from_the_prompt_to_the_download(open_page, elsewhere, beyond):
     page = open_page()
     urls = []
     page.context.on("request", lambda request: urls.append(request.url))
-    assert page.inner_text(".oa-facts b") == "shapes/sample"
+    assert page.inner_text(".oa-facts b") == "scenes/sample"
     choose(page, "adacache")
     page.wait_for_function("document.querySelector('.oa-choice').textContent.includes('2.5x')")
     make(page)

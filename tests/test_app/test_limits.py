@@ -50,6 +50,6 @@ def test_a_seed_is_a_whole_number(seed):
     ],
 )
 def test_large_videos_and_images_are_refused(overrides, message):
-    Limits().check_run(load_config("shapes/sample"))
+    Limits().check_run(load_config("scenes/sample"))
     with pytest.raises(ConfigError, match=message):
-        Limits().check_run(load_config("shapes/sample", overrides))
+        Limits().check_run(load_config("scenes/sample", overrides))

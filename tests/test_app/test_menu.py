@@ -15,7 +15,7 @@ from opensora_adacache.presets.user_folder import calibration_path
 
 @pytest.fixture(scope="module")
 def menu():
-    return Menu(load_config("shapes/sample"))
+    return Menu(load_config("scenes/sample"))
 
 
 def test_policies_with_settings_in_the_order_of_the_registry(menu):
@@ -30,10 +30,10 @@ def test_policies_with_settings_in_the_order_of_the_registry(menu):
 @pytest.mark.parametrize(
     ("policy", "speedup", "reference", "note"),
     [
-        ("teacache", 2.2, "shapes_30.json#teacache-2.2x", "settings for 1.5x, 2.2x, 3x; 2.2x is used"),
-        ("teacache", 4, "shapes_30.json#teacache-3x", "3x is used, the nearest to 4x"),
-        ("magcache", 1.2, "shapes_30.json#magcache-1.5x", "settings for 1.5x, 2.2x; 1.5x is used"),
-        ("adacache", 2.5, "shapes_30.json#adacache-2.5x", "settings for 1.5x, 2.2x, 2.5x, 3x; 2.5x is used"),
+        ("teacache", 2.2, "scenes_30.json#teacache-2.2x", "settings for 1.5x, 2.2x, 3x; 2.2x is used"),
+        ("teacache", 4, "scenes_30.json#teacache-3x", "3x is used, the nearest to 4x"),
+        ("magcache", 1.2, "scenes_30.json#magcache-1.5x", "settings for 1.5x, 2.2x; 1.5x is used"),
+        ("adacache", 2.5, "scenes_30.json#adacache-2.5x", "settings for 1.5x, 2.2x, 2.5x, 3x; 2.5x is used"),
     ],
 )
 def test_the_nearest_calibrated_settings(policy, speedup, reference, note, menu):
@@ -44,8 +44,8 @@ def test_the_nearest_calibrated_settings(policy, speedup, reference, note, menu)
 
 def test_adacache_with_motion_regularization(menu):
     section = menu.choose(MOREG, 2.2).changes["cache"]
-    assert section["codebook"] == read_setting("shapes_30.json#adacache-2.2x").section["codebook"]
-    assert section["moreg"] == read_setting("shapes_30.json#moreg").section
+    assert section["codebook"] == read_setting("scenes_30.json#adacache-2.2x").section["codebook"]
+    assert section["moreg"] == read_setting("scenes_30.json#moreg").section
 
 
 def test_forecastcache_has_settings_for_any_speedup(menu):
@@ -56,7 +56,7 @@ def test_forecastcache_has_settings_for_any_speedup(menu):
 
 def test_every_choice_is_a_valid_config(menu):
     for policy in menu.offers:
-        config = load_config("shapes/sample", {"prompt": ["a"], **menu.choose(policy, 2).changes})
+        config = load_config("scenes/sample", {"prompt": ["a"], **menu.choose(policy, 2).changes})
         assert config.cache is not None
 
 
@@ -73,7 +73,7 @@ def test_other_speedups_are_refused(speedup, menu):
 
 
 def test_settings_belong_to_a_number_of_steps():
-    menu = Menu(load_config("shapes/sample", {"num_sampling_steps": 40}))
+    menu = Menu(load_config("scenes/sample", {"num_sampling_steps": 40}))
     assert list(menu.offers) == ["forecastcache", "static"]
 
 

@@ -26,7 +26,7 @@ TOKEN = "0123456789abcdef" * 2
 
 @pytest.fixture(scope="module")
 def source():
-    return Source("shapes/sample", {})
+    return Source("scenes/sample", {})
 
 
 @pytest.fixture
@@ -86,4 +86,4 @@ def test_waiting_errors_and_the_beginning(source):
     assert "waiting: 2 before yours" in render_state(Waiting(2), source)
     assert 'data-kind="failed"' in render_error("no", source)
     assert 'data-kind="empty"' in render_empty(source)
-    assert "30 steps · 17 frames · 64x64" in render_header(source, "")
+    assert "30 steps · 17 frames · 96x96" in render_header(source, "")

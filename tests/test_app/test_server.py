@@ -26,8 +26,8 @@ def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
     ("arguments", "message"),
     [
         (("no/config.py",), "'no/config.py' does not exist"),
-        (("shapes/sample", "--cfg-options", "num_frames=500"), "at most 300 frames"),
-        (("shapes/sample", "--cfg-options", "sede=1"), "did you mean 'seed'?"),
+        (("scenes/sample", "--cfg-options", "num_frames=500"), "at most 300 frames"),
+        (("scenes/sample", "--cfg-options", "sede=1"), "did you mean 'seed'?"),
     ],
 )
 def test_a_wrong_config_is_one_line(arguments, message, capsys):

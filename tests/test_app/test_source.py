@@ -16,9 +16,9 @@ from opensora_adacache.errors.family import ConfigError, MissingFileError
 
 
 def test_the_two_runs_of_a_pair(tmp_path):
-    source = Source("shapes/sample_adacache", {"seed": 3})
+    source = Source("scenes/sample_adacache", {"seed": 3})
     assert source.takes_reference and source.config.cache is not None
-    assert source.examples[0] == "a red circle stays still on a gray background" and len(source.examples) == 5
+    assert source.examples[0] == "a red circle stays still on a gray gradient background" and len(source.examples) == 5
     request = PairRequest("a blue square", "static", 2.0, 9)
     baseline = source.run(request, tmp_path, {"cache": None})
     cached = source.run(request, tmp_path, {"cache": {"type": "Static", "interval": 2}})
@@ -33,7 +33,7 @@ def test_the_two_runs_of_a_pair(tmp_path):
 def test_a_reference_image_is_the_first_frame(tmp_path):
     (tmp_path / "reference.png").touch()
     request = PairRequest("a blue square", "static", 2.0, 9, tmp_path / "reference.png")
-    job = job_of(Source("shapes/sample", {}).run(request, tmp_path, {}), "baseline")
+    job = job_of(Source("scenes/sample", {}).run(request, tmp_path, {}), "baseline")
     assert job.references == (tmp_path / "reference.png",) and list(job.masks) == parse_mask_strategy("0")
 
 

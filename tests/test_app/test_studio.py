@@ -68,7 +68,7 @@ def test_the_videos_are_compared_and_written_with_their_records(states, studio):
     assert (baseline.computed_steps, cached.computed_steps, cached.num_steps) == (8, 5, 8)
     assert (baseline.seed, cached.prompt) == (3, "a red circle")
     of_files = psnr(read_video(folder / "cached.mp4"), read_video(folder / "baseline.mp4"))
-    assert end.pair.psnr == pytest.approx(of_files, abs=5) and end.pair.psnr < 100
+    assert end.pair.psnr == pytest.approx(of_files, abs=8) and end.pair.psnr < 100
     summary = json.loads((folder / "pair.json").read_text())
     assert summary["psnr"] == end.pair.psnr and summary["policy"] == "static 2x"
     assert summary["seconds"] == {run.name: run.seconds for run in end.pair.runs}

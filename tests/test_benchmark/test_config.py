@@ -142,7 +142,7 @@ def test_the_config_of_a_run_is_no_benchmark():
     with pytest.raises(
         ValueError, match=r"sample.py' describes a run, not a benchmark.*opensora-adacache sample makes"
     ):
-        load_comparison("shapes/sample")
+        load_comparison("scenes/sample")
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_the_config_of_a_run_is_no_benchmark():
     [
         ("file='gone.json', speedups=(2.2,)", "calibrated file 'gone.json' does not exist; name a path, or one of"),
         (
-            "file='shapes_30.json', speedups=(2.2, 9)",
-            r"'shapes_30.json' has no setting POLICY-9x; it has .*lemica-2.2x",
+            "file='scenes_30.json', speedups=(2.2, 9)",
+            r"'scenes_30.json' has no setting POLICY-9x; it has .*lemica-2.2x",
         ),
     ],
 )

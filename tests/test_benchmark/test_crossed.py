@@ -56,7 +56,7 @@ def test_a_folder_of_other_settings(script, make_row, comparison, tmp_path, caps
 
 
 def test_the_config_has_every_combination_once():
-    settings = load_comparison(ROOT / "configs" / "shapes" / "frontier" / "crossed.py").settings
+    settings = load_comparison(ROOT / "configs" / "scenes" / "frontier" / "crossed.py").settings
     parts = [setting.name.rpartition("-")[0].split("+") for setting in settings if setting.budget == 14]
     decisions, predictors, correctors = ({part[place] for part in parts} for place in range(3))
     assert {"static", "adacache", "dpcache", "forecastcache"} <= decisions and len(predictors) == 7

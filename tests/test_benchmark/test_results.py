@@ -60,7 +60,10 @@ def changed(line: str, **values: object) -> str:
         (lambda line: changed(line, colour="red"), "'colour' is unknown"),
         (lambda line: changed(line, seed="7"), "'seed' must be a whole number, got '7'"),
         (lambda line: changed(line, schedule="#."), "schedule must hold 6 steps, got 2"),
-        (lambda line: changed(line, motion="quick"), "motion must be one of still, slow, fast or None, got 'quick'"),
+        (
+            lambda line: changed(line, motion="quick"),
+            "motion must be one of still, very slow, slow, steady, fast, very fast or None, got 'quick'",
+        ),
         (lambda line: changed(line, loop_s=0), "loop_s must be above 0"),
         (lambda line: changed(line, version=2), "format has version 2, this package reads version 1"),
         (lambda line: changed(line, psnr="25"), "'psnr' must be a finite number, got '25'"),

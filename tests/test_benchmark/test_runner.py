@@ -18,7 +18,7 @@ from opensora_adacache.benchmark.runner import ComparisonRun
 from opensora_adacache.caching.registry import COMMAND_NAMES
 from opensora_adacache.commands.report import main as report
 from opensora_adacache.generation.lock import FolderLock
-from opensora_adacache.shapes.dataset import heldout_prompts
+from opensora_adacache.scenes.prompts import heldout_prompts
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
@@ -259,7 +259,7 @@ def test_one_command_at_a_time_writes_to_a_folder(compare, write_comparison, tmp
         ),
         ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(aes=5)))\n", [], "'a' has another aes than"),
         ("settings = dict(a=dict(cache=dict(type='Static'), overrides=dict(prompt='b')))\n", [], "has another prompts"),
-        ("prompts = dict(heldout=2000)\n" + SETTINGS, [], "there are 1458 held-out prompts, got 2000: take fewer"),
+        ("prompts = dict(heldout=0)\n" + SETTINGS, [], "heldout must be at least 1, got 0"),
         ("prompts = dict(heldout=2)\n" + SETTINGS, ["--prompt-seed", "-1"], "must be 0 or more, got -1"),
     ],
 )
@@ -368,7 +368,7 @@ def test_prompts_of_another_seed(compare, write_comparison, tmp_path, capsys):
     assert compare([str(config), "--out", str(out)]) == 2
     assert "holds videos of prompts drawn with seed 4, not 3; choose another --out" in capsys.readouterr().err
     assert ComparisonRun(load_comparison(config, prompt_seed=4), out, None, "test").num_missing == 4
-    calibration = set((ROOT / "assets" / "shapes" / "calibration.txt").read_text().splitlines())
+    calibration = set((ROOT / "assets" / "scenes" / "calibration.txt").read_text().splitlines())
     assert not calibration & {text for seed in range(5) for text, _ in heldout_prompts(64, seed)}
 
 

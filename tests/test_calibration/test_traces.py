@@ -32,9 +32,9 @@ def test_a_codebook_by_itself_and_in_a_section(write):
 
 def test_a_config_of_any_kind(write):
     """By its path, or by the name of one that ships with the package."""
-    shipped = load_config("shapes/sample_adacache").cache.codebook
-    path = load_config("shapes/sample_adacache").path
-    sources = ["shapes/sample_adacache", path, write({"_base_": str(path)}), write(f"_base_: {path}", "file.yaml")]
+    shipped = load_config("scenes/sample_adacache").cache.codebook
+    path = load_config("scenes/sample_adacache").path
+    sources = ["scenes/sample_adacache", path, write({"_base_": str(path)}), write(f"_base_: {path}", "file.yaml")]
     assert [read_codebook(str(source)) for source in sources] == [shipped] * 4
 
 

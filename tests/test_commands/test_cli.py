@@ -73,12 +73,12 @@ def test_a_command_is_recorded_as_it_was_typed(monkeypatch):
 
 def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "shapes").mkdir()  # a folder of that name is no config
+    (tmp_path / "scenes").mkdir()  # a folder of that name is no config
     names = output_of(["configs"], capsys).split()
-    assert names == shipped_configs() and "shapes/sample_adacache" in names
+    assert names == shipped_configs() and "scenes/sample_adacache" in names
     assert all(find_config(name) == SHIPPED / "configs" / f"{name}.py" for name in names)
-    assert load_config("shapes/sample").path == SHIPPED / "configs/shapes/sample.py"
-    assert load_comparison("shapes/compare").title == "Caching policies on the bundled model"
+    assert load_config("scenes/sample").path == SHIPPED / "configs/scenes/sample.py"
+    assert load_comparison("scenes/compare").title == "Caching policies on the bundled model"
     (tmp_path / "sample_adacache").write_text("", encoding="utf-8")
     assert str(find_config("sample_adacache")) == "sample_adacache"  # what is here comes first
 
@@ -86,7 +86,7 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch, capsys
 def test_configs_are_copied_once(tmp_path, capsys):
     folder = tmp_path / "mine"
     assert "opensora-adacache sample configs/" in output_of(["configs", "--copy", str(folder)], capsys)
-    assert load_config(folder / "configs/shapes/sample_adacache.py").cache is not None
+    assert load_config(folder / "configs/scenes/sample_adacache.py").cache is not None
     assert (folder / "assets/texts/gallery.txt").is_file() and not list(folder.rglob("*.mp4"))
     assert main(["configs", "--copy", str(folder)]) == 2
     assert capsys.readouterr().err.startswith(f"error: '{folder / 'configs'}' exists already")
@@ -104,7 +104,7 @@ def test_completion_names_the_package_that_it_needs(monkeypatch, capsys):
 def test_images_are_made_by_the_same_code(monkeypatch):
     made = []
     monkeypatch.setattr(sample, "_run", made.append)
-    assert main(["image", "shapes/sample"]) == main(["sample", "--image", "shapes/sample"]) == 0
+    assert main(["image", "scenes/sample"]) == main(["sample", "--image", "scenes/sample"]) == 0
     assert vars(made[0]) == vars(made[1]) and made[0].image
 
 
@@ -113,12 +113,12 @@ def test_the_check_up_needs_no_gpu_and_no_weights(tmp_path, capsys):
     broken.write_text("model = 1\n", encoding="utf-8")
     (tmp_path / "long.py").write_text("nokey = 1\n", encoding="utf-8")
     # The exit status tells a script that a config it named cannot be read.
-    assert main(["doctor", "shapes/sample", "wan/sample", "gone", str(broken), str(tmp_path / "long.py")]) == 2
+    assert main(["doctor", "scenes/sample", "wan/sample", "gone", str(broken), str(tmp_path / "long.py")]) == 2
     out = capsys.readouterr().out
     rows = {cells[1].strip(): cells for line in out.splitlines() if len(cells := line.split("|")) > 2}
     assert {"torch", "memory", "auto", "xformers"} <= rows.keys()
-    assert main(["doctor", "shapes/sample"]) == 0
-    assert "15.2 MB" in next(cells[3] for name, cells in rows.items() if name.endswith("weights/transformer"))
+    assert main(["doctor", "scenes/sample"]) == 0
+    assert "15.3 MB" in next(cells[3] for name, cells in rows.items() if name.endswith("weights/transformer"))
     assert "missing" in rows["Wan-AI/Wan2.1-T2V-1.3B-Diffusers"][3]
     assert "config 'gone' does not exist" in out and "the config needs a section" in out
     assert not any(line.isspace() for line in out.splitlines())

@@ -91,7 +91,7 @@ def test_the_file_is_wrong_and_all_else_is_given(mains, script, argument, folder
         ("calibrate.py", ["a.py", "--speedup", "2", "inf"], "--speedup must be a number of at least 1, got inf"),
         (
             "calibrate.py",
-            ["shapes/sample_adacache", "--speedup", "2", "31"],
+            ["scenes/sample_adacache", "--speedup", "2", "31"],
             "--speedup 31 is out of reach: a run of 30",
         ),
         ("calibrate.py", ["a.py", "--psnr", "0"], "--psnr must be above 0, got 0.0"),
@@ -114,15 +114,14 @@ def test_the_file_is_wrong_and_all_else_is_given(mains, script, argument, folder
             )
             for text in ("null", "height=480", '["height"]')
         ),
-        ("calibrate.py", ["shapes/sample_adacache", "--speedup", "2", "--prompt-path", ""], "no prompts; pass"),
+        ("calibrate.py", ["scenes/sample_adacache", "--speedup", "2", "--prompt-path", ""], "no prompts; pass"),
         ("calibrate.py", ["a.py", "--speedup", "2", "--out", ""], "argument --out: expected a path, got an empty text"),
         ("compare.py", ["a.py", "--out", " "], "argument --out: expected a path, got an empty text"),
-        ("plan.py", ["shapes/sample", "--link-gb", "3"], "--link-gb is for benchmarks with devices, such as paper/"),
-        ("plan.py", ["shapes/sample", "--tflops", "3"], "--tflops is for benchmarks with devices, such as paper/"),
+        ("plan.py", ["scenes/sample", "--link-gb", "3"], "--link-gb is for benchmarks with devices, such as paper/"),
+        ("plan.py", ["scenes/sample", "--tflops", "3"], "--tflops is for benchmarks with devices, such as paper/"),
         ("report.py", ["gone", "--num-videos", "3"], "--num-videos is for the page of a benchmark, and 'gone' has no"),
         ("compare.py", ["a.py", "--limit", "0"], "argument --limit: expected a whole number of at least 1, got '0'"),
         ("evaluate_bundled.py", ["folder", "--batch", "-1"], "expected a whole number of at least 1, got '-1'"),
-        ("evaluate_shapes.py", ["--num-prompts", "1.5"], "expected a whole number of at least 1, got '1.5'"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_before_anything_is_read(mains, capsys, script, arguments, message):

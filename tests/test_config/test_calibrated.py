@@ -66,9 +66,9 @@ def test_moreg_beside_a_calibrated_moreg_changes_only_its_keys(file):
 
 
 def test_steps_choose_the_file():
-    for steps in (30, 50, 100):
-        section = fill_in({"calibrated": "shapes_{steps}.json#adacache-2.5x"}, steps, "cache")
-        assert section == read_setting(f"shapes_{steps}.json#adacache-2.5x").section
+    for steps in (30, 100):
+        section = fill_in({"calibrated": "open_sora_1_2_{steps}.json#adacache-fast"}, steps, "cache")
+        assert section == read_setting(f"open_sora_1_2_{steps}.json#adacache-fast").section
 
 
 def test_a_config_takes_codebook_and_motion_from_files():

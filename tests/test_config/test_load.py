@@ -224,7 +224,7 @@ def test_any_policy_reuses_guidance(plain):
 
 def test_the_config_of_a_benchmark_is_no_run():
     with pytest.raises(AdaCacheError, match="compare.py' describes a benchmark, not a run: opensora-adacache compare"):
-        load_config("shapes/compare")
+        load_config("scenes/compare")
 
 
 def test_save_fps_follows_fps_and_interval(write, plain):
@@ -277,8 +277,8 @@ def test_folders_have_defaults_but_images_need_theirs(plain):
 def test_configs_of_the_embedded_model(name):
     sections = ("model", "vae", "text_encoder")
     elsewhere = {f"{section}.from_pretrained": "owner/name" for section in sections}
-    config = load_config(CONFIGS / "shapes" / f"{name}.py", elsewhere)
-    assert (config.image_size, config.num_frames, config.num_latent_frames) == ((64, 64), 17, 5)
+    config = load_config(CONFIGS / "scenes" / f"{name}.py", elsewhere)
+    assert (config.image_size, config.num_frames, config.num_latent_frames) == ((96, 96), 17, 5)
     assert len(config.prompts) == 8 and config.mask_strategy == ("",)
     assert (config.cache is None, bool(config.cache and config.cache.moreg)) == (
         name == "sample",
@@ -520,15 +520,15 @@ def test_reading_a_config_does_not_import_torch():
     ],
 )
 def test_other_policies(section, expected):
-    config = load_config(CONFIGS / "shapes" / "sample.py", {"cache": section, "prompt": ["a"]})
+    config = load_config(CONFIGS / "scenes" / "sample.py", {"cache": section, "prompt": ["a"]})
     assert type(config.cache).__name__ == expected
 
 
 def test_unknown_policy_names_the_closest():
     with pytest.raises(ValueError, match="cache.type is 'TeeCache', did you mean 'TeaCache'"):
-        load_config(CONFIGS / "shapes" / "sample.py", {"cache": {"type": "TeeCache"}, "prompt": ["a"]})
+        load_config(CONFIGS / "scenes" / "sample.py", {"cache": {"type": "TeeCache"}, "prompt": ["a"]})
 
 
 def test_names_with_an_underscore_are_the_files_own():
-    config = load_config(CONFIGS / "shapes" / "sample_forecast.py")
+    config = load_config(CONFIGS / "scenes" / "sample_forecast.py")
     assert config.cache.speedup == 2.2 and len(config.cache.sensitivity) == len(config.cache.growth) == 30

@@ -41,7 +41,7 @@ def test_every_table_has_one_at_embedded_size():
     of_no_table = "measured"  # the bundled model alone
     tables = {
         path.stem: load_comparison(path)
-        for path in (FOLDER / "shapes").glob("*.py")
+        for path in (FOLDER / "scenes").glob("*.py")
         if is_comparison(path) and path.stem != of_no_table
     }
     tables["table1_open_sora"] = tables.pop("compare")

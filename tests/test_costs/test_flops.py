@@ -11,6 +11,8 @@ from opensora_adacache.caching.guidance.settings import GuidanceReuse
 from opensora_adacache.caching.policies.fastercache import FasterCacheConfig
 from opensora_adacache.caching.policies.planned import StaticConfig
 from opensora_adacache.caching.policies.tgate import TGATEConfig
+from opensora_adacache.config.load import load_config
+from opensora_adacache.costs import run
 from opensora_adacache.costs.flops import (
     StepFlops,
     count_cache_bytes,
@@ -19,6 +21,7 @@ from opensora_adacache.costs.flops import (
     count_step,
     count_tokens,
 )
+from opensora_adacache.generation.loading import load_vae
 from opensora_adacache.models import OpenSoraVAE, STDiT3, STDiT3Config
 from opensora_adacache.models.temporal_vae import TemporalVAEConfig
 from opensora_adacache.models.vae import OpenSoraVAEConfig
@@ -175,3 +178,13 @@ def test_probe_sites_are_kept_beside_the_stack():
     assert count_residuals("stack", 6, num_probe_sites=3) == 4
     with pytest.raises(ValueError, match="granularity"):
         count_residuals("layer", 6)
+
+
+def test_runs_are_counted_with_the_vae_of_their_config():
+    config = load_config("scenes/sample", {"prompt": ["a"]})
+    vae = load_vae(config.vae, torch.float32, torch.device("cpu"))
+    assert run.latent_size(config) == vae.latent_size((config.num_frames, *config.image_size)) == (5, 24, 24)
+    assert run.step_size(config).num_tokens == 5 * 6 * 6
+    assert run.decoding_flops(config) == count_decoding(vae.to("meta"), (5, 24, 24), config.num_frames)
+    published = load_config("sample", {"prompt": ["a"]})
+    assert run.latent_size(published)[1:] == tuple(side // 8 for side in published.image_size)

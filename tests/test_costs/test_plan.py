@@ -122,7 +122,7 @@ def test_cached_residuals_of_the_settings(table1):
 
 def test_a_comparison_as_a_table(plan, tmp_path, capsys):
     config = tmp_path / "compare.py"
-    run = str(ROOT / "configs" / "shapes" / "sample.py")
+    run = str(ROOT / "configs" / "scenes" / "sample.py")
     config.write_text(
         f"run = {run!r}\nprompts = dict(heldout=4)\nnum_seeds = 2\npaper = 'ablations'\n"
         "settings = dict(every3=dict(cache=dict(type='Static', interval=3), paper='AdaCache'),\n"
@@ -146,7 +146,7 @@ def test_a_comparison_as_a_table(plan, tmp_path, capsys):
     ],
 )
 def test_unknown_tables_and_rows_of_the_paper(plan, tmp_path, capsys, lines, message):
-    config, run = tmp_path / "compare.py", str(ROOT / "configs" / "shapes" / "sample.py")
+    config, run = tmp_path / "compare.py", str(ROOT / "configs" / "scenes" / "sample.py")
     config.write_text(f"run = {run!r}\n{lines}settings = dict(a=dict(cache=dict(type='Static'), paper='AdaCash'))\n")
     assert plan([str(config)]) == 2
     error = capsys.readouterr().err

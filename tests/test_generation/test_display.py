@@ -87,7 +87,7 @@ def test_a_strip_has_no_more_cells_than_fit():
 
 @pytest.mark.slow
 def test_ctrl_c_on_a_real_terminal_shows_the_cursor_again(tmp_path):
-    command = [sys.executable, "scripts/inference.py", "configs/shapes/sample_adacache.py", "--end-index", "3"]
+    command = [sys.executable, "scripts/inference.py", "configs/scenes/sample_adacache.py", "--end-index", "3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 COLOURS = ("red", "blue", "green", "yellow", "white", "black")
 PROMPTS = [f"a {colour} {shape}" for colour in COLOURS for shape in ("circle", "square", "triangle", "star")]
 # The bundled model with a cache that decides during the run, at few steps.
-FLAGS = ["configs/shapes/sample.py", "--num-sampling-steps", "3", "--prompt", *PROMPTS, "--cfg-options"]
+FLAGS = ["configs/scenes/sample.py", "--num-sampling-steps", "3", "--prompt", *PROMPTS, "--cfg-options"]
 FLAGS += ["cache.type=AdaCache", "cache.codebook={0.1:3,0.3:2,1.0:1}", "cache.decision=sample"]
 
 

@@ -20,7 +20,7 @@ from opensora_adacache.media.reading import read_reference
 from opensora_adacache.media.writing import write_image, write_video
 
 PROMPTS = ("a red circle moves left", "a blue square", "a green triangle moves quickly up")
-CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.6: 2, 1.0: 1}, "cache.decision": "sample"}
+CACHE = {"cache.codebook": {0.1: 4, 0.3: 3, 0.5: 2, 1.0: 1}, "cache.decision": "sample"}
 CPU = torch.device("cpu")
 
 

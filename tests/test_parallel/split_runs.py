@@ -30,7 +30,7 @@ from opensora_adacache.parallel.team import form_team
 from opensora_adacache.schedulers import RFLOW
 
 DATA = Path(__file__).parents[1] / "data"
-BUNDLED = Path(opensora_adacache.__file__).parent / "shapes" / "weights" / "transformer"
+BUNDLED = Path(opensora_adacache.__file__).parent / "scenes" / "weights" / "transformer"
 
 
 class Traffic(TorchDispatchMode):

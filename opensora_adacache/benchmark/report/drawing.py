@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 INK, SOFT, GRID = "#1d2733", "#667382", "#dde3ea"
 COMPUTED, REUSED = "#2563a8", "#dfe7f0"  # as on the pages
 OVERHEAD, OUTSIDE = "#e69f00", "#b5bfca"
-MOTION_COLOURS = {"still": "#0072b2", "slow": "#e69f00", "fast": "#cc3311"}
+MOTION_COLOURS = {
+    "still": "#0072b2",
+    "very slow": "#56b4e9",
+    "slow": "#009e73",
+    "steady": "#e69f00",
+    "fast": "#d55e00",
+    "very fast": "#882255",
+}
 ALL_COLOUR = "#0072b2"
 
 

@@ -42,10 +42,10 @@ class Profile(Protocol):
 def first_steps(num_steps: int) -> int:
     """Return how many steps at the start of a run of n steps always compute.
 
-    With fewer than four computed steps, no forecast with a measured gain can be compared with the true residual. On the
-    bundled model, skipping the fourth step changed the content of some videos. A profile also has no data about the
-    start: one measured with 30 steps has no forecast before the fourth step, where errors do the most harm. For this
-    reason a tenth of the run computes.
+    With fewer than four computed steps, no forecast with a measured gain can be compared with the true residual. On a
+    small trained model, skipping the fourth step changed the content of some videos. A profile also has no data about
+    the start: one measured with 30 steps has no forecast before the fourth step, where errors do the most harm. For
+    this reason a tenth of the run computes.
 
     >>> first_steps(30), first_steps(100)
     (4, 10)

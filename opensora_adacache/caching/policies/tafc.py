@@ -14,10 +14,10 @@ announced). Where text and code differ or leave something open:
 - `max_skips` is 6 in the code, and 4 in its runs of Wan. With two guidance branches the code counts a skipped step of
   the unconditional one twice, which about halves the limit; we count it once.
 
-Six is too many for the bundled model, whose residual turns least in the middle of the run. A threshold that leaves 20
-of 30 steps then skips up to six in a row there, and none later. So the calibration takes the fewest `max_skips` that
-reach a speedup, and tries more first steps too. Where it finds a threshold of 100, only `max_skips` and the risk end a
-stretch.
+Six is too many for a model whose residual turns least in the middle of the run, as that of a small trained one did. A
+threshold that leaves 20 of 30 steps then skips up to six in a row there, and none later. So the calibration takes the
+fewest `max_skips` that reach a speedup, and tries more first steps too. Where it finds a threshold of 100, only
+`max_skips` and the risk end a stretch.
 """
 
 from __future__ import annotations

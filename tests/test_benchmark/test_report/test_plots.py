@@ -11,7 +11,7 @@ from itertools import combinations
 
 import pytest
 
-from opensora_adacache.benchmark.report.drawing import POLICY_STYLES, make_figure, policy_style
+from opensora_adacache.benchmark.report.drawing import MOTION_COLOURS, POLICY_STYLES, make_figure, policy_style
 from opensora_adacache.benchmark.report.plots import (
     distance_histogram,
     distance_over_steps,
@@ -22,6 +22,7 @@ from opensora_adacache.benchmark.report.plots import (
     quality_against_speed,
     schedules,
 )
+from opensora_adacache.benchmark.results import MOTIONS
 from opensora_adacache.benchmark.summary import summarize
 
 
@@ -87,6 +88,10 @@ def test_what_was_not_measured_is_not_drawn(rows, comparison):
     assert latency_breakdown(by_setting(cached)) is None
     equal = summarize([replace(row, psnr=100.0) for row in rows], comparison)
     assert quality_against_speed(equal) is None
+
+
+def test_every_motion_class_has_a_colour_of_its_own():
+    assert tuple(MOTION_COLOURS) == MOTIONS and len(set(MOTION_COLOURS.values())) == len(MOTIONS)
 
 
 def test_rows_without_a_motion_class(rows):

@@ -1,2 +1,0 @@
-# Baseline on the bundled model: every step is computed.
-_base_ = ["../_base_/shapes.py"]

@@ -1,1 +1,0 @@
-"""The bundled model: its generated data set, training, checker and weights."""
