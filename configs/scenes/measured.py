@@ -1,6 +1,6 @@
 # The bundled model with and without AdaCache, on held-out prompts that neither training nor calibration used: what the
 # checker reads correctly, computed steps, speed and PSNR.
-# OMP_NUM_THREADS=2 python scripts/compare.py configs/scenes/measured.py --out outputs/measured
+# OMP_NUM_THREADS=1 python scripts/compare.py configs/scenes/measured.py --out outputs/measured
 run = "sample.py"
 title = "The bundled model, measured"
 prompts = dict(heldout=64, seed=61)
